@@ -1,0 +1,155 @@
+/**
+ * Runs containers with crun, in the foreground: the crun process is the parent of the container's process, and its exit status is
+ * that of the process, so nothing has to be polled and nothing is reaped by somebody else.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync, watch, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { constants } from "node:os";
+import { join } from "node:path";
+import { BelljarError } from "../src/base/errors.ts";
+import { sandboxLimits } from "../src/base/limits.ts";
+import type { ContainerRuntime, Exit, Launch, Launched } from "./runtime.ts";
+import { GUEST_PATH } from "./tools.ts";
+
+/** In case a file event is lost. */
+const LOOK_AGAIN_MS = 100;
+
+export class Crun implements ContainerRuntime {
+  readonly #stateDir: string;
+
+  constructor(stateDir: string) {
+    this.#stateDir = stateDir;
+  }
+
+  async launch(launch: Launch): Promise<Launched> {
+    const logFile = join(launch.dir, "log");
+    const pidFile = join(launch.dir, "pid");
+    const command = ["crun", `--root=${this.#stateDir}`, "--cgroup-manager=cgroupfs", `--log=${logFile}`];
+    command.push("--log-format=json", "bundle" in launch.what ? "run" : "exec", `--pid-file=${pidFile}`);
+    if ("bundle" in launch.what) command.push("--no-new-keyring", `--bundle=${launch.what.bundle}`, launch.containerId);
+    else command.push(`--process=${launch.what.processFile}`, launch.containerId);
+    const child = withoutProtection(() =>
+      launch.terminal ? spawnInTerminal(command, launch) : spawnPlain(command, launch),
+    );
+    const exited = exitOf(child);
+    const pid = await waitForPid(launch.dir, pidFile, exited, () => child.kill("SIGKILL"));
+    if (pid !== undefined) return { pid, exited };
+    throw launchError(await readFile(logFile, "utf8").catch(() => ""), await exited);
+  }
+}
+
+/**
+ * The agent is the last process that the kernel may kill, and what it starts inherits that; crun sets a value of its own for a
+ * container's first process, but not for further ones. Only the process itself can say it before it has children, so the
+ * agent lays its protection down while it starts one: synchronously, so that nothing comes in between.
+ */
+function withoutProtection<T>(start: () => T): T {
+  const own = readOomScore();
+  if (own === undefined) return start();
+  writeFileSync(OOM_SCORE, "0");
+  try {
+    return start();
+  } finally {
+    writeFileSync(OOM_SCORE, own);
+  }
+}
+
+const OOM_SCORE = "/proc/self/oom_score_adj";
+
+/** Undefined when there is no protection to lay down. */
+function readOomScore(): string | undefined {
+  const value = readFileSync(OOM_SCORE, "latin1").trim();
+  return Number(value) < 0 ? value : undefined;
+}
+
+function spawnPlain(command: readonly string[], launch: Launch): ChildProcess {
+  const [program = "", ...args] = command;
+  return spawn(program, args, { stdio: [launch.stdin, launch.stdout, launch.stderr], env: { PATH: GUEST_PATH } });
+}
+
+/**
+ * crun makes the container's own terminal and copies between it and its standard input and output, which must be a terminal too.
+ * Node cannot make one, and cannot be handed one over a socket; `script` can. It runs its command by a shell: every word is
+ * ours, a path or a checked name, and none needs quoting.
+ */
+function spawnInTerminal(command: readonly string[], launch: Launch): ChildProcess {
+  const words = command.map((word) => {
+    if (!/^[\w./=-]+$/.test(word)) throw new BelljarError("INVALID_ARGUMENT", "a name is not safe for a command line");
+    return word;
+  });
+  const script = ["--quiet", "--return", "--flush", "--command", `exec ${words.join(" ")}`, "/dev/null"];
+  return spawn("script", script, {
+    stdio: [launch.stdin, launch.stdout, launch.stdout],
+    env: { PATH: GUEST_PATH, SHELL: "/bin/sh", TERM: "xterm" },
+  });
+}
+
+function exitOf(child: ChildProcess): Promise<Exit> {
+  return new Promise((resolve) => {
+    child.on("error", () => resolve({ exitCode: 127, signal: 0 }));
+    child.on("exit", (code, name) => {
+      if (name !== null) resolve({ exitCode: 128 + constants.signals[name], signal: constants.signals[name] });
+      else resolve({ exitCode: code ?? 1, signal: signalOf(code ?? 1) });
+    });
+  });
+}
+
+/** crun has only an exit status, as a shell has it. */
+function signalOf(exitCode: number): number {
+  return exitCode > 128 && exitCode <= 128 + 64 ? exitCode - 128 : 0;
+}
+
+/** The pid that crun writes when the container is set up and its command was found; undefined when it ended before. */
+async function waitForPid(
+  dir: string,
+  pidFile: string,
+  exited: Promise<Exit>,
+  kill: () => void,
+): Promise<number | undefined> {
+  const found = Promise.withResolvers<number | undefined>();
+  const look = (): void => {
+    readFile(pidFile, "utf8").then(
+      (text) => {
+        if (/^[1-9][0-9]*$/.test(text.trim())) found.resolve(Number(text));
+      },
+      () => {},
+    );
+  };
+  const watcher = watch(dir, look);
+  watcher.on("error", () => {});
+  const again = setInterval(look, LOOK_AGAIN_MS);
+  const late = setTimeout(kill, sandboxLimits.launchTimeoutMs);
+  // A process that ends at once may have had its pid written all the same: look before it counts as not started.
+  void exited.then(async () => {
+    const text = await readFile(pidFile, "utf8").catch(() => "");
+    found.resolve(/^[1-9][0-9]*$/.test(text.trim()) ? Number(text) : undefined);
+  });
+  look();
+  try {
+    return await found.promise;
+  } finally {
+    watcher.close();
+    clearInterval(again);
+    clearTimeout(late);
+  }
+}
+
+function launchError(log: string, exit: Exit): BelljarError {
+  const messages = log
+    .split("\n")
+    .map((line) => /"msg":"((?:[^"\\]|\\.)*)"/.exec(line)?.[1])
+    .filter((message) => message !== undefined);
+  const message = messages.at(-1) ?? `crun ended with status ${exit.exitCode} and said nothing`;
+  return new BelljarError(launchReason(message), message);
+}
+
+/** By the words of crun 1.8 and its successors for a command that cannot be executed. */
+export function launchReason(
+  message: string,
+): "COMMAND_NOT_FOUND" | "COMMAND_NOT_EXECUTABLE" | "CONTAINER_START_FAILED" {
+  if (/^executable file .* not found/.test(message)) return "COMMAND_NOT_FOUND";
+  if (/^exec(:| container process).*No such file/.test(message)) return "COMMAND_NOT_FOUND";
+  if (/^(open executable|exec container process|exec:|executable file)/.test(message)) return "COMMAND_NOT_EXECUTABLE";
+  return "CONTAINER_START_FAILED";
+}

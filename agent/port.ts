@@ -1,0 +1,76 @@
+/**
+ * The byte stream between guest and host: a virtio-serial port. It can be opened only once at a time, and a pending read keeps it
+ * open, so there is one descriptor and one read loop for the agent's whole life.
+ *
+ * A read answers nothing at once while no host is connected; a write then waits until one is. Bytes that one host left behind
+ * come out when the next one is there: where a connection begins is for the handshake to say.
+ */
+import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BelljarError } from "../src/base/errors.ts";
+
+/** Name of the port, as the VM's command line has it. */
+export const AGENT_PORT_NAME = "org.belljar.agent";
+
+/** What the host sends comes in pages; several are there when it sends much. */
+const READ_BYTES = 64 * 1024;
+/** What the kernel's driver takes in one piece, and how many pieces one call may have. */
+const SLICE_BYTES = 32 * 1024;
+const SLICES_MAX = 256;
+/** Pause after a read that answered nothing: short at first, since a host that reconnects does so at once. */
+const ABSENT_PAUSE_MIN_MS = 5;
+const ABSENT_PAUSE_MAX_MS = 100;
+
+export interface Port {
+  /** The next bytes, valid until the next call; empty when the host has gone away, once each time. */
+  read(): Promise<Buffer>;
+  /** Writes all of it; waits as long as the host takes nothing. */
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+export class VirtioPort implements Port {
+  readonly #handle: FileHandle;
+  readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  #pauseMs = 0;
+
+  private constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  /** Finds the port by its name in sysfs; there is no udev in the guest that would make links. */
+  static async open(name = AGENT_PORT_NAME, sysDir = "/sys", devDir = "/dev"): Promise<VirtioPort> {
+    const ports = join(sysDir, "class/virtio-ports");
+    for (const entry of await readdir(ports)) {
+      const found = await readFile(join(ports, entry, "name"), "utf8").catch(() => "");
+      if (found.trim() === name) return new VirtioPort(await open(join(devDir, entry), "r+"));
+    }
+    throw new BelljarError("AGENT_FAILED", `the VM has no virtio-serial port named ${name}`);
+  }
+
+  async read(): Promise<Buffer> {
+    for (;;) {
+      if (this.#pauseMs > 0) await sleep(this.#pauseMs);
+      const { bytesRead } = await this.#handle.read(this.#buffer, 0, this.#buffer.length, null);
+      if (bytesRead > 0) {
+        this.#pauseMs = 0;
+        return this.#buffer.subarray(0, bytesRead);
+      }
+      const wasThere = this.#pauseMs === 0;
+      this.#pauseMs = Math.min(Math.max(this.#pauseMs * 2, ABSENT_PAUSE_MIN_MS), ABSENT_PAUSE_MAX_MS);
+      if (wasThere) return this.#buffer.subarray(0, 0);
+    }
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let rest = bytes; rest.length > 0; ) {
+      // The driver takes so much at a time; in slices of that size one call brings out many.
+      const slices: Uint8Array[] = [];
+      for (let at = 0; at < rest.length && slices.length < SLICES_MAX; at += SLICE_BYTES) {
+        slices.push(rest.subarray(at, at + SLICE_BYTES));
+      }
+      const { bytesWritten } = await this.#handle.writev(slices);
+      rest = rest.subarray(bytesWritten);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Runs through the agent's calls once, without a guest, while its start-up snapshot is taken: what has run is compiled, and the
+ * snapshot keeps it. Under emulation, where compiling is slow, the first real calls are then as quick as the later ones.
+ *
+ * Nothing may be left of it, no file, no open handle, no state in a module; and nothing of this machine or this moment may get
+ * into the snapshot, which is to be the same bytes each time: no timer, no file's times, nothing random.
+ */
+import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { BelljarError } from "../src/base/errors.ts";
+import { AgentService, encodeHello, encodeRequest, NONCE_LENGTH, PROTOCOL_VERSION } from "../src/protocol/index.ts";
+import type { Port } from "./port.ts";
+import { AgentServer } from "./server.ts";
+import { createHandlers } from "./service.ts";
+import { completeProcess, completeSpec } from "./spec.ts";
+import { resolveUser } from "./user.ts";
+
+const methods = AgentService.method;
+const CONTAINER = "rehearsal";
+const SPEC = {
+  process: { args: ["true"], cwd: "/", env: [], user: { uid: 0, gid: 0 } },
+  root: { path: "" },
+  linux: {},
+};
+
+/** What a sandbox's first moments bring, in their order. */
+function script(): Buffer[] {
+  let streamId = -1;
+  const call = <D extends DescMessage>(name: string, input: D, request: MessageInitShape<D>): Buffer => {
+    streamId += 2;
+    const payload = toBinary(input, create(input, request));
+    // Without a deadline: a timer would leave the time of day in the snapshot.
+    return encodeRequest(streamId, { service: AgentService.typeName, method: name, payload });
+  };
+  const address = { containerId: CONTAINER, processId: "" };
+  return [
+    encodeHello({ nonce: "0".repeat(NONCE_LENGTH), version: PROTOCOL_VERSION }),
+    call("Hello", methods.hello.input, { protocolVersion: PROTOCOL_VERSION, hostVersion: "rehearsal" }),
+    call("ConfigureSandbox", methods.configureSandbox.input, {
+      hostname: CONTAINER,
+      realtimeNs: 1n,
+      entropy: Buffer.alloc(8),
+    }),
+    call("GetGuestStats", methods.getGuestStats.input, {}),
+    call("CreateContainer", methods.createContainer.input, {
+      containerId: CONTAINER,
+      specJson: Buffer.from(JSON.stringify(SPEC)),
+      rootfs: { layers: [{ serial: "l-1" }], writable: { serial: "w-1" } },
+    }),
+    call("StartContainer", methods.startContainer.input, { containerId: CONTAINER, stdin: true }),
+    call("ReadOutput", methods.readOutput.input, { ...address, stream: 1, maxBytes: 1 }),
+    call("WriteInput", methods.writeInput.input, { ...address, data: Buffer.alloc(8) }),
+    call("WaitProcess", methods.waitProcess.input, address),
+    call("RemoveContainer", methods.removeContainer.input, { containerId: CONTAINER }),
+  ];
+}
+
+/** Hands out the script, one piece after the answer to the one before, and then fails, which ends the server. */
+class ScriptedPort implements Port {
+  readonly #pieces = script();
+  #answered: () => void = () => {};
+  #answer: Promise<void> = Promise.resolve();
+
+  async read(): Promise<Buffer> {
+    await this.#answer;
+    this.#answer = new Promise((resolve) => {
+      this.#answered = resolve;
+    });
+    const piece = this.#pieces.shift();
+    if (piece === undefined) throw new BelljarError("AGENT_DISCONNECTED", "the rehearsal is over");
+    return piece;
+  }
+
+  async write(): Promise<void> {
+    this.#answered();
+  }
+}
+
+export async function rehearse(): Promise<void> {
+  const unplayed = async (): Promise<never> => {
+    throw new BelljarError("AGENT_FAILED", "this is not rehearsed");
+  };
+  const handlers = createHandlers({
+    system: {
+      kernelRelease: async () => "",
+      uptimeMs: async () => 1,
+      configure: async () => {},
+      memory: async () => ({ totalBytes: 1, availableBytes: 1 }),
+      processCount: async () => 1,
+      powerOff: async () => {},
+    },
+    runTool: async () => {},
+    procDir: "/proc",
+    instance: "rehearsal",
+    pipes: { open: unplayed },
+    runtime: { launch: unplayed },
+    mounter: { mount: unplayed, unmount: async () => {} },
+    cgroups: {
+      create: async () => {},
+      cgroupsPath: () => "/",
+      oomKills: async () => 0,
+      kill: async () => {},
+      pids: async () => [],
+      remove: async () => {},
+    },
+    // Below a file: no directory is made, and no file's times get into the snapshot.
+    containersDir: "/bin/node/containers",
+  });
+  await new AgentServer(new ScriptedPort(), handlers).run().catch((error: unknown) => {
+    if (!(error instanceof BelljarError) || error.reason !== "AGENT_DISCONNECTED") throw error;
+  });
+  const user = resolveUser("root:root", "root:x:0:0:root:/root:/bin/sh", "root:x:0:root");
+  const terminalSize = { columns: 80, rows: 24 };
+  completeSpec(SPEC, { process: completeProcess(SPEC.process, user, terminalSize), rootfs: "/", cgroupsPath: "/" });
+}

@@ -1,0 +1,95 @@
+/** The guest itself: who it is, what time it has, how it is doing, its end. */
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BelljarError } from "../src/base/errors.ts";
+import type { RunTool } from "./tools.ts";
+
+export interface SystemDeps {
+  readonly runTool: RunTool;
+  readonly procDir: string;
+  readonly devDir: string;
+  /** For containers to bind: the guest's own root is read-only. */
+  readonly resolvConf: string;
+  /** The agent's own clock, in milliseconds since the epoch. */
+  readonly nowMs: () => number;
+}
+
+export interface SandboxIdentity {
+  readonly hostname: string;
+  readonly realtimeNs: bigint;
+  readonly entropy: Uint8Array;
+  readonly dnsLines: readonly string[];
+}
+
+export interface MemoryFacts {
+  readonly totalBytes: number;
+  readonly availableBytes: number;
+}
+
+const ENTROPY_MAX_BYTES = 512;
+/** A clock that is nearer than this is left alone: `date` can only set whole seconds, and starting it takes time. */
+const CLOCK_TOLERANCE_MS = 1_000;
+/** How long `date` takes to start in an emulated guest, about. */
+const CLOCK_LEAD_MS = 15;
+
+export class System {
+  readonly #deps: SystemDeps;
+
+  constructor(deps: SystemDeps) {
+    this.#deps = deps;
+  }
+
+  async configure(identity: SandboxIdentity): Promise<void> {
+    const receivedMs = performance.now();
+    if (identity.hostname !== "") {
+      if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/.test(identity.hostname)) {
+        throw new BelljarError("INVALID_ARGUMENT", "the host name is not valid");
+      }
+      await writeFile(`${this.#deps.procDir}/sys/kernel/hostname`, identity.hostname);
+    }
+    if (identity.entropy.length > ENTROPY_MAX_BYTES) {
+      throw new BelljarError("INVALID_ARGUMENT", `more than ${ENTROPY_MAX_BYTES} bytes of entropy`);
+    }
+    // Mixed in, but not counted: that takes an ioctl, which Node does not have.
+    if (identity.entropy.length > 0) await writeFile(`${this.#deps.devDir}/urandom`, identity.entropy);
+    if (identity.dnsLines.length > 0) await writeFile(this.#deps.resolvConf, `${identity.dnsLines.join("\n")}\n`);
+    if (identity.realtimeNs > 0n) await this.#setClock(Number(identity.realtimeNs / 1_000_000n), receivedMs);
+  }
+
+  async memory(): Promise<MemoryFacts> {
+    const text = await readFile(`${this.#deps.procDir}/meminfo`, "utf8");
+    const read = (name: string): number => Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
+    return { totalBytes: read("MemTotal"), availableBytes: read("MemAvailable") };
+  }
+
+  async processCount(): Promise<number> {
+    return (await readdir(this.#deps.procDir)).filter((name) => /^[0-9]+$/.test(name)).length;
+  }
+
+  async kernelRelease(): Promise<string> {
+    return (await readFile(`${this.#deps.procDir}/sys/kernel/osrelease`, "utf8")).trim();
+  }
+
+  async uptimeMs(): Promise<number> {
+    return Math.round(Number.parseFloat(await readFile(`${this.#deps.procDir}/uptime`, "utf8")) * 1000);
+  }
+
+  /** The agent is the last to be killed; the containers' processes get a value of their own. */
+  async protectAgent(): Promise<void> {
+    await writeFile(`${this.#deps.procDir}/self/oom_score_adj`, "-1000");
+  }
+
+  async powerOff(): Promise<void> {
+    await this.#deps.runTool("busybox", ["sync"]);
+    await this.#deps.runTool("busybox", ["poweroff", "-f"]);
+  }
+
+  /** Waits for the next whole second of the host's time, since `date` knows no others. */
+  async #setClock(realtimeMs: number, receivedMs: number): Promise<void> {
+    const hostNowMs = (): number => realtimeMs + (performance.now() - receivedMs);
+    if (Math.abs(hostNowMs() - this.#deps.nowMs()) < CLOCK_TOLERANCE_MS) return;
+    const second = Math.ceil((hostNowMs() + CLOCK_LEAD_MS) / 1000);
+    await sleep(second * 1000 - hostNowMs() - CLOCK_LEAD_MS);
+    await this.#deps.runTool("busybox", ["date", "-s", `@${second}`]);
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * `npm run bench`: the figures of SPEC.md, measured in one run on this machine. Prints a table, writes JSON and an SVG plot to
+ * bench/out/. Warm page cache; which acceleration was used is stated with the result.
+ */
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cpus, release, tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import type { Acceleration } from "../src/hypervisor/index.ts";
+import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
+import { type Boot, bootOnce } from "./boot.ts";
+import { type Measurement, repeat, summarise, time } from "./measure.ts";
+import { drawBars } from "./plot.ts";
+
+const run = promisify(execFile);
+const repository = join(import.meta.dirname, "..");
+const outDir = join(import.meta.dirname, "out");
+
+const BOOTS = 10;
+const RUNS = 10;
+const EXECS = 30;
+const STREAMS = 5;
+const STREAM_MB = 32;
+
+async function main(): Promise<void> {
+  const state = await mkdtemp(join(tmpdir(), "belljar-bench-"));
+  try {
+    const environment = { ...process.env, BELLJAR_ROOT: join(state, "root"), BELLJAR_RUN: join(state, "run") };
+    await using runtime = await Runtime.open({ paths: resolvePaths({}, environment, process.getuid?.() ?? 0) });
+    const measurements: Measurement[] = [];
+    let acceleration: Acceleration = "tcg";
+
+    const creations = await repeat(BOOTS, async () => {
+      const start = performance.now();
+      await using sandbox = await createSleeper(runtime);
+      const took = performance.now() - start;
+      ({ acceleration } = await sandbox.info());
+      return took;
+    });
+    const boots: Boot[] = [];
+    for (let i = 0; i < BOOTS; i += 1) {
+      boots.push(await bootOnce({ guestDir: runtime.paths.guest, dir: join(state, "boot"), acceleration }));
+    }
+    measurements.push({
+      name: "cold boot: VMM start to agent ready",
+      unit: "ms",
+      values: boots.map((boot) => boot.readyMs),
+    });
+    measurements.push({ name: "memory used by the idle guest", unit: "MB", values: boots.map((boot) => boot.usedMb) });
+    measurements.push({ name: "create: cold boot to container ready", unit: "ms", values: creations });
+
+    const cli = async (...args: string[]): Promise<void> => {
+      await run(join(repository, "bin/belljar"), args, { env: environment });
+    };
+    measurements.push({
+      name: "belljar run busybox true, whole process",
+      unit: "ms",
+      values: await repeat(RUNS, () => time(() => cli("run", "busybox", "true"))),
+    });
+
+    await using sandbox = await createSleeper(runtime);
+    await sandbox.start();
+    measurements.push({
+      name: "exec true, round trip",
+      unit: "ms",
+      values: await repeat(EXECS, () => time(() => execTrue(sandbox))),
+    });
+    measurements.push({
+      name: "stdout of one process",
+      unit: "MB/s",
+      values: await repeat(STREAMS, () => stdoutThroughput(sandbox)),
+    });
+
+    await report(measurements, acceleration);
+  } finally {
+    await rm(state, { recursive: true, force: true });
+  }
+}
+
+function createSleeper(runtime: Runtime): Promise<SandboxHandle> {
+  return runtime.sandboxes.create({ image: "busybox", container: { command: ["sleep", "3600"] } });
+}
+
+async function execTrue(sandbox: SandboxHandle): Promise<void> {
+  const { exitCode } = await sandbox.exec(["true"]);
+  if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
+}
+
+async function stdoutThroughput(sandbox: SandboxHandle): Promise<number> {
+  const bytes = STREAM_MB * 1_000_000;
+  const start = performance.now();
+  const child = await sandbox.spawn(["head", "-c", String(bytes), "/dev/zero"]);
+  let received = 0;
+  for await (const chunk of child.stdout) received += chunk.length;
+  await child.status;
+  if (received !== bytes) throw new Error(`received ${received} bytes of ${bytes}`);
+  return STREAM_MB / ((performance.now() - start) / 1000);
+}
+
+async function report(measurements: readonly Measurement[], acceleration: string): Promise<void> {
+  const summaries = measurements.map(summarise);
+  const host = {
+    acceleration,
+    cpu: cpus()[0]?.model ?? "unknown",
+    cores: cpus().length,
+    kernel: release(),
+    node: process.version,
+    commit: (await run("git", ["-C", repository, "rev-parse", "--short", "HEAD"])).stdout.trim(),
+    package: JSON.parse(await readFile(join(repository, "package.json"), "utf8")).version,
+    measuredAt: new Date().toISOString(),
+  };
+  await mkdir(outDir, { recursive: true });
+  await writeFile(join(outDir, "bench.json"), `${JSON.stringify({ host, summaries, measurements }, undefined, 2)}\n`);
+  const title = `Belljar ${host.package} under ${acceleration}, ${host.cores} cores`;
+  await writeFile(join(outDir, "bench.svg"), drawBars(title, summaries));
+  const width = Math.max(...summaries.map((each) => each.name.length));
+  process.stdout.write(`${title}; ${host.cpu}, Linux ${host.kernel}\n`);
+  process.stdout.write(`${"".padEnd(width)}   median      p95      min      max    n\n`);
+  for (const each of summaries) {
+    const cells = [each.median, each.p95, each.min, each.max].map((value) => String(value).padStart(9)).join("");
+    process.stdout.write(`${each.name.padEnd(width)}${cells} ${String(each.n).padStart(4)}  ${each.unit}\n`);
+  }
+  process.stdout.write(`Written: bench/out/bench.json, bench/out/bench.svg\n`);
+}
+
+await main();

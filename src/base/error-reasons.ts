@@ -1,0 +1,177 @@
+/** The closed lists of error codes and reasons. docs/reference/errors.md is generated from this file. */
+
+/** Connect's sixteen codes; nothing else ever crosses the API. */
+export type ErrorCode =
+  | "canceled"
+  | "unknown"
+  | "invalid_argument"
+  | "deadline_exceeded"
+  | "not_found"
+  | "already_exists"
+  | "permission_denied"
+  | "resource_exhausted"
+  | "failed_precondition"
+  | "aborted"
+  | "out_of_range"
+  | "unimplemented"
+  | "internal"
+  | "unavailable"
+  | "data_loss"
+  | "unauthenticated";
+
+interface ReasonEntry {
+  readonly code: ErrorCode;
+  /** What happened, for the errors page. */
+  readonly meaning: string;
+  /** What the user can do, printed below the error. */
+  readonly remedy?: string;
+}
+
+function reasons<const T extends Record<string, ReasonEntry>>(table: T): { readonly [K in keyof T]: ReasonEntry } {
+  return table;
+}
+
+export const errorReasons = reasons({
+  // --- the caller ---
+  INVALID_ARGUMENT: { code: "invalid_argument", meaning: "An option or argument has a value that cannot be used." },
+  CANCELLED: {
+    code: "canceled",
+    meaning: "The caller gave up: a signal, an aborted AbortSignal, a closed connection.",
+  },
+  DEADLINE_EXCEEDED: { code: "deadline_exceeded", meaning: "A step did not end within its time limit." },
+  PERMISSION_DENIED: {
+    code: "permission_denied",
+    meaning: "The operating system refused an operation for lack of rights.",
+    remedy: "Run as root, or give this user the right that is named; `belljar doctor` lists what is needed.",
+  },
+  INTERNAL: {
+    code: "internal",
+    meaning: "Something happened that Belljar's authors did not expect.",
+    remedy: "Please report it with the output of the same command under `--log-level debug`.",
+  },
+
+  // --- the host ---
+  DISK_FULL: {
+    code: "resource_exhausted",
+    meaning: "A file system of the host has no room left.",
+    remedy: "Free some space on the file system that is named, then try again; nothing was left behind.",
+  },
+  DISK_FAILED: {
+    code: "internal",
+    meaning: "The host could not read or write a file: an I/O error.",
+    remedy: "Look at the host's kernel log; the disk that holds the file may be failing.",
+  },
+  READ_ONLY: { code: "failed_precondition", meaning: "A file system of the host is mounted read-only." },
+  HOST_TOOL_MISSING: {
+    code: "failed_precondition",
+    meaning: "A program that Belljar calls is not installed.",
+    remedy: "Run `npm start` in a clone, or install the Debian package that is named.",
+  },
+  HOST_TOOL_FAILED: { code: "internal", meaning: "A program that Belljar calls ended with an error." },
+  UNSUPPORTED_HOST: { code: "failed_precondition", meaning: "This system or architecture cannot run Belljar." },
+
+  // --- guest image ---
+  GUEST_IMAGE_MISSING: {
+    code: "failed_precondition",
+    meaning: "No guest image has been built on this host.",
+    remedy: "Run `belljar guest build`.",
+  },
+  GUEST_IMAGE_CORRUPT: {
+    code: "data_loss",
+    meaning: "A file of the guest image is not what its manifest says.",
+    remedy: "Run `belljar guest build --force` to build it again.",
+  },
+  GUEST_BUILD_FAILED: { code: "internal", meaning: "The guest image could not be built." },
+
+  // --- hypervisor ---
+  VMM_MISSING: {
+    code: "failed_precondition",
+    meaning: "QEMU is not installed, or not where it was said to be.",
+    remedy: "Install the package qemu-system-x86, or run `npm start` in a clone.",
+  },
+  VMM_TOO_OLD: {
+    code: "failed_precondition",
+    meaning: "The installed QEMU is older than Belljar can use.",
+    remedy: "Install QEMU 7.2 or newer.",
+  },
+  VMM_START_FAILED: { code: "unavailable", meaning: "QEMU ended, or did not answer, while it was starting." },
+  VMM_DIED: { code: "aborted", meaning: "The VM's process ended while it was needed." },
+  VMM_PROTOCOL: { code: "internal", meaning: "QEMU refused a command, or answered with something that is not QMP." },
+  ACCELERATION_UNAVAILABLE: {
+    code: "failed_precondition",
+    meaning: "The acceleration asked for does not work on this host.",
+    remedy: "Use `--accel auto`, or see `belljar doctor`.",
+  },
+  NOT_CHECKPOINTABLE: {
+    code: "failed_precondition",
+    meaning: "A device of the VM has state that cannot be saved.",
+  },
+  NOT_ENOUGH_MEMORY: {
+    code: "resource_exhausted",
+    meaning: "The host has not enough free memory for the VM asked for.",
+    remedy: "Ask for less with `-m`, or free some memory.",
+  },
+
+  // --- guest and agent ---
+  GUEST_PANIC: { code: "aborted", meaning: "The guest's kernel panicked." },
+  AGENT_TIMEOUT: { code: "deadline_exceeded", meaning: "The guest's agent did not answer within its time limit." },
+  AGENT_VERSION: {
+    code: "failed_precondition",
+    meaning: "Host and agent speak different versions of their protocol.",
+    remedy: "Run `belljar guest build` so that both come from one version.",
+  },
+  AGENT_PROTOCOL: {
+    code: "data_loss",
+    meaning: "The guest sent something that breaks the protocol; the link was closed.",
+  },
+  AGENT_DISCONNECTED: { code: "unavailable", meaning: "The link to the guest's agent was lost." },
+  AGENT_FAILED: { code: "internal", meaning: "The agent could not do what it was asked." },
+
+  // --- images ---
+  IMAGE_NOT_FOUND: {
+    code: "not_found",
+    meaning: "No image has this name here.",
+    remedy: "See `belljar image ls`, or get it with `belljar image pull`.",
+  },
+  IMAGE_INVALID: {
+    code: "invalid_argument",
+    meaning: "The image is malformed: a missing part, a wrong digest, a configuration that cannot be read.",
+  },
+  IMAGE_HOSTILE: {
+    code: "invalid_argument",
+    meaning: "An archive has an entry that would reach outside its root, lie about its size, or exceed a limit.",
+  },
+  IMAGE_UNSUPPORTED: {
+    code: "unimplemented",
+    meaning: "The image is of a kind that Belljar does not run (another architecture, an unknown layer type).",
+  },
+  IMAGE_PULL_FAILED: { code: "unavailable", meaning: "The registry could not be reached, or refused." },
+  IMAGE_IN_USE: { code: "failed_precondition", meaning: "A sandbox uses this image." },
+
+  // --- containers ---
+  COMMAND_NOT_FOUND: { code: "not_found", meaning: "The command does not exist in the container (exit status 127)." },
+  COMMAND_NOT_EXECUTABLE: {
+    code: "failed_precondition",
+    meaning: "The command exists in the container but cannot be executed (exit status 126).",
+  },
+  CONTAINER_NOT_FOUND: { code: "not_found", meaning: "No container has this id." },
+  CONTAINER_EXISTS: { code: "already_exists", meaning: "A container with this id exists already." },
+  PROCESS_NOT_FOUND: { code: "not_found", meaning: "No process has this id in the container." },
+  USER_NOT_FOUND: { code: "not_found", meaning: "The user or group does not exist in the container's own files." },
+  CONTAINER_START_FAILED: { code: "internal", meaning: "The container could not be started." },
+  INVALID_TRANSITION: { code: "failed_precondition", meaning: "The operation is not allowed in the present state." },
+  SANDBOX_NOT_FOUND: { code: "not_found", meaning: "No sandbox has this name or id.", remedy: "See `belljar ps -a`." },
+  SANDBOX_EXISTS: { code: "already_exists", meaning: "A sandbox with this name exists already." },
+
+  // --- stored state ---
+  STATE_MISSING: { code: "not_found", meaning: "A state file is absent." },
+  STATE_CORRUPT: { code: "data_loss", meaning: "A state file is damaged; it was left untouched." },
+  STATE_VERSION: {
+    code: "failed_precondition",
+    meaning: "A state file was written by a newer Belljar; it was left untouched.",
+    remedy: "Use the newer Belljar.",
+  },
+  LOCKED: { code: "unavailable", meaning: "Another process holds the lock and did not release it in time." },
+});
+
+export type ErrorReason = keyof typeof errorReasons;

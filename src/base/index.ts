@@ -1,0 +1,47 @@
+/** What everything stands on: errors, ids, limits, time, process identity, log. Imports nothing of Belljar. */
+export { type Clock, systemClock } from "./clock.ts";
+export { cancelledError, type DeadlineOptions, throwIfAborted, withDeadline } from "./deadline.ts";
+export {
+  type Decode,
+  decodeField,
+  Field,
+  type ListLimits,
+  type NumberRange,
+  parseJson,
+  type StringLimits,
+} from "./decode.ts";
+export { type ErrorCode, type ErrorReason, errorReasons } from "./error-reasons.ts";
+export { BelljarError, type ErrorFacts, type ErrorOptions, hasErrno, isSystemError, messageChain } from "./errors.ts";
+export { checkName, isId, newId } from "./ids.ts";
+export {
+  allowedMoves,
+  type ContainerOperation,
+  checkContainerOperation,
+  checkSandboxOperation,
+  type LifecycleKind,
+  type LifecycleState,
+  lifecycleOperations,
+  lifecycleStates,
+  type SandboxOperation,
+  transition,
+} from "./lifecycle.ts";
+export {
+  decodeLimits,
+  imageLimits,
+  linkLimits,
+  sandboxLimits,
+  storeLimits,
+  streamLimits,
+  toolLimits,
+  vmmLimits,
+} from "./limits.ts";
+export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLog } from "./log.ts";
+export {
+  decodeProcessIdentity,
+  identifyProcess,
+  isAlive,
+  type ProcessIdentity,
+  signalProcess,
+} from "./process-identity.ts";
+export { runTool, type ToolOptions, type ToolResult } from "./tool.ts";
+export { VERSION } from "./version.ts";

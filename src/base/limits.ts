@@ -1,0 +1,163 @@
+/**
+ * Every limit of Belljar, by name, with its unit and the reason for its size. A queue, buffer, retry or wait that is not
+ * bounded by a constant of this file is a bug.
+ */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+
+/** The link between host and guest. */
+export const linkLimits = {
+  /** ttrpc's own bound for the data of one frame; containerd uses the same. */
+  frameMaxBytes: 4 * MIB,
+  /** Unary calls that may wait for an answer at once, each side: three long polls for each of `processesMax`, and some. */
+  callsInFlightMax: 4_096,
+  /** Bytes that may wait to be written to a connection before callers are held back. */
+  sendQueueMaxBytes: 8 * MIB,
+  /** Stale bytes that a new connection may throw away while it looks for the nonce. */
+  nonceSkipMaxBytes: 16 * MIB,
+  /** How long the first try of the nonce handshake may take; each further one twice as long, until the caller's deadline. */
+  handshakeTimeoutMs: 2_000,
+  /** A unary call without a deadline of its own. An emulated guest under load is slow. */
+  callTimeoutMs: 30_000,
+  /** Longest time the guest holds a `ReadOutput` or `WaitProcess` open before it answers "nothing yet". */
+  longPollMs: 20_000,
+  /** How much longer than its long poll the host waits for such a call. */
+  longPollSlackMs: 10_000,
+  /** Pause between two tries to reach the guest's agent. */
+  connectRetryMs: 10,
+  /** Text of an error that comes from the guest; the rest is cut off. */
+  messageMaxLength: 1_024,
+} as const;
+
+/** Streams of a process. */
+export const streamLimits = {
+  /** Ring per output stream in the guest: what a reader that went away can come back to. */
+  ringBytes: 1 * MIB,
+  /** Data in one `ReadOutput` answer or `WriteInput` request. */
+  chunkMaxBytes: 256 * KIB,
+  /** Input accepted by the guest that the process has not read yet. */
+  inputBufferBytes: 512 * KIB,
+  /** Requests that a reader or writer keeps under way at once: enough to hide the round trip, below the ring's size. */
+  requestsAhead: 3,
+  /** A reader counts as attached for so long after it last asked; while one is, a full ring stops the writer. */
+  readerLeaseMs: 30_000,
+  /** How often a reader that has no room says that it is still there. */
+  readerRenewMs: 10_000,
+  /** Processes in one sandbox, ended ones that were not acknowledged included. */
+  processesMax: 1_024,
+} as const;
+
+export const vmmLimits = {
+  /** From spawn until QMP has answered. */
+  startTimeoutMs: 20_000,
+  /** One QMP command. */
+  commandTimeoutMs: 10_000,
+  /** One line of QMP: `query-qmp-schema` is the largest known, about 250 KB. */
+  qmpLineMaxBytes: 4 * MIB,
+  /** Between SIGTERM (or `quit`) and SIGKILL. */
+  quitTimeoutMs: 3_000,
+  /** The kernel must have removed a killed process by then. */
+  killTimeoutMs: 5_000,
+  /** Bytes of QEMU's own log, and of the guest's console, that are kept for error messages. */
+  logTailBytes: 64 * KIB,
+  /** Lines of either that an error shows. */
+  logTailLines: 8,
+  /** Size beyond which the VMM's log is emptied: a hostile guest can make a VMM complain for ever. */
+  logMaxBytes: 1 * MIB,
+  /** Between two looks at a process that is not our child, or a socket that does not exist yet. */
+  pollIntervalMs: 5,
+  /** The guest must let go of a disk by then. */
+  unplugTimeoutMs: 10_000,
+  /** Disks of one VM. */
+  disksMax: 1_024,
+  /** Memory that a VMM needs beside its guest's, for the check before a start; measured 36 MB, rounded up. */
+  overheadMib: 64,
+  /**
+   * From the start of the KVM probe until its kernel's first word; without it KVM does not work. Measured
+   * 3.5 to 5 s under KVM in an emulated machine, the slowest that works. A host without usable KVM waits this long, once.
+   */
+  kvmProbeFirstWordMs: 8_000,
+  /** The probe's kernel must be up by then; measured 9 to 12 s in the emulated machine. */
+  kvmProbeEndTimeoutMs: 30_000,
+} as const;
+
+export const sandboxLimits = {
+  /** From the VM's start until the agent answers; emulated hosts under load included. */
+  bootTimeoutMs: 60_000,
+  memoryDefaultMib: 256,
+  memoryMinMib: 128,
+  memoryMaxMib: 64 * 1024,
+  cpusMax: 32,
+  /** From the start of the container runtime until it executes the command; emulated hosts under load included. */
+  launchTimeoutMs: 20_000,
+  /** A hotplugged disk must have appeared in the guest by then. */
+  diskTimeoutMs: 10_000,
+  /** Grace between the stop signal and SIGKILL, as docker has it. */
+  stopGraceMs: 10_000,
+  /** Size of a container's own writable disk; sparse. */
+  storageDefaultBytes: 10 * GIB,
+} as const;
+
+/** What an image may contain before it is taken for an attack. */
+export const imageLimits = {
+  /** Entries of one layer. */
+  entriesMax: 1_000_000,
+  /** Size of one layer once unpacked, holes included. */
+  layerMaxBytes: 32 * GIB,
+  /** Unpacked bytes per packed byte, once past the free allowance below: a bomb has thousands. */
+  expansionRatioMax: 1_000,
+  expansionFreeBytes: 256 * MIB,
+  layersMax: 128,
+  /** Files of an archive that holds an image: some per layer. */
+  archiveEntriesMax: 10_000,
+  /** How deep an index may lie in an index. */
+  indexDepthMax: 4,
+  /** Reading and writing the list of images; held for milliseconds. */
+  indexLockTimeoutMs: 10_000,
+  /** manifest, index and config documents. */
+  documentMaxBytes: 4 * MIB,
+  pathMaxBytes: 4_096,
+  /** Names, and attributes of directories, of one layer: they are held in memory while it is read. */
+  namesMaxBytes: 256 * MIB,
+  /** One import or pull, whole. */
+  timeoutMs: 60 * 60_000,
+} as const;
+
+/** Programs that Belljar calls. */
+export const toolLimits = {
+  timeoutMs: 60_000,
+  /** Standard output that is kept; more is an error. */
+  outputMaxBytes: 16 * MIB,
+  /** Standard error that is kept: the end of it. */
+  errorTailBytes: 8 * KIB,
+  /** Between SIGTERM and SIGKILL. */
+  killGraceMs: 2_000,
+} as const;
+
+/** Data from outside, where its decoder does not say a smaller bound itself. */
+export const decodeLimits = {
+  stringMaxLength: 64 * KIB,
+  /** Items of one list or map: above the device and process counts of any sandbox, far below what hurts. */
+  itemsMax: 16_384,
+  /** Nesting; the deepest document that Belljar reads (an OCI configuration) has about ten levels. */
+  depthMax: 32,
+  /** How much of a value, and of a path, an error shows. */
+  shownValueMaxLength: 40,
+  shownPathMaxLength: 200,
+} as const;
+
+/** What is kept on disk. */
+export const storeLimits = {
+  /** One state file; a sandbox with a hundred containers and all their settings has about 1 MB. */
+  stateFileMaxBytes: 8 * MIB,
+  /** Header line of a state file; today's has under 200 bytes. */
+  headerMaxBytes: 1 * KIB,
+  /** Writes of one state file that may wait for each other: as many as there are containers that change at once. */
+  writesWaitingMax: 1_024,
+  /** A journal above this is written anew without its ended operations. */
+  journalCompactBytes: 64 * KIB,
+  /** A journal above this is not read: compaction keeps it far below. */
+  journalMaxBytes: 1 * MIB,
+} as const;

@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BelljarError } from "../base/index.ts";
+import { exitStatusOf } from "./exit-status.ts";
+import { formatBytes, formatError } from "./output.ts";
+import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
+
+test("sizes are read as docker reads them", () => {
+  assert.equal(parseBytes("512m", "-m"), 512 * 2 ** 20);
+  assert.equal(parseBytes("1.5GiB", "-m"), 1.5 * 2 ** 30);
+  assert.equal(parseBytes("100", "-m"), 100);
+  assert.equal(parseMebibytes("1000k", "-m"), 1);
+  for (const text of ["", "x", "1x", "-1m", "1 2m", "1e9", "m"]) {
+    assert.throws(() => parseBytes(text, "-m"), { reason: "INVALID_ARGUMENT" }, text);
+  }
+});
+
+test("counts have a range", () => {
+  const range = { min: 1, max: 32 };
+  assert.equal(parseCount("32", "--cpus", range), 32);
+  for (const text of ["0", "33", "1.5", "two", ""]) {
+    assert.throws(() => parseCount(text, "--cpus", range), /--cpus .*1 to 32/, text);
+  }
+});
+
+test("an error is one line: what failed, then its causes", () => {
+  const cause = new Error("no space\nleft \u001b[2Jon device");
+  const error = new BelljarError("DISK_FULL", "the layer could not be written", { cause });
+  assert.equal(formatError(error), "the layer could not be written: no space left  [2Jon device");
+});
+
+test("exit statuses follow docker", () => {
+  assert.equal(exitStatusOf(new BelljarError("COMMAND_NOT_FOUND", "x")), 127);
+  assert.equal(exitStatusOf(new BelljarError("COMMAND_NOT_EXECUTABLE", "x")), 126);
+  assert.equal(exitStatusOf(new BelljarError("CANCELLED", "x", { facts: { signalNumber: 2 } })), 130);
+  assert.equal(exitStatusOf(new BelljarError("IMAGE_NOT_FOUND", "x")), 125);
+});
+
+test("bytes are shown in powers of 1000", () => {
+  assert.equal(formatBytes(999), "999 B");
+  assert.equal(formatBytes(1_500_000), "1.5 MB");
+  assert.equal(formatBytes(123_456_789_000), "123 GB");
+});

@@ -1,0 +1,29 @@
+/** `belljar doctor`: what this host can do, what it cannot, and the remedy for each. */
+import type { Command } from "commander";
+import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { EXIT_BELLJAR_FAILED } from "../exit-status.ts";
+import { SignalRelay } from "../signals.ts";
+
+export function addDoctorCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
+  withCommonOptions(
+    program
+      .command("doctor")
+      .summary("say what this host can do, what it cannot, and what to do about it")
+      .description("Exits with 125 when something that Belljar cannot do without is missing."),
+  ).action(async (options: CommonOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.openRuntime(relay.signal);
+    const findings = await runtime.doctor({ signal: relay.signal });
+    context.output.table(
+      ["CAPABILITY", "STATUS", "DETAIL"],
+      findings.map((finding) => [
+        finding.name,
+        finding.status,
+        finding.remedy === undefined ? finding.detail : `${finding.detail}. ${finding.remedy}`,
+      ]),
+      findings,
+    );
+    if (findings.some((finding) => finding.status === "no" && finding.required)) setStatus(EXIT_BELLJAR_FAILED);
+  });
+}

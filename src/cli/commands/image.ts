@@ -1,0 +1,119 @@
+/** `belljar image`: bring images in, look at them, remove them. */
+import { type Command, Option } from "commander";
+import type { ImageInfo } from "../../sdk/index.ts";
+import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { formatBytes } from "../output.ts";
+import { SignalRelay } from "../signals.ts";
+
+interface PullOptions extends CommonOptions {
+  readonly name?: string;
+  readonly authFile?: string;
+  readonly plainHttp?: boolean;
+}
+
+interface ImportOptions extends CommonOptions {
+  readonly kind: "auto" | "oci-layout" | "oci-archive" | "docker-archive" | "rootfs";
+  readonly name?: string;
+}
+
+export function addImageCommand(program: Command, holder: ContextHolder): void {
+  const image = program.command("image").summary("import, pull, list, inspect and remove images");
+
+  withCommonOptions(
+    image
+      .command("pull")
+      .summary("get an image from a registry")
+      .argument("<reference>", "registry/path:tag, as docker reads it")
+      .option("--name <name>", "name to keep it under (the reference)")
+      .option("--auth-file <file>", "credentials, in the format of `docker login` and `skopeo login`")
+      .option("--plain-http", "allow unencrypted HTTP and unverified TLS for this registry"),
+  ).action(async (reference: string, options: PullOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.openRuntime(relay.signal);
+    const info = await runtime.images.pull(reference, {
+      ...(options.name === undefined ? {} : { name: options.name }),
+      ...(options.authFile === undefined ? {} : { authFile: options.authFile }),
+      plainHttp: options.plainHttp === true,
+      signal: relay.signal,
+      progress: (step) => context.output.progress(step),
+    });
+    context.output.endProgress();
+    printOne(context.output, info);
+  });
+
+  withCommonOptions(
+    image
+      .command("import")
+      .summary("make an image of an archive or directory")
+      .argument("<source>", "OCI layout, OCI archive, docker archive, or a root file system as tar or directory")
+      .argument("[name]", "name to keep it under (what the archive says, or the file's name)")
+      .addOption(
+        new Option("--kind <kind>", "what the source is")
+          .choices(["auto", "oci-layout", "oci-archive", "docker-archive", "rootfs"])
+          .default("auto"),
+      ),
+  ).action(async (source: string, name: string | undefined, options: ImportOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.openRuntime(relay.signal);
+    const info = await runtime.images.import(source, {
+      ...(name === undefined ? {} : { name }),
+      kind: options.kind,
+      signal: relay.signal,
+      progress: (step) => context.output.progress(step),
+    });
+    context.output.endProgress();
+    printOne(context.output, info);
+  });
+
+  withCommonOptions(image.command("ls").summary("list images")).action(async (options: CommonOptions) => {
+    const context = createContext(options, holder);
+    await using runtime = await context.openRuntime();
+    const infos = await runtime.images.list();
+    context.output.table(
+      ["NAME", "DIGEST", "LAYERS", "SIZE", "CREATED"],
+      infos.map((info) => [
+        info.name,
+        shortDigest(info.digest),
+        String(info.layerCount),
+        formatBytes(info.sizeBytes),
+        info.createdAt,
+      ]),
+      infos,
+    );
+  });
+
+  withCommonOptions(
+    image.command("inspect").summary("show an image's configuration and layers as JSON").argument("<name>"),
+  ).action(async (name: string, options: CommonOptions) => {
+    const context = createContext(options, holder);
+    await using runtime = await context.openRuntime();
+    const details = await runtime.images.inspect(name);
+    context.output.line(JSON.stringify(details, undefined, options.json === true ? undefined : 2));
+  });
+
+  withCommonOptions(
+    image.command("rm").summary("remove images; layers that no other image has go too").argument("<name...>"),
+  ).action(async (names: string[], options: CommonOptions) => {
+    const context = createContext(options, holder);
+    await using runtime = await context.openRuntime();
+    for (const name of names) {
+      await runtime.images.remove(name);
+      if (options.json === true) context.output.object({ removed: name });
+      else context.output.line(name);
+    }
+  });
+}
+
+function printOne(
+  output: { json: boolean; object(value: unknown): void; line(text: string): void },
+  info: ImageInfo,
+): void {
+  if (output.json) output.object(info);
+  else output.line(info.name);
+}
+
+function shortDigest(digest: string): string {
+  return digest.replace("sha256:", "").slice(0, 12);
+}

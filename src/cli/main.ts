@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/** Entry of the command line: builds the parser, runs one command, turns whatever went wrong into one line and a status. */
+import { CommanderError } from "commander";
+import { BelljarError } from "../base/index.ts";
+import type { ContextHolder } from "./context.ts";
+import { EXIT_BELLJAR_FAILED, exitStatusOf } from "./exit-status.ts";
+import { createOutput } from "./output.ts";
+import { buildProgram } from "./program.ts";
+
+async function main(): Promise<number> {
+  const holder: ContextHolder = { output: undefined };
+  let status = 0;
+  const program = buildProgram(holder, (value) => {
+    status = value;
+  });
+  try {
+    await program.parseAsync(process.argv);
+    return status;
+  } catch (thrown) {
+    // Commander has printed its own message by now; asking for help or the version is no failure.
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : EXIT_BELLJAR_FAILED;
+    const error = BelljarError.from(thrown);
+    const output =
+      holder.output ?? createOutput({ json: false, logLevel: "warn", stdout: process.stdout, stderr: process.stderr });
+    output.error(error);
+    return exitStatusOf(error);
+  }
+}
+
+// A reader of our output that goes away (`| head`) is its right; writes fail from then on and there is nobody to tell.
+process.stdout.on("error", () => {});
+process.stderr.on("error", () => {});
+
+const status = await main();
+// Standard input may still be open and would keep the process; what was written must be out first.
+process.exitCode = status;
+process.stdin.destroy();

@@ -1,0 +1,35 @@
+/** What a caller asks of a container. Everything is optional: the image, and docker's habits, say the rest. */
+import type { RlimitConfig } from "./rlimits.ts";
+
+export interface ProcessConfig {
+  /** Program and arguments. */
+  readonly command?: readonly string[] | undefined;
+  /** `K=V`, or `K` alone for the value that `clientEnvironment` has. */
+  readonly env?: readonly string[] | undefined;
+  /** Where `K` alone takes its value from. */
+  readonly clientEnvironment?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Absolute path in the container. */
+  readonly workingDir?: string | undefined;
+  /** `user`, `uid`, either with `:group` or `:gid`; names are looked up in the container's own files. */
+  readonly user?: string | undefined;
+  readonly tty?: boolean | undefined;
+}
+
+export interface ContainerConfig extends ProcessConfig {
+  /** In place of the image's; an empty list removes it, and the image's command with it. */
+  readonly entrypoint?: readonly string[] | undefined;
+  readonly readOnly?: boolean | undefined;
+  readonly capAdd?: readonly string[] | undefined;
+  readonly capDrop?: readonly string[] | undefined;
+  /** `no-new-privileges`, `seccomp=unconfined`; a profile of one's own goes into `seccompProfile`. */
+  readonly securityOptions?: readonly string[] | undefined;
+  /** The text of a seccomp profile, in the OCI runtime specification's form or docker's. */
+  readonly seccompProfile?: string | undefined;
+  readonly pidsLimit?: number | undefined;
+  /** Size of /dev/shm. */
+  readonly shmBytes?: number | undefined;
+  /** `DIR` or `DIR:options`. */
+  readonly tmpfs?: readonly string[] | undefined;
+  readonly rlimits?: readonly RlimitConfig[] | undefined;
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
+}

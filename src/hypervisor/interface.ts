@@ -1,0 +1,143 @@
+/**
+ * What Belljar needs of a program that runs a virtual machine. One implementation today (`qemu/`), and an in-memory twin for
+ * tests (`test/support`). Nothing above this folder names QEMU.
+ *
+ * Life of a VM: `start` -> running <-> paused -> ended. A VM outlives the process that started it: `save()` says all that
+ * another process needs to take it over with `Hypervisor.attach`.
+ */
+import type { Log, ProcessIdentity } from "../base/index.ts";
+
+export type Acceleration = "kvm" | "tcg";
+
+export interface DiskConfig {
+  /** Unique in the VM, and the serial number by which the guest finds the disk; at most 20 characters of [a-z0-9-]. */
+  readonly serial: string;
+  readonly path: string;
+  readonly format: "raw" | "qcow2";
+  readonly readOnly: boolean;
+  /**
+   * Address on the VM's disk bus; the lowest free one unless told. `save()` always tells it: a VM that loads device state
+   * must have its disks where they were.
+   */
+  readonly slot?: number;
+}
+
+export interface BootConfig {
+  readonly kernelPath: string;
+  /** Without one the kernel can only panic for want of a root, which is what the acceleration probe wants. */
+  readonly initrdPath?: string;
+  readonly kernelArguments: readonly string[];
+}
+
+export interface VmConfig {
+  /** Also appears on the VMM's command line, so that a lost process can be found by it. */
+  readonly id: string;
+  /** Directory for sockets, pid file and log; exists, mode 0700, short enough for Unix socket paths. */
+  readonly runDir: string;
+  readonly acceleration: Acceleration;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly boot: BootConfig;
+  readonly disks: readonly DiskConfig[];
+}
+
+/** How a VM ended; the first cause seen wins and is kept. */
+export type VmEnd =
+  /** This side asked for it (`quit`, `kill`). */
+  | { readonly cause: "requested" }
+  /** The guest powered off or rebooted by itself; `panic` when its console shows that the kernel panicked. */
+  | { readonly cause: "guest"; readonly panic: boolean; readonly detail: string }
+  /** The VMM's process ended by itself; `detail` has the last lines of its log. */
+  | { readonly cause: "died"; readonly detail: string };
+
+/** Plain data that survives this process. */
+export interface VmState {
+  readonly id: string;
+  readonly vmm: ProcessIdentity;
+  readonly runDir: string;
+  readonly acceleration: Acceleration;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly disks: readonly DiskConfig[];
+}
+
+export interface VmInfo {
+  readonly status: "running" | "paused" | "ended";
+  readonly acceleration: Acceleration;
+  readonly pid: number;
+  readonly vcpuThreadIds: readonly number[];
+}
+
+export interface Vm {
+  /** Unix socket of the virtio-serial port on which the agent listens. */
+  readonly agentSocketPath: string;
+  /** Settles, never rejects, when the VM is no more. */
+  readonly ended: Promise<VmEnd>;
+
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  info(): Promise<VmInfo>;
+  /** @throws BelljarError `VMM_DIED` when the process is gone, `DEADLINE_EXCEEDED` when it does not answer. */
+  check(): Promise<void>;
+  /** Adds a disk to the running VM; resolves when the VMM has it, which is before the guest sees it. */
+  plugDisk(disk: DiskConfig): Promise<void>;
+  unplugDisk(serial: string): Promise<void>;
+
+  /** Writes the device state (no memory, no disks) of a paused VM to a file. */
+  saveDevices(path: string): Promise<void>;
+  /** Last lines of the guest's console that this process has seen, cleaned of control characters. */
+  consoleTail(): string;
+
+  save(): VmState;
+  /** Ends the VM at once, and waits until its process is gone. Idempotent; never throws for a VM that has ended. */
+  kill(): Promise<void>;
+  /** Lets go of every handle; the VM runs on. */
+  release(): Promise<void>;
+}
+
+export interface HypervisorInfo {
+  readonly name: string;
+  readonly version: string;
+  readonly path: string;
+}
+
+export interface StartOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Start from device state written by `saveDevices` instead of booting; the VM comes up paused. */
+  readonly loadDevicesFrom?: string;
+  /**
+   * Puts the guest's memory into the VMM's process; called before device state is loaded, because loading looks into the
+   * guest's memory (ring indices, parts of the firmware) and refuses what does not fit.
+   */
+  readonly fillMemory?: (vmm: ProcessIdentity) => Promise<void>;
+}
+
+export interface Hypervisor {
+  /** @throws BelljarError `VMM_MISSING`, `VMM_TOO_OLD` */
+  info(): Promise<HypervisorInfo>;
+  /**
+   * Starts a VM; resolves once the VMM answers and the guest's CPUs run (or the VM is loaded, and paused).
+   * On any error nothing is left: no process, no socket.
+   * @throws BelljarError `VMM_MISSING`, `VMM_TOO_OLD`, `VMM_START_FAILED`, `NOT_ENOUGH_MEMORY`, `CANCELLED`
+   */
+  start(config: VmConfig, options?: StartOptions): Promise<Vm>;
+  /** Takes over a VM that another process started. @throws BelljarError `VMM_DIED` */
+  attach(state: VmState): Promise<Vm>;
+}
+
+/** How `auto` decides; asked once per host and remembered. */
+export interface AccelerationProbe {
+  /** @throws BelljarError `ACCELERATION_UNAVAILABLE` when `kvm` is demanded and does not work. */
+  resolve(wanted: "auto" | Acceleration, signal?: AbortSignal): Promise<AccelerationFinding>;
+}
+
+export interface AccelerationFinding {
+  readonly acceleration: Acceleration;
+  /** Why, in words for `belljar doctor`. */
+  readonly explanation: string;
+  readonly remembered: boolean;
+}
+
+export interface HypervisorDeps {
+  readonly log: Log;
+}

@@ -1,0 +1,138 @@
+/**
+ * QEMU's command line: a pure function of the configuration. A VM that loads saved device state must have the same command
+ * line as the one that saved it, so everything here is always said, whether this start needs it or not.
+ */
+import { BelljarError } from "../../base/index.ts";
+import type { Acceleration, BootConfig } from "../interface.ts";
+import { blockNode, DISK_BUS, diskDevice, type PlacedDisk } from "./disk-arguments.ts";
+import type { RunFiles } from "./run-files.ts";
+
+/** All that depends on the architecture. */
+export const x86 = {
+  binary: "qemu-system-x86_64",
+  /** Versioned, so that device state saved under one QEMU loads under a newer one. */
+  machine: "pc-q35-7.2",
+  /** What a container host has no use for; each is code that a hostile guest could reach, and some cost boot time. */
+  machineOff: ["usb", "vmport", "smm", "sata", "smbus", "hpet"],
+} as const;
+
+export interface CommandLine {
+  readonly id: string;
+  readonly files: RunFiles;
+  readonly acceleration: Acceleration;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly boot: BootConfig;
+  readonly disks: readonly PlacedDisk[];
+  /** Wait for device state instead of booting. */
+  readonly incoming: boolean;
+}
+
+/**
+ * Size of TCG's buffer for translated code; it costs memory only as far as it is used. Measured: `exec true` takes 750 ms with
+ * 32 MiB, which kernel, agent and runtime together overflow again and again, and 200 ms with 64 MiB or more. QEMU's default is
+ * 1 GiB.
+ */
+export const TCG_BUFFER_MIB = 128;
+
+/** Name of the virtio-serial port on which the agent listens. */
+export const AGENT_PORT = "org.belljar.agent";
+
+/** What a process carries in its name on the command line; see `findVmmProcesses`. */
+export const NAME_PREFIX = "belljar-";
+
+export function qemuArguments(line: CommandLine): string[] {
+  const off = x86.machineOff.map((name) => `,${name}=off`).join("");
+  return [
+    "-name",
+    `${NAME_PREFIX}${value(line.id)},debug-threads=on`,
+    "-pidfile",
+    line.files.pidFile,
+
+    // Nothing but what is said here, and no rights beyond what it needs: no new programs, no new rights, no rescheduling.
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-sandbox",
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+
+    // `suppress-vmdesc` and `send-configuration`: `xen-save-devices-state` writes neither section, so none may be expected.
+    "-machine",
+    `${x86.machine},memory-backend=ram,suppress-vmdesc=on${off}`,
+    "-global",
+    "migration.send-configuration=off",
+    "-accel",
+    line.acceleration === "kvm" ? "kvm" : `tcg,thread=multi,tb-size=${TCG_BUFFER_MIB}`,
+    "-cpu",
+    line.acceleration === "kvm" ? "host" : "max",
+    "-smp",
+    `cpus=${line.cpus}`,
+    "-m",
+    `size=${line.memoryMib}M`,
+    // No merging of equal pages with other VMs: it tells a guest what its neighbours hold. Not in the host's core dumps.
+    "-object",
+    json({
+      "qom-type": "memory-backend-ram",
+      id: "ram",
+      size: line.memoryMib * 1024 * 1024,
+      merge: false,
+      dump: false,
+    }),
+
+    // A reset ends the VM: a guest that panics and reboots must not start anew unseen. `-S`: we watch before it runs.
+    "-no-reboot",
+    "-S",
+    "-only-migratable",
+    ...(line.incoming ? ["-incoming", "defer"] : []),
+
+    "-chardev",
+    socketChardev("qmp", line.files.qmpSocket),
+    "-mon",
+    "chardev=qmp,mode=control",
+    // A socket, never a file: a guest must not be able to fill the host's disk with its console. Unread output is dropped.
+    "-chardev",
+    socketChardev("console", line.files.consoleSocket),
+    "-serial",
+    "chardev:console",
+
+    "-object",
+    json({ "qom-type": "rng-builtin", id: "rng" }),
+    "-device",
+    json({ driver: "virtio-rng-pci", id: "rng0", rng: "rng" }),
+    "-chardev",
+    socketChardev("agent", line.files.agentSocket),
+    "-device",
+    json({ driver: "virtio-serial-pci", id: "ports", max_ports: 2 }),
+    "-device",
+    json({ driver: "virtserialport", bus: "ports.0", nr: 1, chardev: "agent", name: AGENT_PORT }),
+
+    "-device",
+    json({ driver: "virtio-scsi-pci", id: DISK_BUS }),
+    ...line.disks.flatMap((disk) => ["-blockdev", json(blockNode(disk)), "-device", json(diskDevice(disk))]),
+
+    "-kernel",
+    line.boot.kernelPath,
+    ...(line.boot.initrdPath === undefined ? [] : ["-initrd", line.boot.initrdPath]),
+    "-append",
+    line.boot.kernelArguments.join(" "),
+  ].map(checkArgument);
+}
+
+function socketChardev(id: string, path: string): string {
+  return `socket,id=${id},path=${value(path)},server=on,wait=off`;
+}
+
+/** In QEMU's own option syntax a comma ends the value; doubled it stands for itself. */
+function value(text: string): string {
+  return text.replaceAll(",", ",,");
+}
+
+function json(object: Record<string, unknown>): string {
+  return JSON.stringify(object);
+}
+
+function checkArgument(argument: string): string {
+  if (!argument.includes("\0")) return argument;
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(argument)} has a NUL character in it`);
+}

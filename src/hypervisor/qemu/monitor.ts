@@ -1,0 +1,67 @@
+/** The QMP commands that Belljar uses, with their answers decoded. Anything else about QMP is in `qmp.ts`. */
+import { BelljarError } from "../../base/index.ts";
+import { blockNode, deviceId, diskDevice, nodeName, type PlacedDisk } from "./disk-arguments.ts";
+import type { QmpClient, QmpOptions } from "./qmp.ts";
+
+export interface RunStatus {
+  readonly running: boolean;
+  /** QEMU's own word: `running`, `paused`, `prelaunch`, `internal-error`, ... */
+  readonly word: string;
+}
+
+export async function queryStatus(qmp: QmpClient, options: QmpOptions = {}): Promise<RunStatus> {
+  const answer = await qmp.execute("query-status", {}, options);
+  return { running: answer.field("running").boolean(), word: answer.field("status").string({ maxLength: 64 }) };
+}
+
+export async function queryVcpuThreads(qmp: QmpClient): Promise<number[]> {
+  const answer = await qmp.execute("query-cpus-fast");
+  return answer.array((cpu) => cpu.field("thread-id").integer({ min: 1 }));
+}
+
+/** Why the VM's state cannot be saved; empty when it can. */
+export async function queryBlockedReasons(qmp: QmpClient): Promise<string[]> {
+  const answer = await qmp.execute("query-migrate");
+  return answer.field("blocked-reasons").optional((field) => field.array((reason) => reason.string())) ?? [];
+}
+
+/** Adds a disk, or changes nothing. */
+export async function addDisk(qmp: QmpClient, disk: PlacedDisk): Promise<void> {
+  await qmp.execute("blockdev-add", blockNode(disk));
+  try {
+    await qmp.execute("device_add", diskDevice(disk));
+  } catch (error) {
+    await qmp.execute("blockdev-del", { "node-name": nodeName(disk.serial) });
+    throw error;
+  }
+}
+
+/** Takes a disk away; resolves when the guest has let go of it and the file is closed. */
+export async function removeDisk(qmp: QmpClient, serial: string, timeoutMs: number): Promise<void> {
+  const id = deviceId(serial);
+  const { promise: deleted, resolve } = Promise.withResolvers<void>();
+  const stop = qmp.onEvent((event) => {
+    if (event.name !== "DEVICE_DELETED") return;
+    if (event.data.field("device").optional((field) => field.string()) === id) resolve();
+  });
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    reject(
+      new BelljarError("DEADLINE_EXCEEDED", `the guest did not let go of the disk ${serial} within ${timeoutMs} ms`, {
+        facts: { serial, timeoutMs },
+      }),
+    );
+  }, timeoutMs);
+  try {
+    await qmp.execute("device_del", { id });
+    // The connection's end is the third way out: without it a VMM that dies here would hold us until the deadline.
+    const gone = qmp.closed.then((error) => {
+      throw error ?? new BelljarError("VMM_DIED", `QEMU ended while the disk ${serial} was being removed`);
+    });
+    await Promise.race([deleted, late, gone]);
+  } finally {
+    clearTimeout(timer);
+    stop();
+  }
+  await qmp.execute("blockdev-del", { "node-name": nodeName(serial) });
+}

@@ -1,0 +1,247 @@
+/**
+ * A running QEMU as a `Vm`. The process, the control connection and the guest's console each end on their own; what is told
+ * as the VM's end is the first cause seen, once all three are over and the run directory is clean.
+ */
+import { open, rm, stat, truncate } from "node:fs/promises";
+import { BelljarError, type Log, systemClock, vmmLimits } from "../../base/index.ts";
+import type { Acceleration, DiskConfig, Vm, VmEnd, VmInfo, VmState } from "../interface.ts";
+import type { GuestConsole } from "./console.ts";
+import { type PlacedDisk, placeDisks } from "./disk-arguments.ts";
+import { addDisk, queryBlockedReasons, queryStatus, queryVcpuThreads, removeDisk } from "./monitor.ts";
+import type { QmpClient, QmpEvent } from "./qmp.ts";
+import { type RunFiles, removeRunFiles } from "./run-files.ts";
+import { lastLines, readTail } from "./text-tail.ts";
+import { killProcess, type VmmProcess } from "./vmm-process.ts";
+
+/** What a VM is made of, whether it was started or taken over. */
+export interface QemuVmParts {
+  readonly id: string;
+  readonly runDir: string;
+  readonly acceleration: Acceleration;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly disks: readonly PlacedDisk[];
+  readonly files: RunFiles;
+  readonly process: VmmProcess;
+  readonly qmp: QmpClient;
+  readonly console: GuestConsole;
+  readonly log: Log;
+}
+
+/** What is left to be read from sockets of a process that has ended is there already; this only bounds a fault. */
+const DRAIN_TIMEOUT_MS = 1_000;
+
+export class QemuVm implements Vm {
+  readonly agentSocketPath: string;
+  readonly ended: Promise<VmEnd>;
+  readonly #parts: QemuVmParts;
+  #disks: readonly PlacedDisk[];
+  #cause: "requested" | "guest-shutdown" | "guest-reset" | undefined;
+  #end: VmEnd | undefined;
+  #killed: Promise<void> | undefined;
+  #released = false;
+
+  constructor(parts: QemuVmParts) {
+    this.#parts = parts;
+    this.#disks = parts.disks;
+    this.agentSocketPath = parts.files.agentSocket;
+    parts.qmp.onEvent((event) => this.#onEvent(event));
+    this.ended = this.#watch();
+  }
+
+  async pause(): Promise<void> {
+    await this.#ask(() => this.#parts.qmp.execute("stop"));
+  }
+
+  async resume(): Promise<void> {
+    await this.#ask(() => this.#parts.qmp.execute("cont"));
+  }
+
+  async info(): Promise<VmInfo> {
+    const { acceleration, process, qmp } = this.#parts;
+    const still = { acceleration, pid: process.identity.pid };
+    if (this.#end !== undefined) return { ...still, status: "ended", vcpuThreadIds: [] };
+    return await this.#ask(async () => {
+      const { running } = await queryStatus(qmp);
+      return { ...still, status: running ? "running" : "paused", vcpuThreadIds: await queryVcpuThreads(qmp) };
+    });
+  }
+
+  async check(): Promise<void> {
+    const { word } = await this.#ask(() => queryStatus(this.#parts.qmp));
+    if (word === "internal-error" || word === "io-error" || word === "guest-panicked") {
+      throw new BelljarError("VMM_DIED", `QEMU stopped the VM: ${word}`, { facts: { status: word } });
+    }
+    await boundLog(this.#parts.files.log);
+  }
+
+  async plugDisk(disk: DiskConfig): Promise<void> {
+    const before = this.#disks;
+    const [placed] = placeDisks([disk], before);
+    if (placed === undefined) return;
+    // Taken before the first wait, so that two calls at once get two slots.
+    this.#disks = [...before, placed];
+    try {
+      await this.#ask(() => addDisk(this.#parts.qmp, placed));
+    } catch (error) {
+      this.#disks = this.#disks.filter((other) => other.serial !== disk.serial);
+      throw error;
+    }
+  }
+
+  async unplugDisk(serial: string): Promise<void> {
+    if (!this.#disks.some((disk) => disk.serial === serial)) {
+      throw new BelljarError("INVALID_ARGUMENT", `the VM has no disk ${serial}`, { facts: { serial } });
+    }
+    await this.#ask(() => removeDisk(this.#parts.qmp, serial, vmmLimits.unplugTimeoutMs));
+    this.#disks = this.#disks.filter((disk) => disk.serial !== serial);
+  }
+
+  async saveDevices(path: string): Promise<void> {
+    const { qmp } = this.#parts;
+    await this.#ask(async () => {
+      const { running } = await queryStatus(qmp);
+      if (running) throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
+      // The command itself does not check this, and some devices crash QEMU in it.
+      const blockers = await queryBlockedReasons(qmp);
+      if (blockers.length > 0) {
+        throw new BelljarError("NOT_CHECKPOINTABLE", `the VM's state cannot be saved: ${blockers.join("; ")}`, {
+          facts: { blockers },
+        });
+      }
+      // Made here, so that it has our owner and mode; QEMU writes into it.
+      await using file = await open(path, "w", 0o600);
+      try {
+        // `live: false`: otherwise QEMU lets go of the disks, and a second call aborts it.
+        await qmp.execute("xen-save-devices-state", { filename: path, live: false });
+        if ((await file.stat()).size === 0) throw new BelljarError("VMM_PROTOCOL", "QEMU saved no device state");
+      } catch (error) {
+        await rm(path, { force: true });
+        throw error;
+      }
+    });
+  }
+
+  consoleTail(): string {
+    return this.#parts.console.text();
+  }
+
+  save(): VmState {
+    const { id, runDir, acceleration, memoryMib, cpus, process } = this.#parts;
+    return { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, disks: this.#disks };
+  }
+
+  async kill(): Promise<void> {
+    if (this.#end !== undefined) return;
+    if (this.#released) throw letGo();
+    this.#killed ??= this.#quit();
+    await this.#killed;
+  }
+
+  async release(): Promise<void> {
+    if (this.#end !== undefined) return;
+    this.#released = true;
+    this.#parts.qmp.close();
+    this.#parts.console.close();
+    this.#parts.process.release();
+  }
+
+  async #quit(): Promise<void> {
+    this.#cause ??= "requested";
+    const { qmp, process } = this.#parts;
+    // `quit` writes out what the disks' formats hold in memory; without a disk to write to it only takes time.
+    if (this.#disks.some((disk) => !disk.readOnly)) {
+      const timeoutMs = vmmLimits.quitTimeoutMs;
+      qmp.execute("quit", {}, { timeoutMs }).catch(() => {});
+      await wait(process.ended, timeoutMs);
+    }
+    await killProcess(process.identity);
+    await this.ended;
+  }
+
+  async #watch(): Promise<VmEnd> {
+    const { process, qmp, console, files, log } = this.#parts;
+    const how = await process.ended;
+    if (this.#released) return await new Promise(() => {});
+    await wait(Promise.all([qmp.closed, console.closed]), DRAIN_TIMEOUT_MS);
+    const end = await this.#describeEnd(how);
+    qmp.close();
+    console.close();
+    await removeRunFiles(files).catch((error: unknown) => {
+      log.warn("the run directory of an ended VM could not be cleaned", { vm: this.#parts.id, error: String(error) });
+    });
+    this.#end = end;
+    return end;
+  }
+
+  async #describeEnd(how: string): Promise<VmEnd> {
+    if (this.#cause === "requested") return { cause: "requested" };
+    if (this.#cause !== undefined) {
+      const panic = this.#parts.console.panic();
+      const itself = this.#cause === "guest-reset" ? "the guest reset itself" : "the guest powered itself off";
+      return { cause: "guest", panic: panic !== undefined, detail: panic ?? itself };
+    }
+    const lines = await this.#logLines();
+    return { cause: "died", detail: `QEMU ${[how, ...lines].join("; ")}` };
+  }
+
+  #onEvent(event: QmpEvent): void {
+    if (event.name !== "SHUTDOWN") return;
+    const byGuest = event.data.field("guest").boolean();
+    const reason = event.data.field("reason").optional((field) => field.string({ maxLength: 64 }));
+    if (byGuest) this.#cause ??= reason === "guest-reset" ? "guest-reset" : "guest-shutdown";
+  }
+
+  async #logLines(): Promise<string[]> {
+    return lastLines(await readTail(this.#parts.files.log));
+  }
+
+  /** Does something that needs the process, and says in its error what became of the process. */
+  async #ask<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#released) throw letGo();
+    try {
+      if (this.#end !== undefined) throw new BelljarError("VMM_DIED", "the VM has ended");
+      return await work();
+    } catch (error) {
+      if (!(error instanceof BelljarError)) throw error;
+      if (error.reason === "VMM_DIED") {
+        const end = this.#end ?? (await wait(this.ended, DRAIN_TIMEOUT_MS, () => this.#end));
+        if (end !== undefined) throw new BelljarError("VMM_DIED", endText(end), { facts: { cause: end.cause } });
+      }
+      const lines = error.reason === "INVALID_TRANSITION" ? [] : await this.#logLines();
+      if (lines.length === 0) throw error;
+      throw new BelljarError(error.reason, `${error.message}; QEMU's last words: ${lines.join("; ")}`, {
+        facts: error.facts,
+        cause: error.cause,
+      });
+    }
+  }
+}
+
+export function endText(end: VmEnd): string {
+  if (end.cause === "requested") return "the VM was ended";
+  return end.cause === "guest" ? `the VM has ended: ${end.detail}` : end.detail;
+}
+
+function letGo(): BelljarError {
+  return new BelljarError("INVALID_TRANSITION", "this handle of the VM was let go");
+}
+
+/** Waits for something at most this long; answers whether it came, or what `result` makes of it. */
+async function wait(work: Promise<unknown>, timeoutMs: number): Promise<boolean>;
+async function wait<T>(work: Promise<unknown>, timeoutMs: number, result: () => T): Promise<T>;
+async function wait(work: Promise<unknown>, timeoutMs: number, result?: () => unknown): Promise<unknown> {
+  const timer = new AbortController();
+  const timeout = systemClock.sleep(timeoutMs, timer.signal).then(
+    () => false,
+    () => false,
+  );
+  const came = await Promise.race([work.then(() => true), timeout]);
+  timer.abort();
+  return result === undefined ? came : result();
+}
+
+async function boundLog(path: string): Promise<void> {
+  const { size } = await stat(path);
+  if (size > vmmLimits.logMaxBytes) await truncate(path);
+}

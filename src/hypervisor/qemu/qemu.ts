@@ -1,0 +1,97 @@
+/** QEMU as a `Hypervisor`: starts VMs, takes over those that another process started. */
+import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts";
+import type { Hypervisor, HypervisorInfo, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
+import { qemuArguments, x86 } from "./arguments.ts";
+import { placeDisks } from "./disk-arguments.ts";
+import { checkMemory, readAvailableMib } from "./host-memory.ts";
+import { launch, openConnections, startSignal } from "./launch.ts";
+import { qemuInfo } from "./qemu-binary.ts";
+import { QemuVm } from "./qemu-vm.ts";
+import { runFiles } from "./run-files.ts";
+import { adoptVmm } from "./vmm-process.ts";
+
+export interface QemuDeps {
+  readonly log: Log;
+  /** Name, looked up in PATH, or path of the QEMU program. */
+  readonly binary?: string;
+  /** From spawn until QEMU has answered. */
+  readonly startTimeoutMs?: number;
+  readonly availableMemoryMib?: () => Promise<number>;
+}
+
+export function createQemu(deps: QemuDeps): Hypervisor {
+  return new Qemu(deps);
+}
+
+class Qemu implements Hypervisor {
+  readonly #log: Log;
+  readonly #binary: string;
+  readonly #startTimeoutMs: number;
+  readonly #availableMemoryMib: () => Promise<number>;
+
+  constructor(deps: QemuDeps) {
+    this.#log = deps.log;
+    this.#binary = deps.binary ?? x86.binary;
+    this.#startTimeoutMs = deps.startTimeoutMs ?? vmmLimits.startTimeoutMs;
+    this.#availableMemoryMib = deps.availableMemoryMib ?? readAvailableMib;
+  }
+
+  async info(): Promise<HypervisorInfo> {
+    return await qemuInfo(this.#binary);
+  }
+
+  async start(config: VmConfig, options: StartOptions = {}): Promise<Vm> {
+    const { id, runDir, acceleration, memoryMib, cpus, boot } = config;
+    const files = runFiles(runDir);
+    const disks = placeDisks(config.disks);
+    checkMemory(memoryMib, await this.#availableMemoryMib());
+    const { loadDevicesFrom } = options;
+    const args = qemuArguments({
+      id,
+      files,
+      acceleration,
+      memoryMib,
+      cpus,
+      boot,
+      disks,
+      incoming: loadDevicesFrom !== undefined,
+    });
+    const started = await launch({
+      binary: this.#binary,
+      args,
+      files,
+      timeoutMs: this.#startTimeoutMs,
+      signal: options.signal,
+      loadDevicesFrom,
+      fillMemory: options.fillMemory,
+    });
+    return new QemuVm({ id, runDir, acceleration, memoryMib, cpus, disks, files, ...started, log: this.#log });
+  }
+
+  async attach(state: VmState): Promise<Vm> {
+    const { id, runDir, acceleration, memoryMib, cpus, vmm } = state;
+    if (!(await isAlive(vmm))) {
+      throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
+    }
+    const files = runFiles(runDir);
+    const disks = placeDisks(state.disks);
+    using limit = startSignal(this.#startTimeoutMs, undefined, "answer the process that takes it over");
+    const { qmp, console } = await openConnections(files, limit.signal, async () => {
+      if (!(await isAlive(vmm))) throw new BelljarError("VMM_DIED", `QEMU ended while it was being taken over`);
+    });
+    const process = adoptVmm(vmm, qmp.closed);
+    return new QemuVm({
+      id,
+      runDir,
+      acceleration,
+      memoryMib,
+      cpus,
+      disks,
+      files,
+      process,
+      qmp,
+      console,
+      log: this.#log,
+    });
+  }
+}

@@ -1,0 +1,39 @@
+/** Digests of the form `sha256:<64 hex digits>`, and a meter that hashes and counts a stream on its way. */
+import { createHash, type Hash } from "node:crypto";
+
+const SHA256 = /^sha256:[0-9a-f]{64}$/;
+
+export function isDigest(text: string): boolean {
+  return SHA256.test(text);
+}
+
+/** The part after `sha256:`, safe as a file name. The digest must have passed `isDigest`. */
+export function digestHex(digest: string): string {
+  return digest.slice("sha256:".length);
+}
+
+export function digestOf(data: Uint8Array): string {
+  return `sha256:${createHash("sha256").update(data).digest("hex")}`;
+}
+
+export class Meter {
+  readonly #hash: Hash = createHash("sha256");
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  async *through(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const chunk of source) {
+      this.#hash.update(chunk);
+      this.#bytes += chunk.length;
+      yield chunk;
+    }
+  }
+
+  /** Once, at the end. */
+  digest(): string {
+    return `sha256:${this.#hash.digest("hex")}`;
+  }
+}

@@ -1,0 +1,339 @@
+/**
+ * Makes one read-only EROFS image of one layer:
+ *
+ *   blob -> digest -> decompress -> diff id -> TarReader -> LayerTree (rules) -> plain tar -> GNU tar -> mkfs.erofs
+ *
+ * The result depends on the layer alone: same diff id, same bytes. It is uncompressed: all sandboxes of a host share it through
+ * the page cache, guests under emulation would pay for every decompressed page, and a registry's compression was saving the
+ * network, which is behind us. Runs of zeros become holes in the end, so sparse files cost what they did.
+ */
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { BelljarError, imageLimits, isSystemError, runTool, throwIfAborted } from "../base/index.ts";
+import { decompress } from "./decompress.ts";
+import { Meter } from "./digest.ts";
+import { type DirectoryAttributes, IMPLICIT_DIRECTORY, LayerRuleError, LayerTree } from "./layer-tree.ts";
+import { shownName, type TarEntry } from "./tar-entry.ts";
+import { TarFormatError } from "./tar-header.ts";
+import { TarReader } from "./tar-reader.ts";
+import { encodeEntryHead, padding, TAR_END } from "./tar-writer.ts";
+
+export interface LayerInput {
+  /** For messages: "layer 2 of 3 (sha256:...)". */
+  readonly label: string;
+  /** The blob as it came, compressed or not. */
+  open(): AsyncIterable<Buffer>;
+  /** What the blob must be, where something says so. */
+  readonly blob?: { readonly digest: string; readonly sizeBytes: number };
+  /** What the uncompressed archive must be, where something says so. */
+  readonly diffId?: string;
+}
+
+export interface BuiltLayer {
+  readonly diffId: string;
+  /** The EROFS image, synced, in the staging directory. */
+  readonly path: string;
+  /** Of the uncompressed archive. */
+  readonly tarBytes: number;
+}
+
+/** Size of the pieces in which the plain archive is handed to GNU tar. */
+const FEED_BYTES = 256 * 1024;
+/** A layer with more bytes in holes than this is packed in chunks, so that the holes are never written out. */
+const HOLES_BYTES = 16 * 1024 * 1024;
+const CHUNK_SIZE = 65_536;
+
+/** @throws BelljarError `IMAGE_HOSTILE`, `IMAGE_INVALID`, `PERMISSION_DENIED`, `DISK_FULL`, `CANCELLED`, `HOST_TOOL_*` */
+export async function buildLayer(input: LayerInput, stagingDir: string, signal?: AbortSignal): Promise<BuiltLayer> {
+  const root = join(stagingDir, "root");
+  await runTool("mkdir", ["--mode=0700", root], { signal });
+  const unpacking = new LayerUnpacking(input);
+  const { diffId, tarBytes, holeBytes } = await unpacking.run(root, signal);
+  throwIfAborted(signal);
+  const path = join(stagingDir, "layer.erofs");
+  await packDirectory(root, path, diffId, holeBytes > HOLES_BYTES, signal);
+  await runTool("rm", ["-rf", "--one-file-system", root], { timeoutMs: imageLimits.timeoutMs });
+  return { diffId, path, tarBytes };
+}
+
+class LayerUnpacking {
+  readonly #input: LayerInput;
+  readonly #blobMeter = new Meter();
+  readonly #tarMeter = new Meter();
+  readonly #tree = new LayerTree();
+  /** The entry being read, for messages. */
+  #current: string | undefined;
+  #entries = 0;
+  #contentBytes = 0;
+  #holeBytes = 0;
+
+  constructor(input: LayerInput) {
+    this.#input = input;
+  }
+
+  async run(root: string, signal?: AbortSignal): Promise<{ diffId: string; tarBytes: number; holeBytes: number }> {
+    await extract(root, this.#plainArchive(), signal);
+    const diffId = this.#tarMeter.digest();
+    this.#checkDigests(diffId);
+    // Once more, directories alone: filling them changed their times, and some became opaque after they were made.
+    await extract(root, this.#directoriesArchive(), signal);
+    return { diffId, tarBytes: this.#tarMeter.bytes, holeBytes: this.#holeBytes };
+  }
+
+  async *#plainArchive(): AsyncGenerator<Buffer> {
+    const raw = this.#blobMeter.through(this.#input.open());
+    const reader = new TarReader(this.#bounded(this.#tarMeter.through(decompress(raw))));
+    try {
+      yield* batched(this.#entriesOf(reader));
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      await reader.close();
+    }
+  }
+
+  async *#entriesOf(reader: TarReader): AsyncGenerator<Buffer> {
+    for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
+      this.#current = entry.path;
+      this.#countEntry(entry);
+      const placement = this.#tree.place(entry);
+      for (const path of placement.newDirectories) yield encodeEntryHead(directoryEntry(path, IMPLICIT_DIRECTORY));
+      if (placement.write === undefined) continue;
+      yield encodeEntryHead(forTar(entry, placement.write));
+      if (entry.kind !== "file") continue;
+      yield* reader.body();
+      yield padding(entry.storedBytes);
+    }
+    await reader.drain();
+    if (!reader.sawEnd && this.#input.diffId === undefined && this.#input.blob === undefined) {
+      throw new TarFormatError("the archive has no end marker: it was cut off");
+    }
+    for (const link of this.#tree.pendingLinks()) yield encodeEntryHead(forTar(link, link.path));
+    for (const { path, node } of this.#tree.directories()) {
+      for (const name of node.whiteouts) {
+        // A name that the layer has itself hides what is below it anyway; a directory must also hide its lower content.
+        const own = node.children.get(name);
+        if (own === undefined) yield encodeEntryHead(whiteoutEntry(path === "" ? name : `${path}/${name}`));
+        else if (own.kind === "directory") own.opaque = true;
+      }
+    }
+    yield TAR_END;
+  }
+
+  async *#directoriesArchive(): AsyncGenerator<Buffer> {
+    yield* batched(this.#directoryEntries());
+  }
+
+  async *#directoryEntries(): AsyncGenerator<Buffer> {
+    for (const { path, node } of this.#tree.directories()) {
+      const attributes = node.attributes ?? IMPLICIT_DIRECTORY;
+      const xattrs = node.opaque
+        ? new Map([...attributes.xattrs, ["trusted.overlay.opaque", Buffer.from("y")] as const])
+        : attributes.xattrs;
+      yield encodeEntryHead(directoryEntry(path, { ...attributes, xattrs }));
+    }
+    yield TAR_END;
+  }
+
+  #countEntry(entry: TarEntry): void {
+    this.#entries += 1;
+    this.#contentBytes += entry.sizeBytes;
+    this.#holeBytes += entry.sizeBytes - entry.storedBytes;
+    if (this.#entries > imageLimits.entriesMax)
+      throw new LayerRuleError(`the layer has more than ${imageLimits.entriesMax} entries`);
+    if (this.#contentBytes > imageLimits.layerMaxBytes) {
+      throw new LayerRuleError(`the files of the layer would take more than ${imageLimits.layerMaxBytes} bytes`);
+    }
+  }
+
+  /** Ends a bomb while it goes off. */
+  async *#bounded(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const chunk of source) {
+      const bytes = this.#tarMeter.bytes;
+      if (bytes > imageLimits.layerMaxBytes)
+        throw new LayerRuleError(`the layer unpacks to more than ${imageLimits.layerMaxBytes} bytes`);
+      if (bytes > imageLimits.expansionFreeBytes && bytes > this.#blobMeter.bytes * imageLimits.expansionRatioMax) {
+        throw new LayerRuleError(`the layer unpacks to more than ${imageLimits.expansionRatioMax} times its size`);
+      }
+      yield chunk;
+    }
+  }
+
+  #checkDigests(diffId: string): void {
+    const { blob, label } = this.#input;
+    if (blob !== undefined) {
+      if (this.#blobMeter.bytes !== blob.sizeBytes) {
+        throw new BelljarError(
+          "IMAGE_INVALID",
+          `${label} has ${this.#blobMeter.bytes} bytes, not ${blob.sizeBytes} as the manifest says`,
+          {
+            facts: { layer: label, sizeBytes: this.#blobMeter.bytes, expectedBytes: blob.sizeBytes },
+          },
+        );
+      }
+      this.#compare("digest", this.#blobMeter.digest(), blob.digest);
+    }
+    if (this.#input.diffId !== undefined) this.#compare("diff id", diffId, this.#input.diffId);
+  }
+
+  #compare(what: string, actual: string, expected: string): void {
+    if (actual === expected) return;
+    const label = this.#input.label;
+    throw new BelljarError("IMAGE_INVALID", `the ${what} of ${label} is ${actual}, not ${expected}`, {
+      facts: { layer: label, actual, expected },
+    });
+  }
+
+  #explain(error: unknown): unknown {
+    const layer = this.#input.label;
+    const entry = this.#current === undefined ? undefined : shownName(this.#current);
+    const facts = { layer, ...(entry === undefined ? {} : { entry }) };
+    if (error instanceof LayerRuleError) {
+      return new BelljarError("IMAGE_HOSTILE", `${layer}: entry ${entry ?? "(none)"} is refused: ${error.message}`, {
+        facts,
+      });
+    }
+    if (error instanceof TarFormatError) {
+      // Before the first entry there is nothing that lies: it is just not an archive.
+      if (entry === undefined)
+        return new BelljarError("IMAGE_INVALID", `${layer} is not a tar archive: ${error.message}`, { facts });
+      return new BelljarError("IMAGE_HOSTILE", `${layer}: at or after entry ${entry}: ${error.message}`, { facts });
+    }
+    if (error instanceof BelljarError && error.reason === "IMAGE_INVALID") {
+      return new BelljarError("IMAGE_INVALID", `${layer}: ${error.message}`, {
+        facts: { ...error.facts, ...facts },
+        cause: error.cause,
+      });
+    }
+    return error;
+  }
+}
+
+/** Joins small pieces, so that the pipe to GNU tar sees few writes. */
+async function* batched(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let waiting: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of source) {
+    if (chunk.length === 0) continue;
+    waiting.push(chunk);
+    bytes += chunk.length;
+    if (bytes < FEED_BYTES) continue;
+    yield waiting.length === 1 ? chunk : Buffer.concat(waiting, bytes);
+    waiting = [];
+    bytes = 0;
+  }
+  if (bytes > 0) yield Buffer.concat(waiting, bytes);
+}
+
+/** Every name starts with `./`: a name that starts with a dash or has odd characters stays a name. */
+function forTar(entry: TarEntry, path: string): TarEntry {
+  return {
+    ...entry,
+    path: `./${path}`,
+    linkTarget: entry.kind === "hardLink" ? `./${cleanTarget(entry.linkTarget)}` : entry.linkTarget,
+  };
+}
+
+function cleanTarget(target: string): string {
+  return target
+    .split("/")
+    .filter((part) => part !== "" && part !== ".")
+    .join("/");
+}
+
+const plainEntry = { linkTarget: "", deviceMajor: 0, deviceMinor: 0, sizeBytes: 0, storedBytes: 0 } as const;
+
+function directoryEntry(path: string, attributes: DirectoryAttributes): TarEntry {
+  return { ...plainEntry, ...attributes, path: path === "" ? "./" : `./${path}/`, kind: "directory" };
+}
+
+/** How overlayfs writes "nothing here": a character device 0/0. */
+function whiteoutEntry(path: string): TarEntry {
+  return { ...plainEntry, ...IMPLICIT_DIRECTORY, mode: 0, path: `./${path}`, kind: "characterDevice" };
+}
+
+async function extract(root: string, archive: AsyncGenerator<Buffer>, signal?: AbortSignal): Promise<void> {
+  const args = [
+    "--extract",
+    "--file=-",
+    `--directory=${root}`,
+    "--numeric-owner",
+    "--same-owner",
+    "--preserve-permissions",
+  ];
+  args.push(
+    "--xattrs",
+    "--xattrs-include=*",
+    "--no-acls",
+    "--no-selinux",
+    "--delay-directory-restore",
+    "--warning=no-timestamp",
+  );
+  const input = Readable.from(archive, { objectMode: false });
+  try {
+    await runTool("tar", args, { input, signal, timeoutMs: imageLimits.timeoutMs });
+  } catch (error) {
+    throw toolError(error, root);
+  } finally {
+    input.destroy();
+  }
+}
+
+async function packDirectory(
+  root: string,
+  path: string,
+  diffId: string,
+  chunks: boolean,
+  signal?: AbortSignal,
+): Promise<void> {
+  const hex = diffId.slice("sha256:".length);
+  const uuid = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join("-");
+  // Extended inodes hold a time each; a compact one would take the time of the build. Without the super block's checksum
+  // its build time can be blanked below.
+  const args = ["--quiet", "-U", uuid, "-E", "force-inode-extended,nosbcrc", "--preserve-mtime"];
+  if (chunks) args.push(`--chunksize=${CHUNK_SIZE}`);
+  try {
+    await runTool("mkfs.erofs", [...args, path, root], { signal, timeoutMs: imageLimits.timeoutMs });
+    await blankBuildTime(path);
+    await runTool("fallocate", ["--dig-holes", path], { signal, timeoutMs: imageLimits.timeoutMs });
+  } catch (error) {
+    throw toolError(error, path);
+  }
+}
+
+/** Offset and length of the super block's build time (seconds and nanoseconds). */
+const BUILD_TIME = { offset: 1024 + 24, bytes: 12 };
+
+async function blankBuildTime(path: string): Promise<void> {
+  const file = await open(path, "r+");
+  try {
+    await file.write(Buffer.alloc(BUILD_TIME.bytes), 0, BUILD_TIME.bytes, BUILD_TIME.offset);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** A full disk and missing rights, as programs say them, are errors of their own. */
+function toolError(error: unknown, path: string): unknown {
+  if (isSystemError(error) && error.code === "ENOSPC") return diskFull(path, error);
+  if (!(error instanceof BelljarError) || error.reason !== "HOST_TOOL_FAILED") return error;
+  if (/No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes/.test(error.message))
+    return diskFull(path, error);
+  if (/Operation not permitted|Cannot mknod|Cannot change ownership/.test(error.message)) {
+    return new BelljarError(
+      "PERMISSION_DENIED",
+      `the files of a layer could not be made with their owners and devices in ${path}`,
+      {
+        facts: { path },
+        cause: error,
+      },
+    );
+  }
+  return error;
+}
+
+export function diskFull(path: string, cause: unknown): BelljarError {
+  return new BelljarError("DISK_FULL", `no room is left on the file system of ${path}`, { facts: { path }, cause });
+}

@@ -1,0 +1,27 @@
+/** What host and guest say to each other: definitions, generated code, the ttrpc codec, the version. Shared with agent/. */
+
+export * from "./generated/belljar/agent/v1/agent_pb.js";
+export {
+  confusesScanner,
+  EchoScanner,
+  encodeEcho,
+  encodeHello,
+  HANDSHAKE_LINE_BYTES,
+  type HandshakeLine,
+  type HelloEvent,
+  HelloScanner,
+  NONCE_LENGTH,
+} from "./handshake.ts";
+export {
+  type BulkField,
+  decodeEnvelope,
+  decodeRequest,
+  decodeResponse,
+  encodeErrorResponse,
+  encodeRequest,
+  encodeResponse,
+  type Request,
+} from "./ttrpc-envelope.ts";
+export { encodeFrame, encodeReset, type Frame, FrameDecoder, REQUEST, RESPONSE, STREAM_ID_MAX } from "./ttrpc-frame.ts";
+export { cleanMessage, decodeStatus, encodeStatus } from "./ttrpc-status.ts";
+export { PROTOCOL_VERSION } from "./version.ts";

@@ -1,0 +1,160 @@
+/**
+ * What this host can do, what it cannot, and the remedy for each. What other parts know better (the hypervisor, the guest
+ * image) they are asked through functions, so that this part needs to know none of them.
+ */
+import { readFile, stat } from "node:fs/promises";
+import { BelljarError, hasErrno, sandboxLimits, throwIfAborted, vmmLimits } from "../base/index.ts";
+import type { AccelerationFinding, HypervisorInfo } from "../hypervisor/interface.ts";
+import { type Capability, look } from "./capability.ts";
+import { hostTools, inspectTool } from "./host-tools.ts";
+
+export interface InspectHostDeps {
+  readonly hypervisor: () => Promise<HypervisorInfo>;
+  readonly acceleration: () => Promise<AccelerationFinding>;
+  readonly guestImage: () => Promise<{ readonly digest: string }>;
+  readonly signal?: AbortSignal | undefined;
+  readonly host?: HostFacts;
+}
+
+/** What is asked of the host itself; a parameter so that tests can be any host. */
+export interface HostFacts {
+  readonly platform: string;
+  readonly architecture: string;
+  readonly nodeVersion: string;
+  readonly userId: number;
+  readonly searchPath: string;
+  /** Content of a file; undefined when there is none. */
+  readFile(path: string): Promise<string | undefined>;
+  exists(path: string): Promise<boolean>;
+}
+
+/** Ordered as a reader would fix things: the host, QEMU, the guest image, the tools. */
+export async function inspectHost(deps: InspectHostDeps): Promise<Capability[]> {
+  const host = deps.host ?? thisHost;
+  const found: Capability[] = [];
+  const checks: readonly (() => Promise<Capability>)[] = [
+    () => inspectSystem(host),
+    () => inspectNode(host),
+    () => inspectRights(host),
+    () => inspectMemory(host),
+    () =>
+      look("qemu", true, async () => {
+        const { name, version, path } = await deps.hypervisor();
+        return { status: "yes", detail: `${name} ${version}, ${path}` };
+      }),
+    () => look("acceleration", false, () => describeAcceleration(deps.acceleration)),
+    () => look("guest image", true, async () => ({ status: "yes", detail: (await deps.guestImage()).digest })),
+    () => inspectCgroups(host),
+    () => inspectVsock(host),
+    ...hostTools.map((tool) => () => inspectTool(tool, host.searchPath)),
+  ];
+  for (const check of checks) {
+    throwIfAborted(deps.signal);
+    found.push(await check());
+  }
+  return found;
+}
+
+const thisHost: HostFacts = {
+  platform: process.platform,
+  architecture: process.arch,
+  nodeVersion: process.versions.node,
+  userId: process.getuid?.() ?? -1,
+  searchPath: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+  readFile: async (path) => {
+    try {
+      return await readFile(path, "utf8");
+    } catch (error) {
+      if (hasErrno(error, "ENOENT")) return undefined;
+      throw error;
+    }
+  },
+  exists: async (path) => {
+    try {
+      await stat(path);
+      return true;
+    } catch (error) {
+      if (hasErrno(error, "ENOENT")) return false;
+      throw error;
+    }
+  },
+};
+
+async function describeAcceleration(
+  acceleration: InspectHostDeps["acceleration"],
+): Promise<Omit<Capability, "name" | "required">> {
+  const { acceleration: found, explanation, remembered } = await acceleration();
+  const detail = `${found}: ${explanation}${remembered ? " (remembered)" : ""}`;
+  if (found === "kvm") return { status: "yes", detail };
+  return {
+    status: "degraded",
+    detail,
+    cost: "VMs are emulated: everything in them is several times slower",
+    remedy: "Run on a host with working hardware virtualisation, or switch on nested virtualisation in this one's.",
+  };
+}
+
+function inspectSystem(host: HostFacts): Promise<Capability> {
+  return look("system", true, async () => {
+    const detail = `${host.platform} on ${host.architecture}`;
+    if (host.platform === "linux" && host.architecture === "x64") return { status: "yes", detail };
+    return { status: "no", detail, remedy: "Belljar runs on Linux on x86_64 only." };
+  });
+}
+
+/** First line of Node that runs the sources as they are. */
+const NODE_OLDEST = { major: 22, minor: 18 };
+
+function inspectNode(host: HostFacts): Promise<Capability> {
+  return look("node", true, async () => {
+    const [major = 0, minor = 0] = host.nodeVersion.split(".").map(Number);
+    const enough = major > NODE_OLDEST.major || (major === NODE_OLDEST.major && minor >= NODE_OLDEST.minor);
+    if (enough) return { status: "yes", detail: host.nodeVersion };
+    const oldest = `${NODE_OLDEST.major}.${NODE_OLDEST.minor}`;
+    return { status: "no", detail: host.nodeVersion, remedy: `Use Node ${oldest} or newer.` };
+  });
+}
+
+function inspectRights(host: HostFacts): Promise<Capability> {
+  return look("rights", false, async () => {
+    if (host.userId === 0) return { status: "yes", detail: "root" };
+    return {
+      status: "degraded",
+      detail: `user ${host.userId}`,
+      cost: "owners and devices of image layers may not come out as they went in, and networks cannot be made",
+      remedy: "Run as root.",
+    };
+  });
+}
+
+function inspectMemory(host: HostFacts): Promise<Capability> {
+  return look("memory", true, async () => {
+    const kib = /^MemAvailable:\s+(\d+) kB$/m.exec((await host.readFile("/proc/meminfo")) ?? "")?.[1];
+    if (kib === undefined) throw new BelljarError("UNSUPPORTED_HOST", "/proc/meminfo has no MemAvailable");
+    const freeMib = Math.floor(Number(kib) / 1024);
+    const neededMib = sandboxLimits.memoryDefaultMib + vmmLimits.overheadMib;
+    const detail = `${freeMib} MiB free; a sandbox of the usual size needs up to ${neededMib} MiB`;
+    if (freeMib >= neededMib) return { status: "yes", detail };
+    return { status: "no", detail, remedy: "Free some memory, or ask for less with `-m`." };
+  });
+}
+
+function inspectCgroups(host: HostFacts): Promise<Capability> {
+  return look("cgroup2", false, async () => {
+    const controllers = await host.readFile("/sys/fs/cgroup/cgroup.controllers");
+    if (controllers !== undefined) return { status: "yes", detail: controllers.trim() };
+    return {
+      status: "degraded",
+      detail: "/sys/fs/cgroup is not a cgroup2 file system",
+      cost: "no limits for VMs on the host's side",
+      remedy: "Boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 there.",
+    };
+  });
+}
+
+function inspectVsock(host: HostFacts): Promise<Capability> {
+  return look("vhost-vsock", false, async () => {
+    if (await host.exists("/dev/vhost-vsock")) return { status: "yes", detail: "/dev/vhost-vsock" };
+    return { status: "degraded", detail: "not there", cost: "none: virtio-serial carries the link to the guest" };
+  });
+}

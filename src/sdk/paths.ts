@@ -1,0 +1,47 @@
+/**
+ * Where things are: options first, then the environment that the caller hands in, then the defaults of the host.
+ * Each root has its own directory of sockets, named by a hash of the root's path: what is found there without an owner can
+ * then be removed, and never is another root's.
+ */
+import { createHash } from "node:crypto";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { BelljarError } from "../base/index.ts";
+
+export interface Paths {
+  /** All state of this runtime. */
+  readonly root: string;
+  /** Sockets and pid files of this root; nothing that matters is only here. */
+  readonly run: string;
+  /** Guest images, shared by all roots of a host. */
+  readonly guest: string;
+  /** What can be found out again: the acceleration probe's answer. */
+  readonly cache: string;
+}
+
+export interface PathOptions {
+  readonly root?: string | undefined;
+  readonly run?: string | undefined;
+  readonly guest?: string | undefined;
+}
+
+/** A Unix socket's path may have 107 bytes; ours add `/<id>/console.sock` to the run directory. */
+const RUN_PATH_MAX_BYTES = 80;
+
+export function resolvePaths(options: PathOptions, env: NodeJS.ProcessEnv, userId: number): Paths {
+  const home = env["HOME"] ?? homedir();
+  const data = userId === 0 ? "/var/lib/belljar" : join(env["XDG_DATA_HOME"] ?? join(home, ".local/share"), "belljar");
+  const runtime = userId === 0 ? "/run/belljar" : join(env["XDG_RUNTIME_DIR"] ?? `/tmp/belljar-${userId}`, "belljar");
+  const root = resolve(options.root ?? env["BELLJAR_ROOT"] ?? data);
+  const runs = resolve(options.run ?? env["BELLJAR_RUN"] ?? runtime);
+  const run = join(runs, createHash("sha256").update(root).digest("hex").slice(0, 8));
+  // Guest images stay where they are when the root moves: they are the host's, and the same for everybody.
+  const guest = resolve(options.guest ?? env["BELLJAR_GUEST"] ?? join(data, "guest"));
+  if (Buffer.byteLength(run) > RUN_PATH_MAX_BYTES) {
+    throw new BelljarError("INVALID_ARGUMENT", `the run directory ${run} is too long for Unix sockets`, {
+      facts: { maxBytes: RUN_PATH_MAX_BYTES },
+      remedy: "Set BELLJAR_RUN to a shorter path.",
+    });
+  }
+  return { root, run, guest, cache: join(data, "cache") };
+}

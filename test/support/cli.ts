@@ -1,0 +1,134 @@
+/** Runs `bin/belljar` as a user does, with a root and run directory of the test's own; the guest image is shared. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { TestScope } from "./scope.ts";
+
+const BINARY = join(import.meta.dirname, "../../bin/belljar");
+/** A command that has not ended by then is killed and the test fails. */
+const TIMEOUT_MS = 120_000;
+
+export interface CliOptions {
+  readonly input?: Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly timeoutMs?: number;
+  readonly cwd?: string;
+}
+
+export interface CliResult {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+export function cliEnvironment(t: TestScope): NodeJS.ProcessEnv {
+  return { ...process.env, BELLJAR_ROOT: join(t.dir, "root"), BELLJAR_RUN: join(t.dir, "run") };
+}
+
+export function runCli(t: TestScope, args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  return startCli(t, args, options).done;
+}
+
+export function startCli(t: TestScope, args: readonly string[], options: CliOptions = {}): CliProcess {
+  const child = spawn(BINARY, args, {
+    cwd: options.cwd,
+    env: { ...cliEnvironment(t), ...options.env },
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const cli = new CliProcess(child, options);
+  t.after(() => cli.end());
+  return cli;
+}
+
+export class CliProcess {
+  readonly done: Promise<CliResult>;
+  readonly #child: ChildProcess;
+  readonly #stdout: Buffer[] = [];
+  readonly #stderr: Buffer[] = [];
+  #bytes = 0;
+  #ended = false;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(child: ChildProcess, options: CliOptions) {
+    this.#child = child;
+    child.stdout?.on("data", (chunk: Buffer) => {
+      this.#stdout.push(chunk);
+      this.#bytes += chunk.length;
+      this.#change();
+    });
+    child.stderr?.on("data", (chunk: Buffer) => {
+      this.#stderr.push(chunk);
+      this.#change();
+    });
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(options.input);
+    const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? TIMEOUT_MS);
+    this.done = new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (status, signal) => {
+        clearTimeout(timer);
+        this.#ended = true;
+        this.#change();
+        resolve({ status, signal, stdout: Buffer.concat(this.#stdout), stderr: this.stderrText() });
+      });
+    });
+    this.done.catch(() => {});
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Kills what still runs; for the end of a test. */
+  async end(): Promise<void> {
+    if (!this.#ended) this.#child.kill("SIGKILL");
+    await this.done;
+  }
+
+  stdoutText(): string {
+    return Buffer.concat(this.#stdout).toString();
+  }
+
+  stderrText(): string {
+    return Buffer.concat(this.#stderr).toString();
+  }
+
+  async waitForOutput(text: string): Promise<void> {
+    await this.#until(() => this.stdoutText().includes(text), `"${text}" on standard output`);
+  }
+
+  async waitForBytes(count: number): Promise<void> {
+    await this.#until(() => this.#bytes >= count, `${count} bytes on standard output`);
+  }
+
+  pauseOutput(): void {
+    this.#child.stdout?.pause();
+  }
+
+  resumeOutput(): void {
+    this.#child.stdout?.resume();
+  }
+
+  /** Goes away as a reader, as `head` does. */
+  closeOutput(): void {
+    this.#child.stdout?.destroy();
+  }
+
+  /** An instant chosen by time, for tests that interrupt at many of them; not a way to wait for something. */
+  async afterMs(delayMs: number): Promise<void> {
+    await sleep(delayMs);
+  }
+
+  async #until(condition: () => boolean, what: string): Promise<void> {
+    while (!condition()) {
+      if (this.#ended) throw new Error(`the command ended without ${what}; it said: ${this.stderrText()}`);
+      await this.#changed.promise;
+    }
+  }
+
+  #change(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * What a test may not leave behind. Two test files run at once, so everything is attributed: processes by an environment
+ * variable that they inherit or by the test's directory on their command line, the rest by that directory.
+ */
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { join } from "node:path";
+
+export interface LeakScope {
+  /** In the environment of every process that the test starts, as BELLJAR_TEST_ID. */
+  readonly testId: string;
+  /** Holds everything that the test makes. */
+  readonly dir: string;
+  /** Network devices and namespaces that were there before. */
+  readonly before: ReadonlySet<string>;
+  /** Process of the tests; this one unless told. */
+  readonly pid?: string;
+}
+
+/** One line per thing that is still there. */
+export async function findLeaks(scope: LeakScope): Promise<string[]> {
+  const found = await Promise.all([
+    leakedProcesses(scope),
+    leakedMounts(scope),
+    leakedLoops(scope),
+    leakedSockets(scope),
+    leakedNetwork(scope),
+  ]);
+  return found.flat();
+}
+
+export async function networkObjects(): Promise<Set<string>> {
+  const [devices, namespaces] = await Promise.all([list("/sys/class/net"), list("/run/netns")]);
+  return new Set([
+    ...devices.map((name) => `network device ${name}`),
+    ...namespaces.map((name) => `namespace ${name}`),
+  ]);
+}
+
+async function leakedProcesses({ testId, dir, pid }: LeakScope): Promise<string[]> {
+  const leaks: string[] = [];
+  for (const name of await list("/proc")) {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid || name === pid) continue;
+    const [environment, commandLine, stat] = await Promise.all([
+      read(`/proc/${name}/environ`),
+      read(`/proc/${name}/cmdline`),
+      read(`/proc/${name}/stat`),
+    ]);
+    // A zombie has neither; it is its parent's, and shows in the parent's own test.
+    if (stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z")) continue;
+    if (environment.split("\0").includes(`BELLJAR_TEST_ID=${testId}`) || commandLine.includes(dir)) {
+      leaks.push(`process ${name}: ${commandLine.replaceAll("\0", " ").slice(0, 160)}`);
+    }
+  }
+  return leaks;
+}
+
+async function leakedMounts({ dir }: LeakScope): Promise<string[]> {
+  const lines = (await read("/proc/self/mountinfo")).split("\n");
+  return lines.filter((line) => line.includes(` ${dir}`)).map((line) => `mount ${line.split(" ")[4]}`);
+}
+
+async function leakedLoops({ dir }: LeakScope): Promise<string[]> {
+  const leaks: string[] = [];
+  for (const name of await list("/sys/block")) {
+    const backing = (await read(`/sys/block/${name}/loop/backing_file`)).trim();
+    if (backing.startsWith(dir)) leaks.push(`loop device ${name}: ${backing}`);
+  }
+  return leaks;
+}
+
+/** Open descriptors of this process on files of the test count too: a handle that nobody closed. */
+async function leakedSockets({ dir, pid }: LeakScope): Promise<string[]> {
+  const sockets = (await read("/proc/net/unix")).split("\n").filter((line) => line.includes(` ${dir}`));
+  const leaks = sockets.map((line) => `socket ${line.slice(line.indexOf(dir))}`);
+  const descriptors = `/proc/${pid ?? "self"}/fd`;
+  for (const name of await list(descriptors)) {
+    const target = await readlink(join(descriptors, name)).catch(() => "");
+    if (target.startsWith(dir)) leaks.push(`open file ${target}`);
+  }
+  return leaks;
+}
+
+async function leakedNetwork({ before }: LeakScope): Promise<string[]> {
+  return [...(await networkObjects())].filter((name) => !before.has(name));
+}
+
+function list(path: string): Promise<string[]> {
+  return readdir(path).catch(() => []);
+}
+
+function read(path: string): Promise<string> {
+  return readFile(path, "utf8").catch(() => "");
+}

@@ -1,0 +1,234 @@
+/**
+ * The hypervisor in memory: same contract as QEMU's, no process, no guest. A test can make any call fail, hold any call open,
+ * end a VM from the inside, and read what was asked for, in order.
+ */
+import {
+  BelljarError,
+  cancelledError,
+  identifyProcess,
+  type ProcessIdentity,
+  throwIfAborted,
+} from "../../src/base/index.ts";
+import type {
+  DiskConfig,
+  Hypervisor,
+  HypervisorInfo,
+  StartOptions,
+  Vm,
+  VmConfig,
+  VmEnd,
+  VmInfo,
+  VmState,
+} from "../../src/hypervisor/index.ts";
+
+export type MemoryCall =
+  | "info"
+  | "start"
+  | "attach"
+  | "pause"
+  | "resume"
+  | "vm-info"
+  | "check"
+  | "plugDisk"
+  | "unplugDisk"
+  | "saveDevices"
+  | "kill"
+  | "release";
+
+export class MemoryHypervisor implements Hypervisor {
+  /** What was asked for, in order: `start ID`, `plugDisk ID SERIAL`, ... */
+  readonly calls: string[] = [];
+  /** Every VM ever started, by id; the ended ones too. */
+  readonly vms = new Map<string, MemoryVm>();
+  /** Files of device state by path, as the VM's state was when it was saved. */
+  readonly deviceStates = new Map<string, VmState>();
+  readonly #failures = new Map<MemoryCall, unknown[]>();
+  readonly #gates = new Map<MemoryCall, Promise<void>>();
+  /** Runs when a VM has started: where a test puts its agent behind the VM's socket. */
+  onStart: ((vm: MemoryVm) => void | Promise<void>) | undefined;
+
+  /** The next call of this kind, or the next few, fail with these errors, one each. */
+  fail(call: MemoryCall, ...errors: unknown[]): void {
+    this.#failures.set(call, [...(this.#failures.get(call) ?? []), ...errors]);
+  }
+
+  /** Calls of this kind wait until the answered function is called. */
+  hold(call: MemoryCall): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#gates.set(call, promise);
+    return () => {
+      this.#gates.delete(call);
+      resolve();
+    };
+  }
+
+  /** VMs that have not ended; none should be left at the end of a test. */
+  get live(): MemoryVm[] {
+    return [...this.vms.values()].filter((vm) => !vm.hasEnded);
+  }
+
+  async info(): Promise<HypervisorInfo> {
+    await this.enter("info", "");
+    return { name: "memory", version: "1.0.0", path: "/memory" };
+  }
+
+  async start(config: VmConfig, options: StartOptions = {}): Promise<Vm> {
+    throwIfAborted(options.signal);
+    await this.enter("start", config.id, options.signal);
+    if (this.vms.get(config.id)?.hasEnded === false)
+      throw new BelljarError("VMM_START_FAILED", `${config.id} runs already`);
+    const path = options.loadDevicesFrom;
+    if (path !== undefined && !this.deviceStates.has(path)) {
+      throw new BelljarError("VMM_START_FAILED", `there is no device state ${path}`);
+    }
+    // Any live process will do as the VM's: this one.
+    const identity = await identifyProcess(process.pid);
+    if (identity === undefined) throw new BelljarError("INTERNAL", "this process cannot be seen");
+    const vm = new MemoryVm(this, config, identity, path === undefined ? "running" : "paused");
+    this.vms.set(config.id, vm);
+    try {
+      await this.onStart?.(vm);
+      throwIfAborted(options.signal);
+      return vm.handle();
+    } catch (error) {
+      vm.end({ cause: "requested" });
+      throw error;
+    }
+  }
+
+  async attach(state: VmState): Promise<Vm> {
+    await this.enter("attach", state.id);
+    const vm = this.vms.get(state.id);
+    if (vm === undefined || vm.hasEnded)
+      throw new BelljarError("VMM_DIED", `the process of the VM ${state.id} is gone`);
+    return vm.handle();
+  }
+
+  /** Records a call, waits at its gate, and fails if it was told to. */
+  async enter(call: MemoryCall, what: string, signal?: AbortSignal): Promise<void> {
+    this.calls.push(`${call} ${what}`.trim());
+    const gate = this.#gates.get(call);
+    if (gate !== undefined) {
+      await Promise.race([
+        gate,
+        new Promise<never>((_, reject) => {
+          signal?.addEventListener("abort", () => reject(cancelledError(signal)), { once: true });
+        }),
+      ]);
+    }
+    const error = this.#failures.get(call)?.shift();
+    if (error !== undefined) throw error;
+  }
+}
+
+/** A VM as the test sees it; what the code under test holds is a handle of it. */
+export class MemoryVm {
+  readonly config: VmConfig;
+  readonly ended: Promise<VmEnd>;
+  readonly #hypervisor: MemoryHypervisor;
+  readonly #identity: ProcessIdentity;
+  readonly #settle: (end: VmEnd) => void;
+  status: "running" | "paused" | "ended";
+  disks: DiskConfig[];
+  /** What the guest has written on its console. */
+  console = "";
+
+  constructor(hypervisor: MemoryHypervisor, config: VmConfig, identity: ProcessIdentity, status: "running" | "paused") {
+    this.#hypervisor = hypervisor;
+    this.config = config;
+    this.#identity = identity;
+    this.status = status;
+    this.disks = [];
+    for (const disk of config.disks) this.#place(disk);
+    const { promise, resolve } = Promise.withResolvers<VmEnd>();
+    this.ended = promise;
+    this.#settle = resolve;
+  }
+
+  get hasEnded(): boolean {
+    return this.status === "ended";
+  }
+
+  /** Ends the VM from the inside; the first cause is kept. */
+  end(end: VmEnd): void {
+    this.status = "ended";
+    this.#settle(end);
+  }
+
+  handle(): Vm {
+    const { id, runDir, acceleration, memoryMib, cpus } = this.config;
+    let released = false;
+    const ask = async (call: MemoryCall, what = ""): Promise<void> => {
+      if (released) throw new BelljarError("INVALID_TRANSITION", "this handle of the VM was let go");
+      await this.#hypervisor.enter(call, `${id} ${what}`.trim());
+      if (this.hasEnded) throw new BelljarError("VMM_DIED", "the VM has ended");
+    };
+    const save = (): VmState => ({
+      id,
+      vmm: this.#identity,
+      runDir,
+      acceleration,
+      memoryMib,
+      cpus,
+      disks: [...this.disks],
+    });
+    return {
+      agentSocketPath: `${runDir}/agent.sock`,
+      ended: this.ended,
+      pause: async () => {
+        await ask("pause");
+        this.status = "paused";
+      },
+      resume: async () => {
+        await ask("resume");
+        this.status = "running";
+      },
+      info: async (): Promise<VmInfo> => {
+        if (!this.hasEnded) await ask("vm-info");
+        const { pid } = this.#identity;
+        return { status: this.status, acceleration, pid, vcpuThreadIds: this.hasEnded ? [] : [pid] };
+      },
+      check: () => ask("check"),
+      plugDisk: async (disk) => {
+        await ask("plugDisk", disk.serial);
+        this.#place(disk);
+      },
+      unplugDisk: async (serial) => {
+        await ask("unplugDisk", serial);
+        const rest = this.disks.filter((disk) => disk.serial !== serial);
+        if (rest.length === this.disks.length)
+          throw new BelljarError("INVALID_ARGUMENT", `the VM has no disk ${serial}`);
+        this.disks = rest;
+      },
+      saveDevices: async (path) => {
+        await ask("saveDevices", path);
+        if (this.status !== "paused") {
+          throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
+        }
+        this.#hypervisor.deviceStates.set(path, save());
+      },
+      consoleTail: () => this.console,
+      save,
+      kill: async () => {
+        if (this.hasEnded) return;
+        await ask("kill");
+        this.end({ cause: "requested" });
+      },
+      release: async () => {
+        if (released || this.hasEnded) return;
+        await ask("release");
+        released = true;
+      },
+    };
+  }
+
+  #place(disk: DiskConfig): void {
+    if (this.disks.some((other) => other.serial === disk.serial)) {
+      throw new BelljarError("INVALID_ARGUMENT", `the VM has a disk ${disk.serial} already`);
+    }
+    const taken = new Set(this.disks.map((other) => other.slot));
+    let slot = 0;
+    while (taken.has(slot)) slot += 1;
+    this.disks = [...this.disks, { ...disk, slot: disk.slot ?? slot }];
+  }
+}

@@ -1,0 +1,56 @@
+/** The README's examples, run as they stand there. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { cliEnvironment, tempDir, test } from "../support/harness.ts";
+
+const run = promisify(execFile);
+const repository = join(import.meta.dirname, "../..");
+
+/** The code blocks of one language below a heading. */
+async function blocks(heading: string, language: string): Promise<string[]> {
+  const text = await readFile(join(repository, "README.md"), "utf8");
+  const section = text.split(/^## /m).find((part) => part.startsWith(heading)) ?? "";
+  return [...section.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, "gms"))].map((match) => match[1] ?? "");
+}
+
+test("the commands under 'Try it' do what they say", async (t) => {
+  const [first = ""] = await blocks("Try it", "console");
+  const commands = first.split("\n").filter((line) => line.startsWith("$ "));
+  const outcomes: { status: number; stdout: string; stderr: string }[] = [];
+  for (const command of commands) {
+    const options = { cwd: repository, env: cliEnvironment(t) };
+    const outcome = await run("sh", ["-c", command.slice(2)], options).then(
+      ({ stdout, stderr }) => ({ status: 0, stdout, stderr }),
+      (error: { code: number; stdout: string; stderr: string }) => ({
+        status: error.code,
+        stdout: error.stdout,
+        stderr: error.stderr,
+      }),
+    );
+    outcomes.push(outcome);
+  }
+  assert.match(outcomes[0]?.stdout ?? "", /^6\.\d+\./);
+  assert.deepEqual(outcomes.slice(1), [
+    { status: 7, stdout: "out\n", stderr: "err\n" },
+    { status: 0, stdout: "abc", stderr: "" },
+    { status: 0, stdout: `${process.version}\n`, stderr: "" },
+  ]);
+});
+
+test("the program under 'From a program' runs", async (t) => {
+  const [code = ""] = await blocks("From a program", "ts");
+  assert.match(code, /from "belljar"/);
+  const file = join(await tempDir(t), "example.ts");
+  const sdk = join(repository, "src/sdk/index.ts");
+  // `Runtime.open()` takes the host's directories; the test has its own.
+  const source = code
+    .replace('"belljar"', JSON.stringify(sdk))
+    .replace("import { Runtime }", "import { Runtime, resolvePaths }")
+    .replace("Runtime.open()", "Runtime.open({ paths: resolvePaths({}, process.env, 0) })");
+  await writeFile(file, `${source}\nprocess.stdout.write(JSON.stringify({ exitCode, stdout }));\n`);
+  const { stdout } = await run(process.execPath, [file], { env: cliEnvironment(t) });
+  assert.deepEqual(JSON.parse(stdout), { exitCode: 0, stdout: "42\n" });
+});

@@ -1,0 +1,170 @@
+/**
+ * Runs a command where KVM works, on a host where it need not: in an emulated machine with AMD's SVM, whose root is this
+ * host's root, read-only, under a tmpfs. Real kvm_amd, a real /dev/kvm, real `-accel kvm`. It answers "does it work?", never
+ * "how fast?": everything in it is several times slower than elsewhere. What the command writes is gone afterwards.
+ *
+ * Invariant: whatever happens, both processes are ended and the temporary directory is gone when the promise settles.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { access, chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { cachedKernel, moduleFiles } from "./kernel.ts";
+
+const run = promisify(execFile);
+
+export interface KvmRun {
+  /** Program and arguments; paths are this host's. */
+  readonly command: readonly string[];
+  readonly workingDirectory: string;
+  readonly timeoutMs: number;
+  /** Where the machine's kernel is kept. */
+  readonly cacheDir: string;
+  readonly memoryMib?: number;
+  readonly onOutput?: (text: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface KvmResult {
+  /** Undefined when the machine ended, or time ran out, before the command did. */
+  readonly exitCode: number | undefined;
+  readonly output: string;
+}
+
+const MODULES = ["virtio_pci", "virtiofs", "kvm-amd", "overlay", "tun", "loop", "erofs", "ext4"];
+const VIRTIOFSD = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
+
+export async function runUnderKvm(options: KvmRun): Promise<KvmResult> {
+  const kernel = await cachedKernel(options.cacheDir);
+  const dir = await mkdtemp(join(tmpdir(), "belljar-kvm-"));
+  const children: ChildProcess[] = [];
+  try {
+    const initrdPath = await buildInitrd(dir, await moduleFiles(kernel, MODULES), script(options));
+    const socket = join(dir, "fs.sock");
+    const virtiofsd = await firstPresent(VIRTIOFSD);
+    children.push(
+      spawn(virtiofsd, [`--socket-path=${socket}`, "-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"], {
+        stdio: "ignore",
+      }),
+    );
+    await untilPresent(socket);
+    const statusPath = join(dir, "status");
+    const machine = spawn(
+      "qemu-system-x86_64",
+      machineArguments({ kernelPath: kernel.imagePath, initrdPath, socket, statusPath, memoryMib: options.memoryMib }),
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    children.push(machine);
+    let output = "";
+    const take = (chunk: Buffer): void => {
+      const text = chunk.toString("utf8").replaceAll("\r\n", "\n");
+      output = (output + text).slice(-OUTPUT_MAX);
+      options.onOutput?.(text);
+    };
+    machine.stdout.on("data", take);
+    machine.stderr.on("data", take);
+    await ended(machine, options.timeoutMs, options.signal);
+    const status = /^status (\d+)/m.exec(await readFile(statusPath, "utf8").catch(() => ""))?.[1];
+    return { exitCode: status === undefined ? undefined : Number(status), output };
+  } finally {
+    await Promise.all(children.map((child) => end(child)));
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Characters of the output that are kept, its end. */
+const OUTPUT_MAX = 4 * 1024 * 1024;
+
+interface MachineConfig {
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+  readonly socket: string;
+  readonly statusPath: string;
+  readonly memoryMib: number | undefined;
+}
+
+function machineArguments(config: MachineConfig): string[] {
+  const memory = `${config.memoryMib ?? 4096}M`;
+  return [
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt"],
+    ...["-m", memory, "-smp", String(Math.min(4, availableParallelism()))],
+    // virtiofs needs memory that both processes can see.
+    ...["-object", `memory-backend-memfd,id=ram,size=${memory},share=on`],
+    ...["-chardev", "stdio,id=out,signal=off", "-serial", "chardev:out"],
+    ...["-chardev", `file,id=status,path=${config.statusPath}`, "-serial", "chardev:status"],
+    ...["-chardev", `socket,id=fs,path=${config.socket}`, "-device", "vhost-user-fs-pci,chardev=fs,tag=host"],
+    ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"],
+    ...["-kernel", config.kernelPath, "-initrd", config.initrdPath],
+    ...["-append", "console=ttyS0 quiet panic=-1 mitigations=off"],
+  ];
+}
+
+function script(options: KvmRun): string {
+  const quoted = options.command.map(shellQuote).join(" ");
+  return `cd ${shellQuote(options.workingDirectory)} && exec ${quoted}\n`;
+}
+
+function shellQuote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+async function buildInitrd(dir: string, modules: readonly string[], command: string): Promise<string> {
+  const root = join(dir, "root");
+  for (const name of ["modules", "dev", "proc", "sys", "host", "writable"]) {
+    await mkdir(join(root, name), { recursive: true });
+  }
+  await copyFile(await firstPresent(["/bin/busybox", "/usr/bin/busybox"]), join(root, "busybox"));
+  await copyFile(join(import.meta.dirname, "init.sh"), join(root, "init"));
+  await chmod(join(root, "init"), 0o755);
+  await writeFile(join(root, "command"), command);
+  for (const [index, file] of modules.entries()) {
+    // The shell loads them in the order of their names.
+    await copyFile(file, join(root, "modules", `${String(index).padStart(3, "0")}-${basename(file)}`));
+  }
+  const initrdPath = join(dir, "initrd");
+  await run("sh", ["-c", 'cd "$1" && find . | cpio -o -H newc --quiet >"$2"', "sh", root, initrdPath]);
+  return initrdPath;
+}
+
+async function firstPresent(paths: readonly string[]): Promise<string> {
+  for (const path of paths) {
+    if (await present(path)) return path;
+  }
+  throw new Error(`none of ${paths.join(", ")} is installed`);
+}
+
+async function present(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function untilPresent(path: string): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!(await present(path))) {
+    if (performance.now() > end) throw new Error(`${path} did not appear within 10 s`);
+    await sleep(20);
+  }
+}
+
+/** Waits for the machine's end, the time limit or the caller's signal, whichever is first. */
+async function ended(child: ChildProcess, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  child.once("close", () => resolve());
+  child.once("error", reject);
+  const timer = setTimeout(() => resolve(), timeoutMs);
+  signal?.addEventListener("abort", () => resolve(), { once: true });
+  if (signal?.aborted === true) resolve();
+  await promise.finally(() => clearTimeout(timer));
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGKILL");
+  await gone;
+}

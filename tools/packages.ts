@@ -1,0 +1,33 @@
+/** Debian packages that the product, and those that only its tests, call; each with its reason. */
+
+export interface NeededPackage {
+  readonly name: string;
+  /** A program of it, for those who have no dpkg to ask. */
+  readonly program: string;
+  readonly reason: string;
+}
+
+/** To build a guest image and to run containers. */
+export const productPackages: readonly NeededPackage[] = [
+  { name: "qemu-system-x86", program: "qemu-system-x86_64", reason: "runs the VMs" },
+  { name: "erofs-utils", program: "mkfs.erofs", reason: "makes layers and the guest's root" },
+  { name: "e2fsprogs", program: "mke2fs", reason: "makes the containers' writable disks" },
+  { name: "skopeo", program: "skopeo", reason: "fetches images from registries" },
+  { name: "ca-certificates", program: "update-ca-certificates", reason: "knows the registries' certificates" },
+  { name: "xz-utils", program: "xz", reason: "unpacks layers and packages" },
+  { name: "zstd", program: "zstd", reason: "unpacks layers and packages" },
+  { name: "util-linux", program: "fallocate", reason: "punches holes into disk images" },
+];
+
+/** To test: tools of other authors that make images and serve them, and what the emulated KVM machine needs. */
+export const testPackages: readonly NeededPackage[] = [
+  { name: "mmdebstrap", program: "mmdebstrap", reason: "makes a root file system from Debian packages" },
+  { name: "umoci", program: "umoci", reason: "makes OCI images with several layers" },
+  { name: "docker-registry", program: "docker-registry", reason: "a real registry on loopback" },
+  { name: "libarchive-tools", program: "bsdtar", reason: "writes archives as other systems do" },
+  { name: "busybox-static", program: "busybox", reason: "first program of the emulated machine" },
+  { name: "cpio", program: "cpio", reason: "packs the emulated machine's initramfs" },
+  { name: "kmod", program: "depmod", reason: "finds which kernel modules need which" },
+  { name: "qemu-system-common", program: "virtiofsd", reason: "shows this host's files to the emulated machine" },
+  { name: "iproute2", program: "ip", reason: "makes what the tests of the harness leave behind" },
+];
