@@ -5,6 +5,9 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 
+/** In /proc/net/tcp. */
+const TCP_LISTEN = "0A";
+
 export interface LeakScope {
   /** In the environment of every process that the test starts, as BELLJAR_TEST_ID. */
   readonly testId: string;
@@ -23,6 +26,7 @@ export async function findLeaks(scope: LeakScope): Promise<string[]> {
     leakedMounts(scope),
     leakedLoops(scope),
     leakedSockets(scope),
+    leakedHandles(scope),
     leakedNetwork(scope),
   ]);
   return found.flat();
@@ -45,9 +49,11 @@ async function leakedProcesses({ testId, dir, pid }: LeakScope): Promise<string[
       read(`/proc/${name}/cmdline`),
       read(`/proc/${name}/stat`),
     ]);
-    // A zombie has neither; it is its parent's, and shows in the parent's own test.
-    if (stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z")) continue;
-    if (environment.split("\0").includes(`BELLJAR_TEST_ID=${testId}`) || commandLine.includes(dir)) {
+    const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // A zombie has neither environment nor command line; it is its parent's, and shows in the parent's own test.
+    if (state === "Z") continue;
+    const marked = environment.split("\0").includes(`BELLJAR_TEST_ID=${testId}`) || commandLine.includes(dir);
+    if (marked || (pid !== undefined && parent === pid)) {
       leaks.push(`process ${name}: ${commandLine.replaceAll("\0", " ").slice(0, 160)}`);
     }
   }
@@ -76,6 +82,28 @@ async function leakedSockets({ dir, pid }: LeakScope): Promise<string[]> {
   for (const name of await list(descriptors)) {
     const target = await readlink(join(descriptors, name)).catch(() => "");
     if (target.startsWith(dir)) leaks.push(`open file ${target}`);
+  }
+  return leaks;
+}
+
+/**
+ * TCP servers and watched files of the process of the tests. They are looked up as descriptors: the lists that Node itself
+ * keeps name a handle for a turn of the loop after it was closed.
+ */
+async function leakedHandles({ pid }: LeakScope): Promise<string[]> {
+  if (pid === undefined) return [];
+  const leaks: string[] = [];
+  const tables = await Promise.all([read(`/proc/${pid}/net/tcp`), read(`/proc/${pid}/net/tcp6`)]);
+  const listening = new Map<string, string>();
+  for (const line of tables.join("\n").split("\n")) {
+    const [, address = "", , state, , , , , , inode = ""] = line.trim().split(/\s+/);
+    if (state === TCP_LISTEN) listening.set(`socket:[${inode}]`, address);
+  }
+  for (const name of await list(`/proc/${pid}/fd`)) {
+    const target = await readlink(`/proc/${pid}/fd/${name}`).catch(() => "");
+    const address = listening.get(target);
+    if (address !== undefined) leaks.push(`TCP server ${address}`);
+    if ((await read(`/proc/${pid}/fdinfo/${name}`)).includes("inotify wd:")) leaks.push("watched file");
   }
   return leaks;
 }

@@ -11,14 +11,15 @@ const PRELOAD = join(import.meta.dirname, "preload.ts");
 
 /** What the harness must say about each kind of leak. */
 const kinds: Readonly<Record<string, RegExp>> = {
-  child: /ProcessWrap\n.*process \d+: sleep 300/,
+  child: /process \d+: sleep 300/,
   "detached process": /process \d+: sleep 300/,
   "process without environment": /process \d+: tail -f/,
   "temporary file": /file t\/left/,
   "state of a root": /file root\/sandboxes/,
   "open file": /open file/,
   "unix socket": /socket .*\/t\/s/,
-  "TCP port": /TCPServerWrap/,
+  "TCP port": /TCP server 0100007F:/,
+  "watched file": /watched file/,
   ...(process.getuid?.() === 0 ? { mount: /mount .*\/t\/m/, "loop device": /loop device loop\d+: .*\/t\/disk/ } : {}),
 };
 

@@ -12,9 +12,6 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Handles that keep a process alive and that a test has to close. */
-const SERVERS = ["TCPServerWrap", "PipeServerWrap", "ProcessWrap", "FSEventWrap"];
-
 // The runner itself loads this too; only the processes of files count.
 if (process.env["NODE_TEST_CONTEXT"] !== undefined) {
   // Short: sockets are made below it, and their paths have 107 bytes at most.
@@ -28,11 +25,10 @@ if (process.env["NODE_TEST_CONTEXT"] !== undefined) {
   process.env["BELLJAR_RUN"] = join(dir, "run");
 
   process.on("exit", () => {
-    const leaks = process.getActiveResourcesInfo().filter((name) => SERVERS.includes(name));
     const checker = join(import.meta.dirname, "leak-check.ts");
     const environment = { PATH: process.env["PATH"] ?? "" };
     const found = execFileSync(process.execPath, [checker, testId, dir, String(process.pid)], { env: environment });
-    leaks.push(...found.toString("utf8").split("\n").filter(Boolean));
+    const leaks = found.toString("utf8").split("\n").filter(Boolean);
     // Never into a mount: what is there may be the host's.
     if (!leaks.some((leak) => leak.startsWith("mount "))) rmSync(dir, { recursive: true, force: true });
     if (leaks.length === 0) return;

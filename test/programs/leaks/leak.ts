@@ -1,6 +1,6 @@
 /** A test file that passes and leaves one thing behind, the kind that LEAK names: the harness must fail it. */
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, openSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, watch, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,6 +29,9 @@ const leaks: Readonly<Record<string, () => Promise<void> | void>> = {
   },
   "unix socket": () => listen(join(tmpdir(), "s")),
   "TCP port": () => listen(0),
+  "watched file": () => {
+    watch(tmpdir());
+  },
   mount: () => {
     mkdirSync(join(tmpdir(), "m"));
     run("mount", "-t", "tmpfs", "none", join(tmpdir(), "m"));
@@ -46,7 +49,12 @@ const leaks: Readonly<Record<string, () => Promise<void> | void>> = {
 };
 
 async function listen(where: string | number): Promise<void> {
-  await new Promise<void>((resolve) => createServer().listen(where, resolve));
+  await new Promise<void>((resolve) =>
+    createServer().listen(
+      { ...(typeof where === "number" ? { port: where, host: "127.0.0.1" } : { path: where }) },
+      resolve,
+    ),
+  );
 }
 
 test("leaves something behind", async () => {
