@@ -13,14 +13,33 @@ export interface ProcessConfig {
   /** `user`, `uid`, either with `:group` or `:gid`; names are looked up in the container's own files. */
   readonly user?: string | undefined;
   readonly tty?: boolean | undefined;
+  readonly capAdd?: readonly string[] | undefined;
+  readonly capDrop?: readonly string[] | undefined;
+}
+
+/** What a container may use of its sandbox. */
+export interface ContainerLimits {
+  readonly memoryBytes?: number | undefined;
+  /** CPUs, fractions allowed. */
+  readonly cpus?: number | undefined;
+  /** 1 to 10000, as cgroup v2 has it. */
+  readonly cpuWeight?: number | undefined;
+  /** As the kernel writes it: `0-2,4`. */
+  readonly cpuset?: string | undefined;
+  readonly pids?: number | undefined;
 }
 
 export interface ContainerConfig extends ProcessConfig {
   /** In place of the image's; an empty list removes it, and the image's command with it. */
   readonly entrypoint?: readonly string[] | undefined;
   readonly readOnly?: boolean | undefined;
-  readonly capAdd?: readonly string[] | undefined;
-  readonly capDrop?: readonly string[] | undefined;
+  /** The first process has an open standard input, for whoever attaches; otherwise it reads /dev/null. */
+  readonly stdin?: boolean | undefined;
+  /** Instead of the image's command, a process that only waits: the container is there to be used by `exec`. */
+  readonly keepAlive?: boolean | undefined;
+  /** What `stop` sends; the image's, or SIGTERM. */
+  readonly stopSignal?: string | undefined;
+  readonly limits?: ContainerLimits | undefined;
   /** `no-new-privileges`, `seccomp=unconfined`; a profile of one's own goes into `seccompProfile`. */
   readonly securityOptions?: readonly string[] | undefined;
   /** The text of a seccomp profile, in the OCI runtime specification's form or docker's. */

@@ -11,6 +11,23 @@ export interface SandboxConfig {
   readonly hostname?: string | undefined;
   /** From the VM's start until its agent answers. */
   readonly bootTimeoutMs?: number | undefined;
+  /** For people and for whoever lists sandboxes; those that Belljar understands are in the reference. */
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
+  readonly dns?: DnsConfig | undefined;
+  /** Its containers see one another's processes. */
+  readonly sharePids?: boolean | undefined;
+  /** Size of the /dev/shm that its containers share. */
+  readonly sharedMemoryBytes?: number | undefined;
+  /** It stops when its first container has ended, as `docker run` does; otherwise it runs until it is stopped. */
+  readonly stopWithMain?: boolean | undefined;
+  /** It is deleted once it has stopped. */
+  readonly autoRemove?: boolean | undefined;
+}
+
+export interface DnsConfig {
+  readonly servers?: readonly string[] | undefined;
+  readonly search?: readonly string[] | undefined;
+  readonly options?: readonly string[] | undefined;
 }
 
 /** A configuration with every default filled in. */

@@ -6,6 +6,8 @@ import type { Finding, SourceFile, SourceTree } from "./source-tree.ts";
 const LADDER: readonly (readonly string[])[] = [
   ["cli"],
   ["sdk"],
+  ["daemon"],
+  ["runtime"],
   ["container"],
   ["sandbox"],
   ["hypervisor", "agent-client", "images", "guest", "resources"],

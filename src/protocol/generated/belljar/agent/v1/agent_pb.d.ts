@@ -7,7 +7,7 @@
 // @generated from file belljar/agent/v1/agent.proto (package belljar.agent.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
@@ -102,11 +102,18 @@ export declare type ConfigureSandboxRequest = Message<"belljar.agent.v1.Configur
   entropy: Uint8Array;
 
   /**
-   * Lines of resolv.conf; none leaves it alone.
+   * Lines of the resolv.conf that containers see; none leaves it alone.
    *
    * @generated from field: repeated string dns_lines = 4;
    */
   dnsLines: string[];
+
+  /**
+   * Size of the /dev/shm that the containers of the sandbox share; 0 leaves it alone. Grows and shrinks in place.
+   *
+   * @generated from field: uint64 shared_memory_bytes = 5;
+   */
+  sharedMemoryBytes: bigint;
 };
 
 /**
@@ -242,6 +249,39 @@ export declare type CreateContainerRequest = Message<"belljar.agent.v1.CreateCon
    * @generated from field: string user = 4;
    */
   user: string;
+
+  /**
+   * The container shares /dev/shm with the others that say so.
+   *
+   * @generated from field: bool share_memory = 5;
+   */
+  shareMemory: boolean;
+
+  /**
+   * The container is in the pid namespace of the first container that says so, for as long as the sandbox lives.
+   *
+   * @generated from field: bool share_pids = 6;
+   */
+  sharePids: boolean;
+
+  /**
+   * Instead of the specification's command a process runs that only waits, and reaps what is orphaned.
+   *
+   * @generated from field: bool keep_alive = 7;
+   */
+  keepAlive: boolean;
+
+  /**
+   * A swap device for the guest, as large as the disk; its serial number. Swappiness (0 to 200) is the guest's as a whole.
+   *
+   * @generated from field: belljar.agent.v1.Disk swap = 8;
+   */
+  swap?: Disk | undefined;
+
+  /**
+   * @generated from field: optional uint32 swappiness = 9;
+   */
+  swappiness?: number | undefined;
 };
 
 /**
@@ -782,6 +822,585 @@ export declare type ShutdownResponse = Message<"belljar.agent.v1.ShutdownRespons
 export declare const ShutdownResponseSchema: GenMessage<ShutdownResponse>;
 
 /**
+ * @generated from message belljar.agent.v1.ListContainersRequest
+ */
+export declare type ListContainersRequest = Message<"belljar.agent.v1.ListContainersRequest"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.ListContainersRequest.
+ * Use `create(ListContainersRequestSchema)` to create a new message.
+ */
+export declare const ListContainersRequestSchema: GenMessage<ListContainersRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ListContainersResponse
+ */
+export declare type ListContainersResponse = Message<"belljar.agent.v1.ListContainersResponse"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.ContainerStatus containers = 1;
+   */
+  containers: ContainerStatus[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.ListContainersResponse.
+ * Use `create(ListContainersResponseSchema)` to create a new message.
+ */
+export declare const ListContainersResponseSchema: GenMessage<ListContainersResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.ContainerStatus
+ */
+export declare type ContainerStatus = Message<"belljar.agent.v1.ContainerStatus"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: belljar.agent.v1.ContainerPhase phase = 2;
+   */
+  phase: ContainerPhase;
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.ProcessState processes = 3;
+   */
+  processes: ProcessState[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.ContainerStatus.
+ * Use `create(ContainerStatusSchema)` to create a new message.
+ */
+export declare const ContainerStatusSchema: GenMessage<ContainerStatus>;
+
+/**
+ * @generated from message belljar.agent.v1.ProcessState
+ */
+export declare type ProcessState = Message<"belljar.agent.v1.ProcessState"> & {
+  /**
+   * Empty: the init process.
+   *
+   * @generated from field: string process_id = 1;
+   */
+  processId: string;
+
+  /**
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: uint64 started_at_ns = 3;
+   */
+  startedAtNs: bigint;
+
+  /**
+   * @generated from field: bool terminal = 4;
+   */
+  terminal: boolean;
+
+  /**
+   * @generated from field: bool stdin = 5;
+   */
+  stdin: boolean;
+
+  /**
+   * As WaitProcess answers it.
+   *
+   * @generated from field: belljar.agent.v1.WaitProcessResponse end = 6;
+   */
+  end?: WaitProcessResponse | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ProcessState.
+ * Use `create(ProcessStateSchema)` to create a new message.
+ */
+export declare const ProcessStateSchema: GenMessage<ProcessState>;
+
+/**
+ * @generated from message belljar.agent.v1.PauseContainerRequest
+ */
+export declare type PauseContainerRequest = Message<"belljar.agent.v1.PauseContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.PauseContainerRequest.
+ * Use `create(PauseContainerRequestSchema)` to create a new message.
+ */
+export declare const PauseContainerRequestSchema: GenMessage<PauseContainerRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.PauseContainerResponse
+ */
+export declare type PauseContainerResponse = Message<"belljar.agent.v1.PauseContainerResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.PauseContainerResponse.
+ * Use `create(PauseContainerResponseSchema)` to create a new message.
+ */
+export declare const PauseContainerResponseSchema: GenMessage<PauseContainerResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.ResumeContainerRequest
+ */
+export declare type ResumeContainerRequest = Message<"belljar.agent.v1.ResumeContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ResumeContainerRequest.
+ * Use `create(ResumeContainerRequestSchema)` to create a new message.
+ */
+export declare const ResumeContainerRequestSchema: GenMessage<ResumeContainerRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ResumeContainerResponse
+ */
+export declare type ResumeContainerResponse = Message<"belljar.agent.v1.ResumeContainerResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.ResumeContainerResponse.
+ * Use `create(ResumeContainerResponseSchema)` to create a new message.
+ */
+export declare const ResumeContainerResponseSchema: GenMessage<ResumeContainerResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.UpdateContainerRequest
+ */
+export declare type UpdateContainerRequest = Message<"belljar.agent.v1.UpdateContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: optional uint64 memory_bytes = 2;
+   */
+  memoryBytes?: bigint | undefined;
+
+  /**
+   * Microseconds of CPU time in each period; 0 takes the limit away.
+   *
+   * @generated from field: optional uint64 cpu_quota_us = 3;
+   */
+  cpuQuotaUs?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 cpu_period_us = 4;
+   */
+  cpuPeriodUs?: bigint | undefined;
+
+  /**
+   * cgroup v2: 1 to 10000.
+   *
+   * @generated from field: optional uint32 cpu_weight = 5;
+   */
+  cpuWeight?: number | undefined;
+
+  /**
+   * @generated from field: optional string cpuset = 6;
+   */
+  cpuset?: string | undefined;
+
+  /**
+   * 0 takes the limit away.
+   *
+   * @generated from field: optional uint32 pids = 7;
+   */
+  pids?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.UpdateContainerRequest.
+ * Use `create(UpdateContainerRequestSchema)` to create a new message.
+ */
+export declare const UpdateContainerRequestSchema: GenMessage<UpdateContainerRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.UpdateContainerResponse
+ */
+export declare type UpdateContainerResponse = Message<"belljar.agent.v1.UpdateContainerResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.UpdateContainerResponse.
+ * Use `create(UpdateContainerResponseSchema)` to create a new message.
+ */
+export declare const UpdateContainerResponseSchema: GenMessage<UpdateContainerResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.GetContainerStatsRequest
+ */
+export declare type GetContainerStatsRequest = Message<"belljar.agent.v1.GetContainerStatsRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.GetContainerStatsRequest.
+ * Use `create(GetContainerStatsRequestSchema)` to create a new message.
+ */
+export declare const GetContainerStatsRequestSchema: GenMessage<GetContainerStatsRequest>;
+
+/**
+ * As cgroup v2 has it. Times in microseconds, sizes in bytes.
+ *
+ * @generated from message belljar.agent.v1.GetContainerStatsResponse
+ */
+export declare type GetContainerStatsResponse = Message<"belljar.agent.v1.GetContainerStatsResponse"> & {
+  /**
+   * @generated from field: belljar.agent.v1.CpuStats cpu = 1;
+   */
+  cpu?: CpuStats | undefined;
+
+  /**
+   * @generated from field: belljar.agent.v1.MemoryStats memory = 2;
+   */
+  memory?: MemoryStats | undefined;
+
+  /**
+   * @generated from field: belljar.agent.v1.PidsStats pids = 3;
+   */
+  pids?: PidsStats | undefined;
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.BlockIoStats block_io = 4;
+   */
+  blockIo: BlockIoStats[];
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.HugetlbStats hugetlb = 5;
+   */
+  hugetlb: HugetlbStats[];
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.NetworkStats network = 6;
+   */
+  network: NetworkStats[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.GetContainerStatsResponse.
+ * Use `create(GetContainerStatsResponseSchema)` to create a new message.
+ */
+export declare const GetContainerStatsResponseSchema: GenMessage<GetContainerStatsResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.CpuStats
+ */
+export declare type CpuStats = Message<"belljar.agent.v1.CpuStats"> & {
+  /**
+   * @generated from field: uint64 usage_us = 1;
+   */
+  usageUs: bigint;
+
+  /**
+   * @generated from field: uint64 user_us = 2;
+   */
+  userUs: bigint;
+
+  /**
+   * @generated from field: uint64 system_us = 3;
+   */
+  systemUs: bigint;
+
+  /**
+   * @generated from field: uint64 periods = 4;
+   */
+  periods: bigint;
+
+  /**
+   * @generated from field: uint64 throttled_periods = 5;
+   */
+  throttledPeriods: bigint;
+
+  /**
+   * @generated from field: uint64 throttled_us = 6;
+   */
+  throttledUs: bigint;
+};
+
+/**
+ * Describes the message belljar.agent.v1.CpuStats.
+ * Use `create(CpuStatsSchema)` to create a new message.
+ */
+export declare const CpuStatsSchema: GenMessage<CpuStats>;
+
+/**
+ * @generated from message belljar.agent.v1.MemoryStats
+ */
+export declare type MemoryStats = Message<"belljar.agent.v1.MemoryStats"> & {
+  /**
+   * @generated from field: uint64 usage_bytes = 1;
+   */
+  usageBytes: bigint;
+
+  /**
+   * @generated from field: uint64 peak_bytes = 2;
+   */
+  peakBytes: bigint;
+
+  /**
+   * Absent: no limit.
+   *
+   * @generated from field: optional uint64 limit_bytes = 3;
+   */
+  limitBytes?: bigint | undefined;
+
+  /**
+   * @generated from field: uint64 swap_bytes = 4;
+   */
+  swapBytes: bigint;
+
+  /**
+   * @generated from field: uint64 oom_kills = 5;
+   */
+  oomKills: bigint;
+
+  /**
+   * memory.stat, whole.
+   *
+   * @generated from field: map<string, uint64> detail = 6;
+   */
+  detail: { [key: string]: bigint };
+};
+
+/**
+ * Describes the message belljar.agent.v1.MemoryStats.
+ * Use `create(MemoryStatsSchema)` to create a new message.
+ */
+export declare const MemoryStatsSchema: GenMessage<MemoryStats>;
+
+/**
+ * @generated from message belljar.agent.v1.PidsStats
+ */
+export declare type PidsStats = Message<"belljar.agent.v1.PidsStats"> & {
+  /**
+   * @generated from field: uint64 current = 1;
+   */
+  current: bigint;
+
+  /**
+   * @generated from field: optional uint64 limit = 2;
+   */
+  limit?: bigint | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.PidsStats.
+ * Use `create(PidsStatsSchema)` to create a new message.
+ */
+export declare const PidsStatsSchema: GenMessage<PidsStats>;
+
+/**
+ * @generated from message belljar.agent.v1.BlockIoStats
+ */
+export declare type BlockIoStats = Message<"belljar.agent.v1.BlockIoStats"> & {
+  /**
+   * "major:minor"
+   *
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * @generated from field: uint64 read_bytes = 2;
+   */
+  readBytes: bigint;
+
+  /**
+   * @generated from field: uint64 written_bytes = 3;
+   */
+  writtenBytes: bigint;
+
+  /**
+   * @generated from field: uint64 reads = 4;
+   */
+  reads: bigint;
+
+  /**
+   * @generated from field: uint64 writes = 5;
+   */
+  writes: bigint;
+};
+
+/**
+ * Describes the message belljar.agent.v1.BlockIoStats.
+ * Use `create(BlockIoStatsSchema)` to create a new message.
+ */
+export declare const BlockIoStatsSchema: GenMessage<BlockIoStats>;
+
+/**
+ * @generated from message belljar.agent.v1.HugetlbStats
+ */
+export declare type HugetlbStats = Message<"belljar.agent.v1.HugetlbStats"> & {
+  /**
+   * @generated from field: string page_size = 1;
+   */
+  pageSize: string;
+
+  /**
+   * @generated from field: uint64 usage_bytes = 2;
+   */
+  usageBytes: bigint;
+
+  /**
+   * @generated from field: uint64 failures = 3;
+   */
+  failures: bigint;
+};
+
+/**
+ * Describes the message belljar.agent.v1.HugetlbStats.
+ * Use `create(HugetlbStatsSchema)` to create a new message.
+ */
+export declare const HugetlbStatsSchema: GenMessage<HugetlbStats>;
+
+/**
+ * An interface of the network namespace that the sandbox's containers share.
+ *
+ * @generated from message belljar.agent.v1.NetworkStats
+ */
+export declare type NetworkStats = Message<"belljar.agent.v1.NetworkStats"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: uint64 received_bytes = 2;
+   */
+  receivedBytes: bigint;
+
+  /**
+   * @generated from field: uint64 received_packets = 3;
+   */
+  receivedPackets: bigint;
+
+  /**
+   * @generated from field: uint64 receive_errors = 4;
+   */
+  receiveErrors: bigint;
+
+  /**
+   * @generated from field: uint64 receive_dropped = 5;
+   */
+  receiveDropped: bigint;
+
+  /**
+   * @generated from field: uint64 sent_bytes = 6;
+   */
+  sentBytes: bigint;
+
+  /**
+   * @generated from field: uint64 sent_packets = 7;
+   */
+  sentPackets: bigint;
+
+  /**
+   * @generated from field: uint64 send_errors = 8;
+   */
+  sendErrors: bigint;
+
+  /**
+   * @generated from field: uint64 send_dropped = 9;
+   */
+  sendDropped: bigint;
+};
+
+/**
+ * Describes the message belljar.agent.v1.NetworkStats.
+ * Use `create(NetworkStatsSchema)` to create a new message.
+ */
+export declare const NetworkStatsSchema: GenMessage<NetworkStats>;
+
+/**
+ * @generated from message belljar.agent.v1.ReleaseProcessRequest
+ */
+export declare type ReleaseProcessRequest = Message<"belljar.agent.v1.ReleaseProcessRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string process_id = 2;
+   */
+  processId: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ReleaseProcessRequest.
+ * Use `create(ReleaseProcessRequestSchema)` to create a new message.
+ */
+export declare const ReleaseProcessRequestSchema: GenMessage<ReleaseProcessRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ReleaseProcessResponse
+ */
+export declare type ReleaseProcessResponse = Message<"belljar.agent.v1.ReleaseProcessResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.ReleaseProcessResponse.
+ * Use `create(ReleaseProcessResponseSchema)` to create a new message.
+ */
+export declare const ReleaseProcessResponseSchema: GenMessage<ReleaseProcessResponse>;
+
+/**
+ * @generated from enum belljar.agent.v1.ContainerPhase
+ */
+export enum ContainerPhase {
+  /**
+   * @generated from enum value: CONTAINER_PHASE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Made, never started.
+   *
+   * @generated from enum value: CONTAINER_PHASE_READY = 1;
+   */
+  READY = 1,
+
+  /**
+   * @generated from enum value: CONTAINER_PHASE_RUNNING = 2;
+   */
+  RUNNING = 2,
+
+  /**
+   * @generated from enum value: CONTAINER_PHASE_PAUSED = 3;
+   */
+  PAUSED = 3,
+
+  /**
+   * Its init process has ended.
+   *
+   * @generated from enum value: CONTAINER_PHASE_STOPPED = 4;
+   */
+  STOPPED = 4,
+}
+
+/**
+ * Describes the enum belljar.agent.v1.ContainerPhase.
+ */
+export declare const ContainerPhaseSchema: GenEnum<ContainerPhase>;
+
+/**
  * @generated from service belljar.agent.v1.AgentService
  */
 export declare const AgentService: GenService<{
@@ -844,6 +1463,52 @@ export declare const AgentService: GenService<{
     output: typeof RemoveContainerResponseSchema;
   },
   /**
+   * Everything that the guest has, for an owner that has only just come: containers, their processes, how those ended.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.ListContainers
+   */
+  listContainers: {
+    methodKind: "unary";
+    input: typeof ListContainersRequestSchema;
+    output: typeof ListContainersResponseSchema;
+  },
+  /**
+   * Freezes all processes of a container, and thaws them. Freezing what is frozen is success, and so for thawing.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.PauseContainer
+   */
+  pauseContainer: {
+    methodKind: "unary";
+    input: typeof PauseContainerRequestSchema;
+    output: typeof PauseContainerResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.agent.v1.AgentService.ResumeContainer
+   */
+  resumeContainer: {
+    methodKind: "unary";
+    input: typeof ResumeContainerRequestSchema;
+    output: typeof ResumeContainerResponseSchema;
+  },
+  /**
+   * Sets the limits that are given; the others stay. Refused, with nothing changed, when one of them cannot be set.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.UpdateContainer
+   */
+  updateContainer: {
+    methodKind: "unary";
+    input: typeof UpdateContainerRequestSchema;
+    output: typeof UpdateContainerResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.agent.v1.AgentService.GetContainerStats
+   */
+  getContainerStats: {
+    methodKind: "unary";
+    input: typeof GetContainerStatsRequestSchema;
+    output: typeof GetContainerStatsResponseSchema;
+  },
+  /**
    * @generated from rpc belljar.agent.v1.AgentService.ExecProcess
    */
   execProcess: {
@@ -876,6 +1541,16 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ResizeTerminalRequestSchema;
     output: typeof ResizeTerminalResponseSchema;
+  },
+  /**
+   * Forgets a process that has ended: its exit status and its output. Releasing what is not there is success.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.ReleaseProcess
+   */
+  releaseProcess: {
+    methodKind: "unary";
+    input: typeof ReleaseProcessRequestSchema;
+    output: typeof ReleaseProcessResponseSchema;
   },
   /**
    * Output is pulled: bytes of the ring from `offset` on. Answers when there are any, at the end, or after `wait_ms`.

@@ -1,0 +1,334 @@
+/**
+ * What a program, the command line and the daemon's API can do with one root: the same interface whether the runtime is in this
+ * process (`openRuntime`) or behind the daemon's socket. Only types; nothing here runs.
+ *
+ * Names: a sandbox or container is named by its id, an unambiguous prefix of it, or its name. Every method throws
+ * `BelljarError`; those that wait take an `AbortSignal`, which ends the waiting and undoes what the call had begun.
+ */
+import type { LifecycleState } from "../base/index.ts";
+import type { ContainerConfig, ContainerLimits, ProcessConfig, ProcessStatus, TerminalSize } from "../container/index.ts";
+import type { SandboxConfig } from "../sandbox/index.ts";
+
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Sandboxes {
+  /** Boots a VM and makes the first container in it; `start: false` leaves both `ready`. All or nothing. */
+  create(config: SandboxCreateConfig, options?: SandboxCreateOptions): Promise<SandboxHandle>;
+  /** @throws BelljarError `SANDBOX_NOT_FOUND`, `SANDBOX_AMBIGUOUS`; what its state file threw when it cannot be read */
+  get(nameOrId: string): Promise<SandboxHandle>;
+  /** Oldest first, those whose state cannot be read included (`problem` says why). */
+  list(): Promise<readonly SandboxInfo[]>;
+}
+
+export interface SandboxCreateConfig extends SandboxConfig {
+  /** Name of an image that is here (see `runtime.images`). */
+  readonly image: string;
+  readonly container?: ContainerConfig | undefined;
+  /** Size of the first container's writable disk, in bytes; sparse. */
+  readonly storageBytes?: number | undefined;
+}
+
+export interface SandboxCreateOptions extends CallOptions {
+  /** Start it too; true unless told. */
+  readonly start?: boolean | undefined;
+  /** Told of every long step, in words for people. */
+  readonly progress?: ((step: string) => void) | undefined;
+}
+
+export interface StopOptions extends CallOptions {
+  /** Between the stop signal and SIGKILL; 0 kills at once. `sandboxLimits.stopGraceMs` unless told. */
+  readonly timeoutMs?: number | undefined;
+  /** Go on past errors: the state ends `stopped` whatever happens. */
+  readonly force?: boolean | undefined;
+}
+
+export interface KillOptions extends CallOptions {
+  /** Number; SIGKILL unless told. */
+  readonly number?: number | undefined;
+  /** Every process of the container, not its first one alone. */
+  readonly all?: boolean | undefined;
+}
+
+export interface SandboxHandle extends AsyncDisposable {
+  readonly id: string;
+  readonly name: string;
+  info(): Promise<SandboxInfo>;
+  /** Of a `ready` sandbox: starts its containers. Of a `stopped` one: boots it again, with the disks as they were left. */
+  start(options?: CallOptions): Promise<void>;
+  stop(options?: StopOptions): Promise<void>;
+  /** Stops the VM's CPUs. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** @throws BelljarError `INVALID_TRANSITION` when it runs, unless `force` stops it first. */
+  delete(options?: { readonly force?: boolean | undefined } & CallOptions): Promise<void>;
+  annotations(): Promise<Readonly<Record<string, string>>>;
+  /** Merged into those that are there. */
+  setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void>;
+  /** Memory, CPUs and cgroup of the VM on the host, and of the guest as a whole. */
+  stats(): Promise<SandboxStats>;
+  /** Changes of state, failures the monitor saw, and the sandbox's end; ends when the sandbox is deleted. */
+  watch(options?: CallOptions): AsyncIterable<SandboxEvent>;
+
+  readonly containers: Containers;
+  /** The first container. */
+  readonly main: ContainerHandle;
+  /** Shorthands for the first container. */
+  exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult>;
+  spawn(command: readonly string[], options?: ExecOptions): Promise<ProcessHandle>;
+}
+
+export interface Containers {
+  /** Into a `ready` or `running` sandbox; the container is `ready` then. */
+  create(config: ContainerCreateConfig, options?: CallOptions): Promise<ContainerHandle>;
+  get(nameOrId: string): Promise<ContainerHandle>;
+  list(): Promise<readonly ContainerInfo[]>;
+}
+
+export interface ContainerCreateConfig extends ContainerConfig {
+  readonly image: string;
+  /** Unique in its sandbox; the id stands in when there is none. */
+  readonly name?: string | undefined;
+  readonly storageBytes?: number | undefined;
+}
+
+export interface ExecOptions extends ProcessConfig, CallOptions {
+  /** Give the process an open standard input; otherwise it reads /dev/null. */
+  readonly stdin?: boolean | undefined;
+  readonly terminalSize?: TerminalSize | undefined;
+}
+
+export interface ExecResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ContainerHandle {
+  readonly id: string;
+  readonly sandboxId: string;
+  readonly name: string;
+  info(): Promise<ContainerInfo>;
+  /** A start that fails leaves the container `stopped`, with the cause. */
+  start(options?: CallOptions & { readonly terminalSize?: TerminalSize | undefined }): Promise<void>;
+  stop(options?: StopOptions): Promise<void>;
+  /** A container that has ended is success. */
+  kill(options?: KillOptions): Promise<void>;
+  /** Freezes its processes in the guest; the VM goes on. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  delete(options?: { readonly force?: boolean | undefined } & CallOptions): Promise<void>;
+  /** Merged into the limits that are there. */
+  update(limits: ContainerLimits): Promise<void>;
+  stats(): Promise<ContainerStats>;
+  /** How its first process ended; waits until it has. */
+  wait(options?: CallOptions): Promise<ProcessStatus>;
+  /** Its first process; output begins at the beginning, or at `offsets`. */
+  attach(options?: AttachOptions): Promise<ProcessHandle>;
+  /** What its first process has written, as the host has it; follows what is still written when told to. */
+  logs(options?: LogOptions): AsyncIterable<LogRecord>;
+  exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult>;
+  spawn(command: readonly string[], options?: ExecOptions): Promise<ProcessHandle>;
+  /** A process that was started earlier, by this process or another one. @throws BelljarError `PROCESS_NOT_FOUND` */
+  process(processId: string, options?: AttachOptions): Promise<ProcessHandle>;
+  processes(): Promise<readonly ProcessInfo[]>;
+}
+
+export interface AttachOptions {
+  /** First byte wanted of each stream; 0 unless told. */
+  readonly stdoutOffset?: bigint | undefined;
+  readonly stderrOffset?: bigint | undefined;
+}
+
+/** A process in a container. Its output is kept until it is released, so a reader may come and go. */
+export interface ProcessHandle {
+  readonly containerId: string;
+  /** Empty for the container's first process. */
+  readonly id: string;
+  /** In the guest. */
+  readonly pid: number;
+  readonly tty: boolean;
+  readonly stdin: WritableStream<Uint8Array>;
+  readonly stdout: ReadableStream<Uint8Array>;
+  /** With a terminal: at its end from the beginning. */
+  readonly stderr: ReadableStream<Uint8Array>;
+  /** Bytes of output that were gone before anybody read them. */
+  readonly lostBytes: bigint;
+  readonly status: Promise<ProcessStatus>;
+  /** A process that is gone is success. */
+  signal(number: number): Promise<void>;
+  resize(size: TerminalSize): Promise<void>;
+  /** Forgets an ended process: its status and its output. Idempotent. */
+  release(): Promise<void>;
+  /** One piece of a stream from an offset on, waiting for it at most `waitMs`: what streams are made of. */
+  readOutput(request: OutputRequest, options?: CallOptions): Promise<OutputPiece>;
+  /** Input by offset: a repeated call does no harm. Answers how much has been taken since the beginning. */
+  writeInput(request: InputRequest, options?: CallOptions): Promise<InputAnswer>;
+  /** How it ended, or undefined when it still runs after `waitMs`. */
+  waitForEnd(waitMs: number, options?: CallOptions): Promise<ProcessStatus | undefined>;
+}
+
+export interface OutputRequest {
+  /** 1 standard output, 2 standard error. */
+  readonly stream: 1 | 2;
+  readonly offset: bigint;
+  readonly maxBytes: number;
+  readonly waitMs: number;
+  /** Nobody reads on: the process is not held up any more. */
+  readonly detach?: boolean | undefined;
+}
+
+export interface OutputPiece {
+  /** Larger than asked for when older bytes are gone. */
+  readonly offset: bigint;
+  readonly data: Uint8Array;
+  readonly end: boolean;
+}
+
+export interface InputRequest {
+  readonly offset: bigint;
+  readonly data: Uint8Array;
+  readonly end: boolean;
+}
+
+export interface InputAnswer {
+  readonly accepted: bigint;
+  /** The process reads no more. */
+  readonly closed: boolean;
+}
+
+export interface LogOptions extends CallOptions {
+  readonly follow?: boolean | undefined;
+  /** Milliseconds since the epoch. */
+  readonly sinceMs?: number | undefined;
+  /** Lines from the end; all unless told. */
+  readonly tailLines?: number | undefined;
+}
+
+export interface LogRecord {
+  readonly stream: 1 | 2;
+  readonly timeMs: number;
+  readonly offset: bigint;
+  readonly data: Uint8Array;
+  /** Bytes of this stream that are missing before this record. */
+  readonly lostBytes: bigint;
+}
+
+/** Why something ended; the first cause seen is kept. */
+export interface EndCause {
+  readonly reason: string;
+  readonly message: string;
+  readonly atMs: number;
+}
+
+export interface SandboxInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly state: LifecycleState;
+  readonly image: string;
+  /** Milliseconds since the epoch. */
+  readonly createdAtMs: number;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly hostname: string;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly containers: readonly ContainerInfo[];
+  readonly vmm?: { readonly pid: number; readonly acceleration: "kvm" | "tcg" } | undefined;
+  /** How many times it was restored or forked; 0 before checkpoints exist. */
+  readonly generation: number;
+  readonly end?: EndCause | undefined;
+  /** Its state file cannot be read, and this is why; the other fields say only what is known. */
+  readonly problem?: string | undefined;
+}
+
+export interface ContainerInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly state: LifecycleState;
+  readonly image: string;
+  readonly command: readonly string[];
+  readonly createdAtMs: number;
+  readonly startedAtMs?: number | undefined;
+  /** In the guest, while it runs. */
+  readonly pid?: number | undefined;
+  readonly tty: boolean;
+  readonly stdin: boolean;
+  readonly limits: ContainerLimits;
+  readonly status?: ProcessStatus | undefined;
+  /** Why it could not be started, or was ended by something other than itself. */
+  readonly end?: EndCause | undefined;
+}
+
+export interface ProcessInfo {
+  readonly id: string;
+  readonly pid: number;
+  readonly startedAtMs: number;
+  readonly tty: boolean;
+  readonly status?: ProcessStatus | undefined;
+}
+
+/** As cgroup v2 of the guest has it. Times in microseconds, sizes in bytes. */
+export interface ContainerStats {
+  readonly cpu: {
+    readonly usageUs: bigint;
+    readonly userUs: bigint;
+    readonly systemUs: bigint;
+    readonly periods: bigint;
+    readonly throttledPeriods: bigint;
+    readonly throttledUs: bigint;
+  };
+  readonly memory: {
+    readonly usageBytes: bigint;
+    readonly peakBytes: bigint;
+    /** Absent without a limit. */
+    readonly limitBytes?: bigint | undefined;
+    readonly swapBytes: bigint;
+    readonly oomKills: bigint;
+    /** memory.stat, whole. */
+    readonly detail: Readonly<Record<string, bigint>>;
+  };
+  readonly pids: { readonly current: bigint; readonly limit?: bigint | undefined };
+  readonly blockIo: readonly BlockIoStats[];
+  readonly hugetlb: readonly { readonly pageSize: string; readonly usageBytes: bigint; readonly failures: bigint }[];
+  readonly network: readonly NetworkStats[];
+}
+
+export interface BlockIoStats {
+  /** `major:minor` */
+  readonly device: string;
+  readonly readBytes: bigint;
+  readonly writtenBytes: bigint;
+  readonly reads: bigint;
+  readonly writes: bigint;
+}
+
+export interface NetworkStats {
+  readonly name: string;
+  readonly receivedBytes: bigint;
+  readonly receivedPackets: bigint;
+  readonly receiveErrors: bigint;
+  readonly receiveDropped: bigint;
+  readonly sentBytes: bigint;
+  readonly sentPackets: bigint;
+  readonly sendErrors: bigint;
+  readonly sendDropped: bigint;
+}
+
+export interface SandboxStats {
+  readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };
+  readonly guest: {
+    readonly memoryTotalBytes: bigint;
+    readonly memoryAvailableBytes: bigint;
+    readonly agentResidentBytes: bigint;
+    readonly processes: number;
+  };
+  readonly containers: Readonly<Record<string, ContainerStats>>;
+}
+
+export type SandboxEvent =
+  | { readonly kind: "state"; readonly atMs: number; readonly state: LifecycleState }
+  | { readonly kind: "container"; readonly atMs: number; readonly containerId: string; readonly state: LifecycleState }
+  /** The monitor found the VMM or the agent failing, several times in a row; told once. */
+  | { readonly kind: "failed"; readonly atMs: number; readonly part: "vmm" | "agent"; readonly message: string }
+  | { readonly kind: "deleted"; readonly atMs: number };
