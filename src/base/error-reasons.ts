@@ -159,8 +159,18 @@ export const errorReasons = reasons({
   PROCESS_NOT_FOUND: { code: "not_found", meaning: "No process has this id in the container." },
   USER_NOT_FOUND: { code: "not_found", meaning: "The user or group does not exist in the container's own files." },
   CONTAINER_START_FAILED: { code: "internal", meaning: "The container could not be started." },
+  OUTPUT_TOO_LARGE: {
+    code: "resource_exhausted",
+    meaning: "A command wrote more than `exec` keeps in memory; the command was ended.",
+    remedy: "Use `spawn`, and read its streams.",
+  },
   INVALID_TRANSITION: { code: "failed_precondition", meaning: "The operation is not allowed in the present state." },
   SANDBOX_NOT_FOUND: { code: "not_found", meaning: "No sandbox has this name or id.", remedy: "See `belljar ps -a`." },
+  SANDBOX_AMBIGUOUS: {
+    code: "invalid_argument",
+    meaning: "The beginning of an id was given, and several sandboxes or containers have it.",
+    remedy: "Give more digits of the id, or the name.",
+  },
   SANDBOX_EXISTS: { code: "already_exists", meaning: "A sandbox with this name exists already." },
 
   // --- stored state ---
@@ -170,6 +180,11 @@ export const errorReasons = reasons({
     code: "failed_precondition",
     meaning: "A state file was written by a newer Belljar; it was left untouched.",
     remedy: "Use the newer Belljar.",
+  },
+  ROOT_LOCKED: {
+    code: "unavailable",
+    meaning: "Another process, usually the daemon, owns this root.",
+    remedy: "Talk to the daemon (`belljar daemon status`), stop it with `belljar daemon stop`, or use another `--root`.",
   },
   LOCKED: { code: "unavailable", meaning: "Another process holds the lock and did not release it in time." },
 });

@@ -18,6 +18,7 @@ export {
   type ContainerOperation,
   checkContainerOperation,
   checkSandboxOperation,
+  type EndCause,
   type LifecycleKind,
   type LifecycleState,
   lifecycleOperations,

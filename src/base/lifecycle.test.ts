@@ -40,10 +40,10 @@ const expectedSandbox: Readonly<Record<SandboxOperation, string>> = {
 /** The container's own columns, then its sandbox's. */
 const expectedContainer: Readonly<Record<ContainerOperation, readonly [string, string]>> = {
   start: ["y--y", "-y--"],
-  stop: ["yyyy", "yyyy"],
+  stop: ["yyyy", "yy-y"],
   pause: ["-y--", "-y--"],
   resume: ["--y-", "-y--"],
-  delete: ["y--y", "yyyy"],
+  delete: ["y--y", "yy-y"],
   exec: ["yy--", "-y--"],
   signal: ["yyy-", "yy--"],
   resize: ["yy--", "-y--"],

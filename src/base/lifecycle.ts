@@ -1,7 +1,7 @@
 /**
  * The state machine of sandboxes and containers, and which operation which state allows: data and pure functions, the only
- * place that knows them. Both kinds move through the same states; whether something is being done just now is the
- * journal's business, not a state.
+ * place that knows them. Both kinds move through the same states; whether something is being done just now
+ * (`pending`) is not a state.
  *
  *   ready -> running | stopped      running -> paused | stopped      paused -> running | stopped      stopped -> running
  */
@@ -10,6 +10,14 @@ import { BelljarError } from "./errors.ts";
 export const lifecycleStates = ["ready", "running", "paused", "stopped"] as const;
 export type LifecycleState = (typeof lifecycleStates)[number];
 export type LifecycleKind = "sandbox" | "container";
+
+/** Why something ended; the first cause seen is kept. */
+export interface EndCause {
+  /** Of the closed list of errors. */
+  readonly reason: string;
+  readonly message: string;
+  readonly atMs: number;
+}
 
 const moves: { readonly [from in LifecycleState]: readonly LifecycleState[] } = {
   ready: ["running", "stopped"],
@@ -42,11 +50,11 @@ interface ContainerGuard {
 
 const containerGuards = {
   start: { container: ["ready", "stopped"], sandbox: ["running"] },
-  /** With its sandbox stopped or paused there is only the host's part to do. */
-  stop: { container: lifecycleStates, sandbox: lifecycleStates },
+  /** With its sandbox stopped there is only the host's part to do; in a paused one nothing can be ended, nor unmounted. */
+  stop: { container: lifecycleStates, sandbox: ["ready", "running", "stopped"] },
   pause: { container: ["running"], sandbox: ["running"] },
   resume: { container: ["paused"], sandbox: ["running"] },
-  delete: { container: ["ready", "stopped"], sandbox: lifecycleStates },
+  delete: { container: ["ready", "stopped"], sandbox: ["ready", "running", "stopped"] },
   exec: { container: ["ready", "running"], sandbox: ["running"] },
   signal: { container: ["ready", "running", "paused"], sandbox: ["ready", "running"] },
   resize: { container: ["ready", "running"], sandbox: ["running"] },

@@ -45,6 +45,8 @@ export const streamLimits = {
   readerLeaseMs: 30_000,
   /** How often a reader that has no room says that it is still there. */
   readerRenewMs: 10_000,
+  /** Each stream of a command whose output is collected in memory. */
+  collectMaxBytes: 64 * MIB,
   /** Processes in one sandbox, ended ones that were not acknowledged included. */
   processesMax: 1_024,
 } as const;
@@ -98,6 +100,31 @@ export const sandboxLimits = {
   stopGraceMs: 10_000,
   /** Size of a container's own writable disk; sparse. */
   storageDefaultBytes: 10 * GIB,
+  /** The guest must have let go of a killed process by then. */
+  killTimeoutMs: 10_000,
+  /** Between SIGKILL of a container's processes and the end of its output: what its rings hold is a few megabytes. */
+  drainTimeoutMs: 2_000,
+  /** Another process that holds a sandbox's lock is only looking, or about to end. */
+  lockTimeoutMs: 10_000,
+  /** What a new owner waits for a sandbox's VM and agent; those that are slower are waited for afterwards. */
+  recoveryTimeoutMs: 3_500,
+  /** Containers of one sandbox. */
+  containersMax: 100,
+  /** Annotations of one sandbox or container, and the length of one of them. */
+  annotationsMax: 256,
+  annotationMaxLength: 4_096,
+  swapMaxBytes: 64 * GIB,
+  sharedMemoryMaxBytes: 64 * GIB,
+  dnsEntriesMax: 16,
+  /** How often a sandbox is looked at, and how many looks in a row must fail. */
+  monitorIntervalMs: 5_000,
+  monitorFailures: 3,
+  /** One look of the monitor at the agent. */
+  agentCheckTimeoutMs: 5_000,
+  /** Events that a slow watcher may be behind; it is told of the oldest ones no more. */
+  eventsWaitingMax: 1_024,
+  /** Between two tries to learn how a process ended, when the link to the agent is broken. */
+  exitRetryMs: 500,
 } as const;
 
 /** What an image may contain before it is taken for an attack. */

@@ -5,7 +5,7 @@
  * Names: a sandbox or container is named by its id, an unambiguous prefix of it, or its name. Every method throws
  * `BelljarError`; those that wait take an `AbortSignal`, which ends the waiting and undoes what the call had begun.
  */
-import type { LifecycleState } from "../base/index.ts";
+import type { EndCause, LifecycleState } from "../base/index.ts";
 import type { ContainerConfig, ContainerLimits, ProcessConfig, ProcessStatus, TerminalSize } from "../container/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
 
@@ -215,12 +215,7 @@ export interface LogRecord {
   readonly lostBytes: bigint;
 }
 
-/** Why something ended; the first cause seen is kept. */
-export interface EndCause {
-  readonly reason: string;
-  readonly message: string;
-  readonly atMs: number;
-}
+export type { EndCause };
 
 export interface SandboxInfo {
   readonly id: string;
