@@ -173,6 +173,32 @@ export const errorReasons = reasons({
   },
   SANDBOX_EXISTS: { code: "already_exists", meaning: "A sandbox with this name exists already." },
 
+  // --- the daemon ---
+  DAEMON_UNAVAILABLE: {
+    code: "unavailable",
+    meaning: "The daemon of this root could not be reached in time; what was asked for was not done.",
+    remedy: "See `belljar daemon status`; `belljar daemon run` shows what it says.",
+  },
+  DAEMON_START_FAILED: {
+    code: "unavailable",
+    meaning: "A daemon was started, and ended before it could be used.",
+    remedy: "Run `belljar daemon run` to see why, or look into belljard.log in the root.",
+  },
+  DAEMON_STOPPED: {
+    code: "unavailable",
+    meaning: "The daemon was told to stop while a call was under way; sandboxes run on.",
+  },
+  DAEMON_LOST: {
+    code: "unavailable",
+    meaning: "The daemon died while a call was under way that cannot be repeated: nobody knows whether it was done.",
+    remedy: "Look with `belljar ps -a`, and decide.",
+  },
+  DAEMON_BUSY: {
+    code: "resource_exhausted",
+    meaning: "The daemon has as many calls under way as it takes at once.",
+    remedy: "Try again when some of them have ended.",
+  },
+
   // --- stored state ---
   STATE_MISSING: { code: "not_found", meaning: "A state file is absent." },
   STATE_CORRUPT: { code: "data_loss", meaning: "A state file is damaged; it was left untouched." },
@@ -184,7 +210,8 @@ export const errorReasons = reasons({
   ROOT_LOCKED: {
     code: "unavailable",
     meaning: "Another process, usually the daemon, owns this root.",
-    remedy: "Talk to the daemon (`belljar daemon status`), stop it with `belljar daemon stop`, or use another `--root`.",
+    remedy:
+      "Talk to the daemon (`belljar daemon status`), stop it with `belljar daemon stop`, or use another `--root`.",
   },
   LOCKED: { code: "unavailable", meaning: "Another process holds the lock and did not release it in time." },
 });

@@ -27,9 +27,11 @@ export {
   transition,
 } from "./lifecycle.ts";
 export {
+  apiLimits,
   decodeLimits,
   imageLimits,
   linkLimits,
+  logLimits,
   sandboxLimits,
   storeLimits,
   streamLimits,
@@ -44,5 +46,6 @@ export {
   type ProcessIdentity,
   signalProcess,
 } from "./process-identity.ts";
+export { publishStep, STEP_CHANNEL, type Step } from "./steps.ts";
 export { runTool, type ToolOptions, type ToolResult } from "./tool.ts";
 export { VERSION } from "./version.ts";

@@ -51,6 +51,22 @@ export const streamLimits = {
   processesMax: 1_024,
 } as const;
 
+/** The log of what a container's first process has written, on the host's disk. */
+export const logLimits = {
+  /** A file above this is followed by the next. */
+  fileMaxBytes: 8 * MIB,
+  /** Files that are kept; the oldest falls away when one more begins. */
+  filesMax: 3,
+  /** Bytes of one record: what one answer of the guest holds. */
+  recordMaxBytes: streamLimits.chunkMaxBytes,
+  /** How far an attached reader may be behind before the process is held up. Far below what the files hold. */
+  attachedLagMaxBytes: 1 * MIB,
+  /** How often a pump that is held up looks whether the reader is still one that counts. */
+  heldCheckMs: 1_000,
+  /** Pause before a pump tries again what failed: a lost link, a full disk. */
+  retryMs: 250,
+} as const;
+
 export const vmmLimits = {
   /** From spawn until QMP has answered. */
   startTimeoutMs: 20_000,
@@ -161,6 +177,50 @@ export const toolLimits = {
   errorTailBytes: 8 * KIB,
   /** Between SIGTERM and SIGKILL. */
   killGraceMs: 2_000,
+} as const;
+
+/** The daemon and its API. */
+export const apiLimits = {
+  /** One message, each way: a list of all sandboxes with their containers and annotations, or a piece of a stream. */
+  messageMaxBytes: 16 * MIB,
+  /** Clients at once, each with one connection. */
+  connectionsMax: 512,
+  /** Calls that one connection has under way, streams and long waits included. */
+  streamsPerConnectionMax: 256,
+  /** Calls of all clients. */
+  callsMax: 4_096,
+  /**
+   * What a client takes of one stream before its reader has read it, and of all streams together: more than all of them can
+   * hold, so that a reader that stops holds up its own stream only.
+   */
+  streamWindowBytes: 256 * KIB,
+  connectionWindowBytes: 64 * MIB,
+  /** From a connection's beginning until its first bytes say which HTTP it speaks. */
+  firstByteTimeoutMs: 10_000,
+  /** One try to connect; the socket is on the same host. */
+  connectTimeoutMs: 5_000,
+  /** How long a client looks for a daemon that died or is being started: recovery of a root included. */
+  reconnectTimeoutMs: 30_000,
+  /** Between two tries. */
+  reconnectIntervalMs: 50,
+  /** Between two tries to start a daemon while another process, perhaps one that is ending, owns the root. */
+  restartIntervalMs: 500,
+  /** A call that answers at once. Starting, stopping and deleting take as long as they take, within the runtime's own limits. */
+  callTimeoutMs: 30_000,
+  /** Calls under way have so long to end after the daemon was told to stop. */
+  drainTimeoutMs: 5_000,
+  /** From `daemon stop` until its process is gone. */
+  stopTimeoutMs: 30_000,
+  /** A daemon started on demand ends after so long without a client and without a VM. */
+  idleExitMs: 60_000,
+  /** How often it looks. */
+  idleCheckMs: 5_000,
+  /** Its log is renamed at a start when it is larger; one older log is kept. */
+  logMaxBytes: 4 * MIB,
+  /** How much of its log an error shows. */
+  logTailBytes: 1 * KIB,
+  /** Causes of an error that cross the API. */
+  errorDepthMax: 8,
 } as const;
 
 /** Data from outside, where its decoder does not say a smaller bound itself. */

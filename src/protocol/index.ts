@@ -1,5 +1,6 @@
 /** What host and guest say to each other: definitions, generated code, the ttrpc codec, the version. Shared with agent/. */
 
+export * as api from "./api.ts";
 export * from "./generated/belljar/agent/v1/agent_pb.js";
 export {
   confusesScanner,
