@@ -3,27 +3,35 @@
  * when the workload needs more than there is, the kernel kills in there and not the agent.
  *
  *     /sys/fs/cgroup/belljar              all containers: memory.max
- *     /sys/fs/cgroup/belljar/ID           one container; stays until it is removed, and keeps its counts
- *     /sys/fs/cgroup/belljar/ID/run       made by crun, and removed by it when the init process ends
+ *     /sys/fs/cgroup/belljar/ID           one container; stays until it is removed, keeps its counts, and is what is frozen
+ *     /sys/fs/cgroup/belljar/ID/run       made by crun with the container's limits, removed by it when the init process ends
  */
-import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { hasErrno } from "../src/base/errors.ts";
+import { BelljarError, hasErrno } from "../src/base/errors.ts";
+import { parseCounts, readOrNothing, setFile } from "./cgroup-files.ts";
+import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
+import { type ContainerStats, readStats } from "./cgroup-stats.ts";
 
 const TOP = "belljar";
-const CONTROLLERS = ["cpu", "cpuset", "io", "memory", "pids"];
+const CONTROLLERS = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 /** What the agent and the kernel may need on top of what they use when the agent starts. */
 const RESERVE_BYTES = 24 * 1024 * 1024;
 /** Killed processes are gone a moment later. */
 const REMOVE_TRIES = 100;
 const REMOVE_PAUSE_MS = 20;
+/** A process is frozen when it next leaves the kernel; one that waits for a disk takes as long as the disk does. */
+const FREEZE_TIMEOUT_MS = 10_000;
+const FREEZE_PAUSE_MS = 5;
 
 export class Cgroups {
   readonly #root: string;
+  readonly #freezeTimeoutMs: number;
 
-  constructor(root: string) {
+  constructor(root: string, freezeTimeoutMs: number = FREEZE_TIMEOUT_MS) {
     this.#root = root;
+    this.#freezeTimeoutMs = freezeTimeoutMs;
   }
 
   /** @param availableBytes memory that is available before any container runs */
@@ -50,24 +58,54 @@ export class Cgroups {
 
   /** How many processes of the container the kernel has killed for lack of memory. */
   async oomKills(containerId: string): Promise<number> {
-    const text = await readFile(join(this.#dir(containerId), "memory.events"), "utf8").catch(() => "");
-    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+    const events = parseCounts(await readOrNothing(join(this.#dir(containerId), "memory.events")));
+    return Number(events.get("oom_kill") ?? 0n);
   }
 
   /** Pids of all its processes, in the guest's own namespace. */
   async pids(containerId: string): Promise<number[]> {
-    const text = await readFile(join(this.#dir(containerId), "run/cgroup.procs"), "utf8").catch(() => "");
+    const text = await readOrNothing(join(this.#runDir(containerId), "cgroup.procs"));
     return text
       .split("\n")
       .map(Number)
       .filter((pid) => pid > 0);
   }
 
-  /** Kills everything in the container at once. */
+  /** Kills everything in the container at once, frozen or not. */
   async kill(containerId: string): Promise<void> {
     await setFile(join(this.#dir(containerId), "cgroup.kill"), "1").catch((error: unknown) => {
       if (!hasErrno(error, "ENOENT") && !hasErrno(error, "ENODEV")) throw error;
     });
+  }
+
+  /** Resolves when every process of the container stands still. Thaws them again when they do not within the deadline. */
+  async freeze(containerId: string): Promise<void> {
+    await setFile(join(this.#dir(containerId), "cgroup.freeze"), "1");
+    const deadlineMs = performance.now() + this.#freezeTimeoutMs;
+    for (;;) {
+      const events = parseCounts(await readFile(join(this.#dir(containerId), "cgroup.events"), "utf8"));
+      if (events.get("frozen") === 1n) return;
+      if (performance.now() >= deadlineMs) break;
+      await sleep(FREEZE_PAUSE_MS);
+    }
+    await this.thaw(containerId);
+    throw new BelljarError(
+      "DEADLINE_EXCEEDED",
+      `the processes of the container ${containerId} did not stand still within ${this.#freezeTimeoutMs} ms`,
+    );
+  }
+
+  async thaw(containerId: string): Promise<void> {
+    await setFile(join(this.#dir(containerId), "cgroup.freeze"), "0");
+  }
+
+  /** Of a container that runs: `run` must be there. @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */
+  async update(containerId: string, changes: LimitChanges): Promise<void> {
+    await updateLimits(this.#runDir(containerId), changes);
+  }
+
+  async stats(containerId: string): Promise<ContainerStats> {
+    return await readStats({ total: this.#dir(containerId), limited: this.#runDir(containerId) });
   }
 
   async remove(containerId: string): Promise<void> {
@@ -87,11 +125,10 @@ export class Cgroups {
   #dir(containerId: string): string {
     return join(this.#root, TOP, containerId);
   }
-}
 
-/** Writes to a file that the kernel has made, and never makes one. */
-async function setFile(path: string, value: string): Promise<void> {
-  await writeFile(path, value, { flag: "r+" });
+  #runDir(containerId: string): string {
+    return join(this.#dir(containerId), "run");
+  }
 }
 
 /** Groups are directories whose files cannot be removed: only they can, from the leaves up. */

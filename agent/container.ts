@@ -5,32 +5,28 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { BelljarError, hasErrno } from "../src/base/errors.ts";
-import { sandboxLimits, streamLimits } from "../src/base/limits.ts";
+import { BelljarError } from "../src/base/errors.ts";
+import { sandboxLimits } from "../src/base/limits.ts";
+import { type LimitChanges, withLimits } from "./cgroup-limits.ts";
+import type { ContainerStats } from "./cgroup-stats.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { readContainerFile } from "./container-files.ts";
-import { needsDefaultAction } from "./default-action.ts";
+import { type ContainerOptions, type Place, type PlaceDeps, preparePlace, removePlace } from "./container-place.ts";
 import type { PipeMaker } from "./pipes.ts";
 import { GuestProcess } from "./process.ts";
-import type { RootfsDisks, RootfsMounter } from "./rootfs.ts";
+import { INIT, ProcessTable } from "./process-table.ts";
 import type { ContainerRuntime } from "./runtime.ts";
+import { SIGKILL, sendSignal, signalProcess } from "./signals.ts";
 import { asObject, completeProcess, completeSpec, type JsonObject, type TerminalSize, wantsTerminal } from "./spec.ts";
 import { type ResolvedUser, resolveUser } from "./user.ts";
 
-export interface ContainerDeps {
+export interface ContainerDeps extends PlaceDeps {
   readonly pipes: Pick<PipeMaker, "open">;
   readonly runtime: ContainerRuntime;
-  readonly mounter: RootfsMounter;
-  readonly cgroups: Pick<Cgroups, "create" | "cgroupsPath" | "oomKills" | "kill" | "pids" | "remove">;
-  /** Each container has a directory below it. */
-  readonly containersDir: string;
-}
-
-export interface ContainerOptions {
-  readonly id: string;
-  readonly spec: JsonObject;
-  readonly disks: RootfsDisks;
-  readonly user: string;
+  readonly cgroups: Pick<
+    Cgroups,
+    "create" | "cgroupsPath" | "oomKills" | "kill" | "pids" | "freeze" | "thaw" | "update" | "stats" | "remove"
+  >;
 }
 
 export interface StartOptions {
@@ -44,71 +40,74 @@ export interface ExecOptions extends StartOptions {
   readonly user: string;
 }
 
-/** The init process's id. */
-export const INIT = "";
+export type ContainerPhase = "ready" | "running" | "paused" | "stopped";
+
+interface PreparedLaunch {
+  readonly what: { readonly bundle: string } | { readonly processFile: string };
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+}
 
 export class GuestContainer {
+  readonly id: string;
+  readonly processes: ProcessTable;
   readonly #deps: ContainerDeps;
   readonly #options: ContainerOptions;
-  readonly #dir: string;
-  readonly #rootfs: string;
-  /** By process id; a promise from the moment that a start begins, so that ids cannot be used twice. */
-  readonly #processes = new Map<string, Promise<GuestProcess>>();
+  readonly #place: Place;
+  #spec: JsonObject;
+  #paused = false;
+  /** Its init process has ended, and may have been released since. */
+  #stopped = false;
   #removing = false;
 
-  private constructor(deps: ContainerDeps, options: ContainerOptions, dir: string, rootfs: string) {
+  private constructor(deps: ContainerDeps, options: ContainerOptions, place: Place) {
+    this.id = options.id;
+    this.processes = new ProcessTable(options.id);
     this.#deps = deps;
     this.#options = options;
-    this.#dir = dir;
-    this.#rootfs = rootfs;
+    this.#place = place;
+    this.#spec = place.spec;
   }
 
   /** Mounts the root file system; leaves nothing when it fails. */
   static async create(deps: ContainerDeps, options: ContainerOptions): Promise<GuestContainer> {
-    asObject(options.spec["process"], "the configuration's process");
-    const dir = join(deps.containersDir, options.id);
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    try {
-      const rootfs = await deps.mounter.mount(dir, options.disks);
-      await deps.cgroups.create(options.id);
-      return new GuestContainer(deps, options, dir, rootfs);
-    } catch (error) {
-      await deps.mounter.unmount(dir, { ...options.disks, layers: [] }).catch(() => {});
-      await rm(dir, { recursive: true, force: true }).catch(() => {});
-      throw error;
-    }
+    return new GuestContainer(deps, options, await preparePlace(deps, options));
   }
 
-  get processCount(): number {
-    return this.#processes.size;
+  get phase(): ContainerPhase {
+    if (this.#stopped) return "stopped";
+    if (!this.processes.has(INIT)) return "ready";
+    return this.#paused ? "paused" : "running";
   }
 
   async start(options: StartOptions): Promise<GuestProcess> {
-    if (this.#processes.has(INIT)) {
-      throw new BelljarError("INVALID_TRANSITION", `the container ${this.#options.id} was started before`);
+    if (this.phase !== "ready") {
+      throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} was started before`);
     }
-    const { id, spec, user } = this.#options;
-    return await this.#launch(INIT, "init", async (dir) => {
-      const process = asObject(spec["process"], "the configuration's process");
-      const cgroupsPath = this.#deps.cgroups.cgroupsPath(id);
-      const complete = completeSpec(spec, {
-        process: completeProcess(process, await this.#lookUp(user), options.terminalSize),
-        rootfs: this.#rootfs,
-        cgroupsPath,
+    const init = await this.#launch(INIT, "init", async (dir) => {
+      const process = asObject(this.#spec["process"], "the configuration's process");
+      const complete = completeSpec(this.#spec, {
+        process: completeProcess(process, await this.#lookUp(this.#options.user), options.terminalSize),
+        rootfs: this.#place.rootfs,
+        cgroupsPath: this.#deps.cgroups.cgroupsPath(this.id),
       });
       await writeFile(join(dir, "config.json"), JSON.stringify(complete));
       return { what: { bundle: dir }, terminal: wantsTerminal(process), stdin: options.stdin };
     });
+    void init.ended.then(async () => {
+      this.#stopped = true;
+      // In a PID namespace of its own the kernel has done so already.
+      if (this.#options.sharePids) await this.#deps.cgroups.kill(this.id).catch(() => {});
+    });
+    return init;
   }
 
   async exec(options: ExecOptions): Promise<GuestProcess> {
-    if (this.#processes.has(options.processId)) {
+    if (this.processes.has(options.processId)) {
       throw new BelljarError("INVALID_ARGUMENT", `the process id ${options.processId} is in use`);
     }
-    const init = await this.#processes.get(INIT)?.catch(() => undefined);
-    if (init === undefined || init.end !== undefined) {
-      throw new BelljarError("INVALID_TRANSITION", `the container ${this.#options.id} is not running`);
-    }
+    await this.processes.find(INIT);
+    this.#demand("running");
     return await this.#launch(options.processId, `exec-${options.processId}`, async (dir) => {
       const processFile = join(dir, "process.json");
       const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
@@ -117,103 +116,106 @@ export class GuestContainer {
     });
   }
 
-  /** @throws BelljarError `PROCESS_NOT_FOUND`; what the start of the process threw */
-  async process(processId: string): Promise<GuestProcess> {
-    const found = this.#processes.get(processId);
-    if (found !== undefined) return await found;
-    const which = processId === INIT ? "no process: it was not started" : `no process ${processId}`;
-    throw new BelljarError("PROCESS_NOT_FOUND", `the container ${this.#options.id} has ${which}`);
+  /** A process that is gone is success, and so is one that has not come yet: nothing is there to be signalled. */
+  async signal(processId: string, signal: number, all: boolean): Promise<void> {
+    if (!all) {
+      const process = await this.processes.find(processId);
+      if (process !== undefined) await signalProcess(process, signal);
+      return;
+    }
+    if (signal === SIGKILL) await this.#deps.cgroups.kill(this.id);
+    const started = (await this.processes.all()).map(([, process]) => process);
+    const pids = new Set(await this.#deps.cgroups.pids(this.id));
+    for (const process of started) {
+      pids.delete(process.pid);
+      await signalProcess(process, signal);
+    }
+    for (const pid of pids) sendSignal(pid, signal);
   }
 
-  /** A process that is gone is success. */
-  async signal(processId: string, signal: number, all: boolean): Promise<void> {
-    if (all) {
-      if (signal === SIGKILL) await this.#deps.cgroups.kill(this.#options.id);
-      for (const pid of await this.#deps.cgroups.pids(this.#options.id)) sendSignal(pid, signal);
+  /** Resolves when every process stands still. Success when they do already. */
+  async pause(): Promise<void> {
+    if (this.#paused) return;
+    this.#demand("running");
+    // From here on no exec begins; those under way are waited for, since their set-up cannot end in a frozen group.
+    this.#paused = true;
+    try {
+      await this.processes.all();
+      await this.#deps.cgroups.freeze(this.id);
+    } catch (error) {
+      this.#paused = false;
+      throw error;
     }
-    const process = await this.process(processId);
-    if (process.end !== undefined) return;
-    if (await needsDefaultAction(process.pid, signal)) process.endBy(signal);
-    else sendSignal(process.pid, signal);
+  }
+
+  /** Success when nothing is paused. */
+  async resume(): Promise<void> {
+    if (this.phase !== "running") this.#demand("paused");
+    await this.#deps.cgroups.thaw(this.id);
+    this.#paused = false;
+  }
+
+  /** All of them or none. @throws BelljarError `INVALID_ARGUMENT`, `INVALID_TRANSITION` */
+  async update(changes: LimitChanges): Promise<void> {
+    await this.processes.find(INIT);
+    if (this.phase === "ready") this.#spec = withLimits(this.#spec, changes);
+    else if (this.phase !== "stopped") await this.#deps.cgroups.update(this.id, changes);
+    else this.#demand("running");
+  }
+
+  async stats(): Promise<ContainerStats> {
+    return await this.#deps.cgroups.stats(this.id);
+  }
+
+  /** New names for a container that may run. */
+  async refreshNames(): Promise<void> {
+    await this.#deps.names.write(this.#place.filesDir);
   }
 
   /** Kills what runs, unmounts, forgets. May be repeated when it fails. */
   async remove(): Promise<void> {
     this.#removing = true;
-    for (const starting of this.#processes.values()) {
-      const process = await starting.catch(() => undefined);
-      if (process === undefined || process.end !== undefined) continue;
-      await this.#deps.cgroups.kill(this.#options.id);
+    for (const [, process] of await this.processes.all()) {
+      if (process.end !== undefined) continue;
+      await this.#deps.cgroups.kill(this.id);
       sendSignal(process.pid, SIGKILL);
       await Promise.race([process.ended, sleep(sandboxLimits.stopGraceMs, undefined, { ref: false })]);
       if (process.end === undefined) {
-        throw new BelljarError("AGENT_FAILED", `a process of ${this.#options.id} is still there after SIGKILL`);
+        throw new BelljarError("AGENT_FAILED", `a process of ${this.id} is still there after SIGKILL`);
       }
     }
-    await this.#deps.cgroups.remove(this.#options.id);
-    await this.#deps.mounter.unmount(this.#dir, this.#options.disks);
-    await rm(this.#dir, { recursive: true, force: true });
+    await removePlace(this.#deps, this.#options, this.#place.dir);
+  }
+
+  #demand(phase: ContainerPhase): void {
+    if (this.phase === phase) return;
+    throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is ${this.phase}, not ${phase}`);
   }
 
   async #launch(
     processId: string,
     name: string,
-    prepare: (dir: string) => Promise<{
-      what: { bundle: string } | { processFile: string };
-      terminal: boolean;
-      stdin: boolean;
-    }>,
+    prepare: (dir: string) => Promise<PreparedLaunch>,
   ): Promise<GuestProcess> {
-    if (this.#removing) {
-      throw new BelljarError("INVALID_TRANSITION", `the container ${this.#options.id} is being removed`);
-    }
-    const starting = (async () => {
-      const dir = join(this.#dir, name);
+    if (this.#removing) throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is being removed`);
+    return await this.processes.add(processId, async () => {
+      const dir = join(this.#place.dir, name);
       await mkdir(dir, { mode: 0o700 });
       try {
-        const prepared = await prepare(dir);
         const { pipes, runtime, cgroups } = this.#deps;
-        const oomKills = (): Promise<number> => cgroups.oomKills(this.#options.id);
-        return await GuestProcess.start(
-          { pipes, runtime, oomKills },
-          { containerId: this.#options.id, dir, ...prepared },
-        );
+        const oomKills = (): Promise<number> => cgroups.oomKills(this.id);
+        const prepared = await prepare(dir);
+        return await GuestProcess.start({ pipes, runtime, oomKills }, { containerId: this.id, dir, ...prepared });
       } catch (error) {
         await rm(dir, { recursive: true, force: true });
         throw error;
       }
-    })();
-    this.#processes.set(processId, starting);
-    try {
-      return await starting;
-    } catch (error) {
-      // It never ran: the id is free again, and the start may be tried anew.
-      this.#processes.delete(processId);
-      throw error;
-    }
+    });
   }
 
   async #lookUp(user: string): Promise<ResolvedUser> {
-    const passwd = await readContainerFile(this.#rootfs, "/etc/passwd");
-    const group = await readContainerFile(this.#rootfs, "/etc/group");
+    const passwd = await readContainerFile(this.#place.rootfs, "/etc/passwd");
+    const group = await readContainerFile(this.#place.rootfs, "/etc/group");
     return resolveUser(user, passwd, group);
   }
-}
-
-const SIGKILL = 9;
-
-function sendSignal(pid: number, signal: number): void {
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    if (!hasErrno(error, "ESRCH")) throw error;
-  }
-}
-
-/** How many processes all containers together may have had; ended ones count until their container is removed. */
-export function checkProcessCount(containers: Iterable<GuestContainer>): void {
-  let count = 0;
-  for (const container of containers) count += container.processCount;
-  if (count < streamLimits.processesMax) return;
-  throw new BelljarError("AGENT_FAILED", `the sandbox has ${count} processes, as many as it may have`);
 }

@@ -8,12 +8,16 @@ import { setFlagsFromString, startupSnapshot } from "node:v8";
 import { messageChain } from "../src/base/errors.ts";
 import { Cgroups } from "./cgroups.ts";
 import { Crun } from "./crun.ts";
+import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
 import { rehearse } from "./rehearsal.ts";
 import { OverlayMounter } from "./rootfs.ts";
 import { AgentServer } from "./server.ts";
 import { createHandlers } from "./service.ts";
+import { SharedMemory } from "./shared-memory.ts";
+import { SharedPids } from "./shared-pids.ts";
+import { Swap } from "./swap.ts";
 import { System } from "./system.ts";
 import { GUEST_PATH, runTool } from "./tools.ts";
 
@@ -39,7 +43,6 @@ async function main(): Promise<void> {
     runTool,
     procDir,
     devDir,
-    resolvConf: `${RUN_DIR}/resolv.conf`,
     nowMs: () => Date.now(),
   });
   const cgroups = new Cgroups("/sys/fs/cgroup");
@@ -51,16 +54,21 @@ async function main(): Promise<void> {
     await system.protectAgent();
     await cgroups.prepare((await system.memory()).availableBytes);
     pipes.prepare().catch((error: unknown) => report("pipes cannot be made", error));
-    const mounter = new OverlayMounter({ runTool, sysDir: "/sys", devDir, layersDir: `${RUN_DIR}/layers` });
+    const disks = { runTool, procDir, sysDir: "/sys", devDir };
+    const runtime = new Crun(`${RUN_DIR}/crun`);
     const handlers = createHandlers({
       system,
       runTool,
       procDir,
       instance: randomBytes(8).toString("hex"),
       pipes,
-      runtime: new Crun(`${RUN_DIR}/crun`),
-      mounter,
+      runtime,
+      mounter: new OverlayMounter({ ...disks, layersDir: `${RUN_DIR}/layers` }),
       cgroups,
+      names: new NameFiles(),
+      sharedMemory: new SharedMemory(`${RUN_DIR}/shm`, runTool),
+      sharedPids: new SharedPids({ runtime, dir: `${RUN_DIR}/pids`, procDir }),
+      swap: new Swap(disks),
       containersDir: `${RUN_DIR}/containers`,
     });
     await new AgentServer(port, handlers).run();

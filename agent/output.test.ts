@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { streamLimits } from "../src/base/limits.ts";
+import type { CallContext } from "./methods.ts";
 import { Output, type OutputChunk, type OutputRead, SOURCE_CHUNK_BYTES } from "./output.ts";
-import type { CallContext } from "./server.ts";
 
 function source(): { paused: boolean; pause(): void; resume(): void } {
   return {

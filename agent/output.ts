@@ -7,8 +7,8 @@
  */
 import { BelljarError } from "../src/base/errors.ts";
 import { linkLimits, streamLimits } from "../src/base/limits.ts";
+import type { CallContext } from "./methods.ts";
 import { OutputRing } from "./ring.ts";
-import type { CallContext } from "./server.ts";
 
 /** Where the bytes come from; reading can be held up. */
 export interface OutputSource {

@@ -1,6 +1,6 @@
 /**
- * One process of a container: its three streams, its end. The record stays until the container is removed, so that an exit
- * status can be asked for at any time.
+ * One process of a container: its three streams, its end. The record stays until it is released or the container is removed, so
+ * that exit status and output can be asked for at any time.
  */
 import { rm } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -36,6 +36,8 @@ export class GuestProcess {
   readonly pid: number;
   readonly startedAtNs: bigint;
   readonly terminal: boolean;
+  /** It was given an open standard input. */
+  readonly stdin: boolean;
   readonly input: Input;
   readonly #outputs: ReadonlyMap<number, Output>;
   /** Settles, never rejects. */
@@ -47,14 +49,15 @@ export class GuestProcess {
   private constructor(
     pid: number,
     startedAtNs: bigint,
-    terminal: boolean,
+    options: ProcessOptions,
     input: Input,
     outputs: ReadonlyMap<number, Output>,
     ended: Promise<ProcessEnd>,
   ) {
     this.pid = pid;
     this.startedAtNs = startedAtNs;
-    this.terminal = terminal;
+    this.terminal = options.terminal;
+    this.stdin = options.stdin;
     this.input = input;
     this.#outputs = outputs;
     this.ended = ended.then((end) => {
@@ -106,7 +109,7 @@ export class GuestProcess {
       });
       const outputs = new Map([[1, stdout.output]]);
       if (!options.terminal) outputs.set(2, stderr.output);
-      return new GuestProcess(pid, nowNs(), options.terminal, input, outputs, ended);
+      return new GuestProcess(pid, nowNs(), options, input, outputs, ended);
     } catch (error) {
       target?.destroy();
       throw error;

@@ -8,10 +8,12 @@
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { BelljarError } from "../src/base/errors.ts";
 import { AgentService, encodeHello, encodeRequest, NONCE_LENGTH, PROTOCOL_VERSION } from "../src/protocol/index.ts";
+import { NameFiles } from "./name-files.ts";
 import type { Port } from "./port.ts";
 import { AgentServer } from "./server.ts";
 import { createHandlers } from "./service.ts";
 import { completeProcess, completeSpec } from "./spec.ts";
+import { withMounts } from "./spec-changes.ts";
 import { resolveUser } from "./user.ts";
 
 const methods = AgentService.method;
@@ -50,6 +52,7 @@ function script(): Buffer[] {
     call("ReadOutput", methods.readOutput.input, { ...address, stream: 1, maxBytes: 1 }),
     call("WriteInput", methods.writeInput.input, { ...address, data: Buffer.alloc(8) }),
     call("WaitProcess", methods.waitProcess.input, address),
+    call("ListContainers", methods.listContainers.input, {}),
     call("RemoveContainer", methods.removeContainer.input, { containerId: CONTAINER }),
   ];
 }
@@ -85,6 +88,7 @@ export async function rehearse(): Promise<void> {
       uptimeMs: async () => 1,
       configure: async () => {},
       memory: async () => ({ totalBytes: 1, availableBytes: 1 }),
+      networkDevices: async () => "",
       processCount: async () => 1,
       powerOff: async () => {},
     },
@@ -100,8 +104,16 @@ export async function rehearse(): Promise<void> {
       oomKills: async () => 0,
       kill: async () => {},
       pids: async () => [],
+      freeze: async () => {},
+      thaw: async () => {},
+      update: async () => {},
+      stats: async () => ({}),
       remove: async () => {},
     },
+    names: new NameFiles(),
+    sharedMemory: { mount: unplayed, resize: async () => {} },
+    sharedPids: { namespacePath: unplayed },
+    swap: { on: async () => {}, off: async () => {}, setSwappiness: async () => {} },
     // Below a file: no directory is made, and no file's times get into the snapshot.
     containersDir: "/bin/node/containers",
   });
@@ -110,5 +122,9 @@ export async function rehearse(): Promise<void> {
   });
   const user = resolveUser("root:root", "root:x:0:0:root:/root:/bin/sh", "root:x:0:root");
   const terminalSize = { columns: 80, rows: 24 };
-  completeSpec(SPEC, { process: completeProcess(SPEC.process, user, terminalSize), rootfs: "/", cgroupsPath: "/" });
+  completeSpec(withMounts(SPEC, []), {
+    process: completeProcess(SPEC.process, user, terminalSize),
+    rootfs: "/",
+    cgroupsPath: "/",
+  });
 }

@@ -17,9 +17,15 @@ export interface RootfsDisks {
   readonly writable: string;
 }
 
+export interface MountedRootfs {
+  readonly path: string;
+  /** On the container's own disk, where its processes do not see it: for files that are the container's but not in its root. */
+  readonly filesDir: string;
+}
+
 export interface RootfsMounter {
-  /** Makes `<dir>/rootfs`, and nothing else when it fails. Answers its path. */
-  mount(dir: string, disks: RootfsDisks): Promise<string>;
+  /** Mounts below `dir`; leaves nothing when it fails. */
+  mount(dir: string, disks: RootfsDisks): Promise<MountedRootfs>;
   /** Takes away whatever `mount` made, or had made when it failed; nothing there is success. */
   unmount(dir: string, disks: RootfsDisks): Promise<void>;
 }
@@ -47,7 +53,7 @@ export class OverlayMounter implements RootfsMounter {
     this.#deps = deps;
   }
 
-  mount(dir: string, disks: RootfsDisks): Promise<string> {
+  mount(dir: string, disks: RootfsDisks): Promise<MountedRootfs> {
     return this.#inTurn(async () => {
       const taken: string[] = [];
       try {
@@ -75,7 +81,7 @@ export class OverlayMounter implements RootfsMounter {
         const lower = disks.layers.map((serial) => join(this.#deps.layersDir, serial)).reverse();
         const options = `lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work}`;
         await this.#deps.runTool("busybox", ["mount", "-t", "overlay", "-o", options, "overlay", rootfs]);
-        return rootfs;
+        return { path: rootfs, filesDir: join(disk, "files") };
       } catch (error) {
         await this.#unmountAll([join(dir, "rootfs"), join(dir, "disk")]).catch(() => {});
         await this.#releaseLayers(taken).catch(() => {});

@@ -8,8 +8,6 @@ export interface SystemDeps {
   readonly runTool: RunTool;
   readonly procDir: string;
   readonly devDir: string;
-  /** For containers to bind: the guest's own root is read-only. */
-  readonly resolvConf: string;
   /** The agent's own clock, in milliseconds since the epoch. */
   readonly nowMs: () => number;
 }
@@ -18,7 +16,6 @@ export interface SandboxIdentity {
   readonly hostname: string;
   readonly realtimeNs: bigint;
   readonly entropy: Uint8Array;
-  readonly dnsLines: readonly string[];
 }
 
 export interface MemoryFacts {
@@ -52,7 +49,6 @@ export class System {
     }
     // Mixed in, but not counted: that takes an ioctl, which Node does not have.
     if (identity.entropy.length > 0) await writeFile(`${this.#deps.devDir}/urandom`, identity.entropy);
-    if (identity.dnsLines.length > 0) await writeFile(this.#deps.resolvConf, `${identity.dnsLines.join("\n")}\n`);
     if (identity.realtimeNs > 0n) await this.#setClock(Number(identity.realtimeNs / 1_000_000n), receivedMs);
   }
 
@@ -60,6 +56,11 @@ export class System {
     const text = await readFile(`${this.#deps.procDir}/meminfo`, "utf8");
     const read = (name: string): number => Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
     return { totalBytes: read("MemTotal"), availableBytes: read("MemAvailable") };
+  }
+
+  /** Text of the network devices of the namespace that all containers are in. */
+  async networkDevices(): Promise<string> {
+    return await readFile(`${this.#deps.procDir}/net/dev`, "utf8");
   }
 
   async processCount(): Promise<number> {

@@ -1,16 +1,24 @@
 /** A whole agent on this host: everything is real but the port, the mounts, and (unless told otherwise) the containers. */
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Cgroups } from "../cgroups.ts";
+import { NameFiles } from "../name-files.ts";
 import { PipeMaker } from "../pipes.ts";
 import type { RootfsMounter } from "../rootfs.ts";
 import { AgentServer } from "../server.ts";
 import { createHandlers } from "../service.ts";
+import { SharedMemory } from "../shared-memory.ts";
+import { SharedPids } from "../shared-pids.ts";
+import { Swap } from "../swap.ts";
 import { System } from "../system.ts";
 import { runTool } from "../tools.ts";
 import { PlainRuntime } from "./plain-runtime.ts";
 import { SocketPort } from "./socket-port.ts";
+
+export interface HostAgentOptions {
+  readonly processesMax?: number;
+}
 
 export interface HostAgent extends AsyncDisposable {
   readonly dir: string;
@@ -24,25 +32,36 @@ const directoryMounter: RootfsMounter = {
   mount: async (dir) => {
     const rootfs = join(dir, "rootfs");
     await mkdir(rootfs);
-    return rootfs;
+    return { path: rootfs, filesDir: join(dir, "files") };
   },
   unmount: async (dir) => await rm(join(dir, "rootfs"), { recursive: true, force: true }),
 };
 
-export async function startHostAgent(): Promise<HostAgent> {
+/** Files of /proc, in a directory that may be written to: host name and clock of this host stay as they are. */
+async function copyProc(dir: string): Promise<string> {
+  const procDir = join(dir, "proc");
+  for (const file of [
+    "meminfo",
+    "uptime",
+    "net/dev",
+    "sys/kernel/osrelease",
+    "sys/kernel/hostname",
+    "sys/vm/swappiness",
+  ]) {
+    await mkdir(dirname(join(procDir, file)), { recursive: true });
+    await writeFile(join(procDir, file), await readFile(join("/proc", file)));
+  }
+  return procDir;
+}
+
+export async function startHostAgent(options: HostAgentOptions = {}): Promise<HostAgent> {
   const dir = await mkdtemp(join(tmpdir(), "belljar-agent-"));
   const socketPath = join(dir, "agent.sock");
   const port = await SocketPort.listen(socketPath);
+  const procDir = await copyProc(dir);
   const runtime = new PlainRuntime();
   const handlers = createHandlers({
-    // Host name and clock of this host stay as they are: /proc and /dev are not the real ones where they are written to.
-    system: new System({
-      runTool: async () => {},
-      procDir: "/proc",
-      devDir: dir,
-      resolvConf: join(dir, "resolv.conf"),
-      nowMs: () => Date.now(),
-    }),
+    system: new System({ runTool: async () => {}, procDir, devDir: dir, nowMs: () => Date.now() }),
     runTool,
     procDir: "/proc",
     instance: "0123456789abcdef",
@@ -50,7 +69,12 @@ export async function startHostAgent(): Promise<HostAgent> {
     runtime,
     mounter: directoryMounter,
     cgroups: new Cgroups(join(dir, "cgroup")),
+    names: new NameFiles(),
+    sharedMemory: new SharedMemory(join(dir, "shm"), async () => {}),
+    sharedPids: new SharedPids({ runtime, dir: join(dir, "pids"), procDir: "/proc" }),
+    swap: new Swap({ runTool: async () => {}, procDir, sysDir: "/sys", devDir: dir }),
     containersDir: join(dir, "containers"),
+    ...options,
   });
   void new AgentServer(port, handlers).run();
   return {

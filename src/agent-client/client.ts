@@ -12,14 +12,24 @@ const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "configureSandbox",
   "getGuestStats",
   "removeContainer",
+  "listContainers",
+  "pauseContainer",
+  "resumeContainer",
+  "updateContainer",
+  "getContainerStats",
   "waitProcess",
   "resizeTerminal",
+  "releaseProcess",
   "readOutput",
   "writeInput",
 ]);
 
-/** A reading that follows another one continues where that one ended, and the answer to that one may be lost. */
+const SIGKILL = 9;
+
 function isRepeatable(method: AgentMethod, request: object): boolean {
+  // What is dead does not die again; of other signals a program may count how many come.
+  if (method === "signalProcess") return "signal" in request && request.signal === SIGKILL;
+  // A reading that follows another one continues where that one ended, and the answer to that one may be lost.
   return repeatable.has(method) && !("follow" in request && request.follow === true);
 }
 

@@ -7,7 +7,7 @@
  */
 import type { Duplex } from "node:stream";
 import { create, fromBinary, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { BelljarError, cancelledError, linkLimits, throwIfAborted } from "../base/index.ts";
+import { BelljarError, cancelledError, linkLimits, publishStep, throwIfAborted } from "../base/index.ts";
 import {
   AgentService,
   decodeEnvelope,
@@ -84,7 +84,9 @@ export class Link implements AgentCaller {
     const descriptor = AgentService.method[method];
     const payload = toBinary(descriptor.input, create(descriptor.input, request));
     const timeoutMs = options.timeoutMs ?? linkLimits.callTimeoutMs;
-    const answer = await this.#exchange(descriptor.name, payload, timeoutMs, options.signal);
+    const answer = await publishStep("agent", method, () =>
+      this.#exchange(descriptor.name, payload, timeoutMs, options.signal),
+    );
     try {
       return decodeEnvelope(`response to ${descriptor.name}`, () =>
         fromBinary<Methods[M]["output"]>(descriptor.output, answer),

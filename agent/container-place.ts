@@ -1,0 +1,92 @@
+/**
+ * All that a container needs in the guest before it can be started: its root file system, control group and swap, and its
+ * configuration with what only the guest can add. Made as a whole or not at all.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Cgroups } from "./cgroups.ts";
+import type { NameFiles } from "./name-files.ts";
+import type { RootfsDisks, RootfsMounter } from "./rootfs.ts";
+import type { SharedMemory } from "./shared-memory.ts";
+import type { SharedPids } from "./shared-pids.ts";
+import { asObject, type JsonObject } from "./spec.ts";
+import { withArguments, withMountInstead, withMounts, withNamespace } from "./spec-changes.ts";
+import type { Swap } from "./swap.ts";
+import { busyboxMount, waitingCommand } from "./waiting-process.ts";
+
+export interface PlaceDeps {
+  readonly mounter: RootfsMounter;
+  readonly cgroups: Pick<Cgroups, "create" | "remove">;
+  readonly names: Pick<NameFiles, "configure" | "write">;
+  readonly sharedMemory: Pick<SharedMemory, "mount" | "resize">;
+  readonly sharedPids: Pick<SharedPids, "namespacePath">;
+  readonly swap: Pick<Swap, "off" | "on" | "setSwappiness">;
+  /** Each container has a directory below it. */
+  readonly containersDir: string;
+}
+
+export interface ContainerOptions {
+  readonly id: string;
+  readonly spec: JsonObject;
+  readonly disks: RootfsDisks;
+  readonly user: string;
+  readonly shareMemory: boolean;
+  readonly sharePids: boolean;
+  /** Instead of the configuration's command, a process that only waits. */
+  readonly keepAlive: boolean;
+  /** Serial number of a disk to swap to. */
+  readonly swap: string | undefined;
+  readonly swappiness: number | undefined;
+}
+
+export interface Place {
+  readonly dir: string;
+  readonly rootfs: string;
+  readonly filesDir: string;
+  readonly spec: JsonObject;
+}
+
+/** Where a container that is kept alive finds the program for it. */
+const KEEP_ALIVE_BUSYBOX = "/run/belljar/busybox";
+
+export async function preparePlace(deps: PlaceDeps, options: ContainerOptions): Promise<Place> {
+  const { id, disks, swap, swappiness } = options;
+  asObject(options.spec["process"], "the configuration's process");
+  const dir = join(deps.containersDir, id);
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    undo.push(async () => await rm(dir, { recursive: true, force: true }));
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const { path: rootfs, filesDir } = await deps.mounter.mount(dir, disks);
+    undo.push(async () => await deps.mounter.unmount(dir, disks));
+    await deps.cgroups.create(id);
+    undo.push(async () => await deps.cgroups.remove(id));
+    const spec = await completed(deps, options, filesDir);
+    if (swappiness !== undefined) await deps.swap.setSwappiness(swappiness);
+    if (swap !== undefined) await deps.swap.on(swap);
+    return { dir, rootfs, filesDir, spec };
+  } catch (error) {
+    // No further when a step fails: what could not be unmounted must not be emptied.
+    await undo.reduceRight((last, step) => last.then(step), Promise.resolve()).catch(() => {});
+    throw error;
+  }
+}
+
+/** May be repeated when it fails. */
+export async function removePlace(deps: PlaceDeps, options: ContainerOptions, dir: string): Promise<void> {
+  await deps.cgroups.remove(options.id);
+  if (options.swap !== undefined) await deps.swap.off(options.swap);
+  await deps.mounter.unmount(dir, options.disks);
+  await rm(dir, { recursive: true, force: true });
+}
+
+async function completed(deps: PlaceDeps, options: ContainerOptions, filesDir: string): Promise<JsonObject> {
+  let spec = withMounts(options.spec, await deps.names.write(filesDir));
+  if (options.shareMemory) spec = withMountInstead(spec, await deps.sharedMemory.mount());
+  if (options.sharePids) spec = withNamespace(spec, "pid", await deps.sharedPids.namespacePath());
+  if (options.keepAlive) {
+    spec = withMountInstead(spec, busyboxMount(KEEP_ALIVE_BUSYBOX));
+    spec = withArguments(spec, waitingCommand(KEEP_ALIVE_BUSYBOX));
+  }
+  return spec;
+}

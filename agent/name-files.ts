@@ -1,0 +1,50 @@
+/**
+ * The files by which a container's programs find names: /etc/hosts and /etc/hostname from the sandbox's host name,
+ * /etc/resolv.conf from its DNS lines. Each container has them for itself, on its own writable disk, and may change them; new DNS
+ * lines reach containers that run.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { BelljarError } from "../src/base/errors.ts";
+import type { BindMount } from "./spec-changes.ts";
+
+const LINES_MAX = 64;
+const LINE_MAX_LENGTH = 1024;
+
+export class NameFiles {
+  #hostname = "";
+  #dnsLines: readonly string[] = [];
+
+  /** Empty leaves as it is. Answers whether something is new. @throws BelljarError `INVALID_ARGUMENT` */
+  configure(hostname: string, dnsLines: readonly string[]): boolean {
+    if (dnsLines.length > LINES_MAX || dnsLines.some((line) => line.length > LINE_MAX_LENGTH || /[\0\n]/.test(line))) {
+      throw new BelljarError("INVALID_ARGUMENT", "the DNS lines are too many, too long, or no lines");
+    }
+    const before = JSON.stringify([this.#hostname, this.#dnsLines]);
+    if (hostname !== "") this.#hostname = hostname;
+    if (dnsLines.length > 0) this.#dnsLines = [...dnsLines];
+    return before !== JSON.stringify([this.#hostname, this.#dnsLines]);
+  }
+
+  /** Writes the files that there is something to write into, in place where they are there. Answers their mounts. */
+  async write(dir: string): Promise<readonly BindMount[]> {
+    await mkdir(dir, { recursive: true, mode: 0o755 });
+    const mounts: BindMount[] = [];
+    for (const [name, text] of this.#texts()) {
+      const source = join(dir, name);
+      await writeFile(source, text, { mode: 0o644 });
+      mounts.push({ source, destination: `/etc/${name}`, options: ["nosuid", "noexec", "nodev"] });
+    }
+    return mounts;
+  }
+
+  #texts(): readonly (readonly [string, string])[] {
+    const texts: (readonly [string, string])[] = [];
+    if (this.#hostname !== "") {
+      const local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+      texts.push(["hosts", `${local}127.0.1.1\t${this.#hostname}\n`], ["hostname", `${this.#hostname}\n`]);
+    }
+    if (this.#dnsLines.length > 0) texts.push(["resolv.conf", `${this.#dnsLines.join("\n")}\n`]);
+    return texts;
+  }
+}

@@ -1,0 +1,95 @@
+/** Methods about containers as a whole. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { BelljarError } from "../src/base/errors.ts";
+import { checkName } from "../src/base/ids.ts";
+import { type ContainerStatusSchema, ContainerPhase as Phase } from "../src/protocol/index.ts";
+import { parseNetwork } from "./cgroup-stats.ts";
+import { type ContainerPhase, GuestContainer } from "./container.ts";
+import type { ContainerTable } from "./container-table.ts";
+import type { Handlers } from "./methods.ts";
+import type { ServiceDeps } from "./service-deps.ts";
+import { endMessage } from "./service-processes.ts";
+import { parseObject } from "./spec.ts";
+
+type ContainerHandlers = Pick<
+  Handlers,
+  | "createContainer"
+  | "getContainerStats"
+  | "listContainers"
+  | "pauseContainer"
+  | "removeContainer"
+  | "resumeContainer"
+  | "updateContainer"
+>;
+
+const PHASES: { readonly [phase in ContainerPhase]: Phase } = {
+  ready: Phase.READY,
+  running: Phase.RUNNING,
+  paused: Phase.PAUSED,
+  stopped: Phase.STOPPED,
+};
+
+export function containerHandlers(deps: ServiceDeps, containers: ContainerTable): ContainerHandlers {
+  return {
+    createContainer: async (request) => {
+      const id = checkName(request.containerId, "container id");
+      const { rootfs } = request;
+      if (rootfs === undefined || rootfs.layers.length === 0 || rootfs.writable === undefined) {
+        throw new BelljarError("INVALID_ARGUMENT", "a container needs at least one layer and a writable disk");
+      }
+      const options = {
+        id,
+        spec: parseObject(request.specJson, "the configuration"),
+        disks: { layers: rootfs.layers.map((layer) => layer.serial), writable: rootfs.writable.serial },
+        user: request.user,
+        shareMemory: request.shareMemory,
+        sharePids: request.sharePids,
+        keepAlive: request.keepAlive,
+        swap: request.swap?.serial,
+        swappiness: request.swappiness,
+      };
+      await containers.add(id, () => GuestContainer.create(deps, options));
+      return {};
+    },
+
+    removeContainer: async (request) => {
+      await containers.remove(request.containerId);
+      return {};
+    },
+
+    listContainers: async () => ({ containers: await Promise.all((await containers.all()).map(statusOf)) }),
+
+    pauseContainer: async (request) => {
+      await (await containers.get(request.containerId)).pause();
+      return {};
+    },
+
+    resumeContainer: async (request) => {
+      await (await containers.get(request.containerId)).resume();
+      return {};
+    },
+
+    updateContainer: async (request) => {
+      await (await containers.get(request.containerId)).update(request);
+      return {};
+    },
+
+    getContainerStats: async (request) => {
+      const stats = await (await containers.get(request.containerId)).stats();
+      return { ...stats, network: parseNetwork(await deps.system.networkDevices()) };
+    },
+  };
+}
+
+/** Waits for starts under way: what is told then is settled. */
+async function statusOf(container: GuestContainer): Promise<MessageInitShape<typeof ContainerStatusSchema>> {
+  const processes = (await container.processes.all()).map(([processId, process]) => ({
+    processId,
+    pid: process.pid,
+    startedAtNs: process.startedAtNs,
+    terminal: process.terminal,
+    stdin: process.stdin,
+    end: endMessage(process),
+  }));
+  return { containerId: container.id, phase: PHASES[container.phase], processes };
+}

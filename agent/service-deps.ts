@@ -1,0 +1,17 @@
+/** What the agent's methods need of the guest. */
+import type { ContainerDeps } from "./container.ts";
+import type { System } from "./system.ts";
+import type { RunTool } from "./tools.ts";
+
+export interface ServiceDeps extends ContainerDeps {
+  readonly system: Pick<
+    System,
+    "configure" | "kernelRelease" | "memory" | "networkDevices" | "powerOff" | "processCount" | "uptimeMs"
+  >;
+  readonly runTool: RunTool;
+  readonly procDir: string;
+  /** Changes with every start of the agent. */
+  readonly instance: string;
+  /** `streamLimits.processesMax` unless told. */
+  readonly processesMax?: number;
+}

@@ -1,0 +1,49 @@
+/** Changes that the agent makes to the OCI configuration that the host sends, each one by itself. Pure. */
+import { asObject, type JsonObject } from "./spec.ts";
+
+export interface BindMount {
+  readonly source: string;
+  readonly destination: string;
+  /** Beside "bind". */
+  readonly options: readonly string[];
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function destinationOf(mount: unknown): string {
+  const destination = asObject(mount, "a mount of the configuration")["destination"];
+  return typeof destination === "string" ? destination.replace(/(?<=.)\/+$/, "") : "";
+}
+
+/** Adds those whose place the configuration does not use itself. */
+export function withMounts(spec: JsonObject, mounts: readonly BindMount[]): JsonObject {
+  const own = listOf(spec["mounts"]);
+  const taken = new Set(own.map(destinationOf));
+  const added = mounts.filter((mount) => !taken.has(mount.destination)).map(ociMount);
+  return { ...spec, mounts: [...own, ...added] };
+}
+
+/** Puts a mount in the place of the one that the configuration has there, or adds it. */
+export function withMountInstead(spec: JsonObject, mount: BindMount): JsonObject {
+  const own = listOf(spec["mounts"]);
+  const there = own.some((one) => destinationOf(one) === mount.destination);
+  if (!there) return withMounts(spec, [mount]);
+  return { ...spec, mounts: own.map((one) => (destinationOf(one) === mount.destination ? ociMount(mount) : one)) };
+}
+
+function ociMount({ source, destination, options }: BindMount): JsonObject {
+  return { destination, type: "bind", source, options: ["bind", ...options] };
+}
+
+/** Has the container join a namespace that is there, in the place of one of its own. */
+export function withNamespace(spec: JsonObject, type: string, path: string): JsonObject {
+  const linux = asObject(spec["linux"] ?? {}, "the configuration's linux");
+  const others = listOf(linux["namespaces"]).filter((one) => asObject(one, "a namespace")["type"] !== type);
+  return { ...spec, linux: { ...linux, namespaces: [...others, { type, path }] } };
+}
+
+export function withArguments(spec: JsonObject, args: readonly string[]): JsonObject {
+  return { ...spec, process: { ...asObject(spec["process"], "the configuration's process"), args } };
+}
