@@ -8,6 +8,7 @@ import { pipeline } from "node:stream/promises";
 import { cancelledError, throwIfAborted } from "./deadline.ts";
 import { BelljarError, hasErrno } from "./errors.ts";
 import { toolLimits } from "./limits.ts";
+import { publishStep } from "./steps.ts";
 
 export interface ToolOptions {
   readonly cwd?: string;
@@ -33,6 +34,10 @@ export interface ToolResult {
  */
 export async function runTool(tool: string, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
   throwIfAborted(options.signal);
+  return await publishStep("child", tool, () => runChild(tool, args, options));
+}
+
+async function runChild(tool: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
   const child = spawn(tool, args, {
     cwd: options.cwd,
     env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", ...options.env },

@@ -8,6 +8,8 @@
  */
 import { constants } from "node:fs";
 import { mkdir, open, readdir, rename, unlink } from "node:fs/promises";
+import { basename } from "node:path";
+import { publishStep } from "../base/index.ts";
 
 export interface DiskFile {
   /** Writes all of `data` at the end of the file. A failure may leave any part of it written. */
@@ -46,29 +48,33 @@ export const systemDisk: Disk = {
   },
   create: (path, mode) => openForWriting(path, constants.O_CREAT | constants.O_EXCL, mode),
   append: (path) => openForWriting(path, constants.O_APPEND | constants.O_NOFOLLOW, 0),
-  rename,
-  unlink,
+  rename: (from, to) => change("rename", to, () => rename(from, to)),
+  unlink: (path) => change("unlink", path, () => unlink(path)),
   list: async (path) => (await readdir(path)).sort(),
-  async makeDirectory(path, mode) {
-    await mkdir(path, { mode });
-  },
-  async syncDirectory(path) {
-    const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
-  },
+  makeDirectory: (path, mode) =>
+    change("makeDirectory", path, async () => {
+      await mkdir(path, { mode });
+    }),
+  syncDirectory: (path) =>
+    change("syncDirectory", path, async () => {
+      const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+      try {
+        await directory.sync();
+      } finally {
+        await directory.close();
+      }
+    }),
 };
 
+function change<T>(operation: string, path: string, work: () => Promise<T>): Promise<T> {
+  return publishStep("store", `${operation} ${basename(path)}`, work);
+}
+
 async function openForWriting(path: string, flags: number, mode: number): Promise<DiskFile> {
-  const file = await open(path, constants.O_WRONLY | flags, mode);
+  const file = await change("open", path, () => open(path, constants.O_WRONLY | flags, mode));
   return {
-    async write(data) {
-      await file.appendFile(data);
-    },
-    sync: () => file.sync(),
+    write: (data) => change("write", path, () => file.appendFile(data)),
+    sync: () => change("sync", path, () => file.sync()),
     close: () => file.close(),
   };
 }

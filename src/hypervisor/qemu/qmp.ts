@@ -13,6 +13,7 @@ import {
   type Field,
   hasErrno,
   parseJson,
+  publishStep,
   throwIfAborted,
   vmmLimits,
 } from "../../base/index.ts";
@@ -83,6 +84,10 @@ export class QmpClient {
    */
   async execute(command: string, args: QemuObject = {}, options: QmpOptions = {}): Promise<Field> {
     throwIfAborted(options.signal);
+    return await publishStep("qmp", command, () => this.#exchange(command, args, options));
+  }
+
+  async #exchange(command: string, args: QemuObject, options: QmpOptions): Promise<Field> {
     if (this.#end !== undefined) throw this.#end;
     const id = this.#nextId;
     this.#nextId += 1;
