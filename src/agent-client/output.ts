@@ -54,6 +54,8 @@ export class OutputReader {
   readonly #stop = new AbortController();
   /** The first byte that has not come yet. */
   #offset: bigint;
+  /** What comes before it is done with: the consumer has asked for more since. */
+  #consumed: bigint;
   /** Answers under way, the oldest first. The first of a series names its offset, the others follow it. */
   #ahead: { readonly follow: boolean; readonly answer: Promise<Answer> }[] = [];
   /** More than one request is worth while only when the answers come full. */
@@ -66,6 +68,7 @@ export class OutputReader {
     this.#address = address;
     this.#options = options;
     this.#offset = options.offset ?? 0n;
+    this.#consumed = this.#offset;
   }
 
   /** Offset of the byte that `next` brings first: where another reader would continue. */
@@ -74,11 +77,13 @@ export class OutputReader {
   }
 
   /**
-   * The next bytes, never none; undefined at the end. One call at a time.
+   * The next bytes, never none; undefined at the end. One call at a time; it tells the guest that it may drop what the calls
+   * before it have answered, and nothing else does.
    * @throws BelljarError what a call throws; after `AGENT_DISCONNECTED` the next call continues where this one was
    */
   async next(): Promise<Uint8Array | undefined> {
     clearInterval(this.#renewTimer);
+    this.#consumed = this.#offset;
     try {
       while (!this.#ended) {
         if (this.#options.signal?.aborted === true) throw cancelledError(this.#options.signal);
@@ -98,7 +103,14 @@ export class OutputReader {
     if (this.#ended) return;
     this.#ended = true;
     this.#stop.abort();
-    await this.#call({ offset: this.#offset, maxBytes: 0, waitMs: 0, follow: false, detach: true }).catch(() => {});
+    await this.#call({ offset: this.#consumed, maxBytes: 0, waitMs: 0, follow: false, detach: true }).catch(() => {});
+  }
+
+  /** Stops reading, and leaves everything to whoever reads next: the guest takes it for one reader. Idempotent. */
+  abandon(): void {
+    clearInterval(this.#renewTimer);
+    this.#ended = true;
+    this.#stop.abort();
   }
 
   #request(): void {
@@ -131,6 +143,13 @@ export class OutputReader {
       return await this.#take();
     }
     this.#check(answer);
+    if (oldest.follow && answer.offset > this.#offset) {
+      // It may have followed a reading that was given up earlier. What is lost is said by one that names its offset.
+      this.#ahead = [];
+      this.#width = 1;
+      this.#request();
+      return await this.#take();
+    }
     if (answer.offset > this.#offset) this.#options.onLost?.(answer.offset - this.#offset);
     this.#offset = answer.offset + BigInt(answer.data.length);
     this.#ended = answer.end;
@@ -150,8 +169,8 @@ export class OutputReader {
   #keepAttached(): void {
     clearInterval(this.#renewTimer);
     this.#renewTimer = setInterval(() => {
-      // An offset that is known to have come acknowledges it; a failure shows at the next reading.
-      this.#call({ offset: this.#offset, maxBytes: 0, waitMs: 0, follow: false, detach: false }).catch(() => {});
+      // A failure shows at the next reading.
+      this.#call({ offset: this.#consumed, maxBytes: 0, waitMs: 0, follow: false, detach: false }).catch(() => {});
     }, streamLimits.readerRenewMs);
     this.#renewTimer.unref();
   }
