@@ -26,6 +26,8 @@ import { type Handle, type Handlers, methodsOf } from "./methods.ts";
 import type { Port } from "./port.ts";
 import { SendQueue } from "./send-queue.ts";
 
+export type { Handlers };
+
 interface Connection {
   readonly decoder: FrameDecoder;
   readonly calls: Map<number, AbortController>;

@@ -80,7 +80,11 @@ function specification(rootfs: string): object {
       oomScoreAdj: -999,
     },
     root: { path: rootfs, readonly: true },
-    mounts: [{ destination, type: "bind", source, options: ["bind", ...options] }],
+    mounts: [
+      // For /dev/null, which a shell gives to what it starts in the background.
+      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "noexec", "mode=755", "size=64k"] },
+      { destination, type: "bind", source, options: ["bind", ...options] },
+    ],
     linux: {
       namespaces: ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type })),
       cgroupsPath: CGROUP,
