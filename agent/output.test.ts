@@ -71,6 +71,33 @@ test("a reader that detaches, or stays away for a lease, holds nobody up", async
   }
 });
 
+test("a process whose output nobody ever reads waits for one lease, and never again", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    const pipe = source();
+    const output = new Output(pipe);
+    const chunk = Buffer.alloc(SOURCE_CHUNK_BYTES, 1);
+    const write = (): void => {
+      for (let written = 0; written < streamLimits.ringBytes; written += chunk.length) output.push(chunk);
+    };
+    write();
+    mock.timers.tick(streamLimits.readerLeaseMs - 1);
+    assert.equal(pipe.paused, true);
+    mock.timers.tick(1);
+    assert.equal(pipe.paused, false);
+    for (let round = 0; round < 3; round += 1) {
+      write();
+      assert.equal(pipe.paused, false);
+    }
+    // The oldest have fallen out, and whoever comes is told how many.
+    const late = await read(output, { maxBytes: 1 });
+    assert.equal(late.offset, 3 * streamLimits.ringBytes);
+    output.end();
+  } finally {
+    mock.timers.reset();
+  }
+});
+
 test("readings that follow are answered in order, each from where the last one ended", async () => {
   const output = new Output(source());
   const answers = [
