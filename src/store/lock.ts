@@ -10,7 +10,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
-import { BelljarError, cancelledError, hasErrno, throwIfAborted } from "../base/index.ts";
+import { BelljarError, cancelledError, hasErrno, publishStep, throwIfAborted } from "../base/index.ts";
 
 export interface LockOptions {
   /** Any number of shared owners, or one exclusive owner. */
@@ -78,10 +78,11 @@ async function lockDescriptor(fd: number, options: LockOptions): Promise<boolean
   const onAbort = (): boolean => child.kill("SIGKILL");
   options.signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    const status = await new Promise<number | string | null>((resolve, reject) => {
+    const end = new Promise<number | string | null>((resolve, reject) => {
       child.on("error", reject);
       child.on("close", (code, signal) => resolve(code ?? signal));
     });
+    const status = await publishStep("child", "flock", () => end);
     if (options.signal?.aborted === true) throw cancelledError(options.signal);
     if (status === 0) return true;
     if (status === TIMED_OUT_STATUS) return false;

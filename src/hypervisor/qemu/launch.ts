@@ -2,7 +2,7 @@
  * From a command line to a QEMU that answers and whose guest runs (or is loaded, and paused). One time limit and the caller's
  * signal cover all of it; on any error the process is gone and the run directory clean before the error is thrown.
  */
-import { BelljarError, cancelledError, systemClock, vmmLimits } from "../../base/index.ts";
+import { BelljarError, cancelledError, publishStep, systemClock, vmmLimits } from "../../base/index.ts";
 import type { StartOptions } from "../interface.ts";
 import { GuestConsole } from "./console.ts";
 import { loadDevices } from "./device-state.ts";
@@ -40,7 +40,7 @@ export async function launch(plan: LaunchPlan): Promise<Launched> {
   let connections: Connections | undefined;
   let exit: string | undefined;
   try {
-    process = await spawnVmm(plan.binary, plan.args, plan.files.log);
+    process = await publishStep("child", "qemu", () => spawnVmm(plan.binary, plan.args, plan.files.log));
     void process.ended.then((how) => {
       exit = how;
     });
