@@ -15,22 +15,12 @@ import {
   outputStream,
 } from "../src/agent-client/index.ts";
 import { identifyProcess, silentLog, systemClock } from "../src/base/index.ts";
+import { createContainer, shell } from "./testing/calls.ts";
 import { type HostAgent, startHostAgent } from "./testing/host-agent.ts";
 
 async function connect(agent: HostAgent): Promise<AgentLink> {
   return await connectAgent({ socketPath: agent.socketPath, timeoutMs: 10_000, log: silentLog });
 }
-
-async function create(link: AgentLink, containerId: string, args: readonly string[]): Promise<void> {
-  const spec = { process: { args, env: ["PATH=/usr/bin:/bin"] } };
-  await link.call("createContainer", {
-    containerId,
-    specJson: Buffer.from(JSON.stringify(spec)),
-    rootfs: { layers: [{ serial: "l-1" }], writable: { serial: "w-1" } },
-  });
-}
-
-const shell = (script: string): string[] => ["/bin/sh", "-c", script];
 
 async function readAll(link: AgentLink, containerId: string, stream: number): Promise<string> {
   const pieces: Uint8Array[] = [];
@@ -46,7 +36,7 @@ test("a container runs from creation to removal", async () => {
   await using agent = await startHostAgent();
   const link = await connect(agent);
   assert.equal(link.hello.agentInstance, "0123456789abcdef");
-  await create(link, "c1", shell("echo out; echo err >&2; exit 7"));
+  await createContainer(link, "c1", shell("echo out; echo err >&2; exit 7"));
   const started = await link.call("startContainer", { containerId: "c1" });
   assert.ok(started.pid > 1);
   assert.equal(await readAll(link, "c1", 1), "out\n");
@@ -63,7 +53,7 @@ test("a container runs from creation to removal", async () => {
 
 async function started(agent: HostAgent, args: readonly string[], stdin = false): Promise<AgentLink> {
   const link = await connect(agent);
-  await create(link, "c1", args);
+  await createContainer(link, "c1", args);
   await link.call("startContainer", { containerId: "c1", stdin });
   return link;
 }
@@ -154,13 +144,13 @@ test("calls about what is not there, or not allowed, are answered one by one", a
     const sized = method === "resizeTerminal" ? { ...nothing, size: { columns: 1, rows: 1 } } : request;
     await assert.rejects(link.call(method, sized), { reason: "CONTAINER_NOT_FOUND" }, method);
   }
-  await assert.rejects(create(link, "../x", ["true"]), { reason: "INVALID_ARGUMENT" });
+  await assert.rejects(createContainer(link, "../x", ["true"]), { reason: "INVALID_ARGUMENT" });
   await assert.rejects(link.call("createContainer", { containerId: "c1" }), { reason: "INVALID_ARGUMENT" });
   const rootfs = { layers: [{ serial: "l" }], writable: { serial: "w" } };
   const garbage = { containerId: "c1", specJson: Buffer.from("{"), rootfs };
   await assert.rejects(link.call("createContainer", garbage), { reason: "INVALID_ARGUMENT" });
-  await create(link, "c1", shell("kill -9 $$"));
-  await assert.rejects(create(link, "c1", ["true"]), { reason: "CONTAINER_EXISTS" });
+  await createContainer(link, "c1", shell("kill -9 $$"));
+  await assert.rejects(createContainer(link, "c1", ["true"]), { reason: "CONTAINER_EXISTS" });
   await assert.rejects(
     link.call("execProcess", { containerId: "c1", processId: "e1", processJson: Buffer.from("{}") }),
     {
@@ -182,7 +172,7 @@ test("calls about what is not there, or not allowed, are answered one by one", a
 test("a command that does not exist fails the start, and the container can be started again", async () => {
   await using agent = await startHostAgent();
   const link = await connect(agent);
-  await create(link, "c1", ["/no/such/program"]);
+  await createContainer(link, "c1", ["/no/such/program"]);
   await assert.rejects(link.call("startContainer", { containerId: "c1" }), { reason: "COMMAND_NOT_FOUND" });
   await assert.rejects(link.call("startContainer", { containerId: "c1" }), { reason: "COMMAND_NOT_FOUND" });
   await link.call("removeContainer", { containerId: "c1" });
@@ -193,7 +183,7 @@ test("a command that does not exist fails the start, and the container can be st
 test("a container that is removed in the middle of its start is gone afterwards", async () => {
   await using agent = await startHostAgent();
   const link = await connect(agent);
-  await create(link, "c1", ["sleep", "1000"]);
+  await createContainer(link, "c1", ["sleep", "1000"]);
   const standing = Promise.withResolvers<void>();
   const goOn = Promise.withResolvers<void>();
   agent.runtime.beforeLaunch = async () => {

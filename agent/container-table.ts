@@ -9,6 +9,8 @@ export class ContainerTable {
   readonly #processesMax: number;
   /** A promise from the moment that the creation begins, so that ids cannot be used twice. */
   readonly #containers = new Map<string, Promise<GuestContainer>>();
+  /** Those whose creation is over. */
+  readonly #created = new Map<string, GuestContainer>();
 
   constructor(processesMax: number = streamLimits.processesMax) {
     this.#processesMax = processesMax;
@@ -22,7 +24,7 @@ export class ContainerTable {
     const creating = create();
     this.#containers.set(id, creating);
     try {
-      await creating;
+      this.#created.set(id, await creating);
     } catch (error) {
       this.#containers.delete(id);
       throw error;
@@ -53,6 +55,7 @@ export class ContainerTable {
     if (container === undefined) return;
     await container.remove();
     this.#containers.delete(id);
+    this.#created.delete(id);
   }
 
   /**
@@ -61,7 +64,7 @@ export class ContainerTable {
    * @throws BelljarError `AGENT_FAILED` when none can be
    */
   async makeRoomForProcess(): Promise<void> {
-    const containers = await this.all();
+    const containers = [...this.#created.values()];
     for (;;) {
       const count = containers.reduce((sum, container) => sum + container.processes.size, 0);
       if (count < this.#processesMax) return;

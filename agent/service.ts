@@ -32,8 +32,8 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): Sandbox
     }),
 
     configureSandbox: async (request) => {
-      const renamed = deps.names.configure(request.hostname, request.dnsLines);
       await deps.system.configure(request);
+      const renamed = deps.names.configure(request.hostname, request.dnsLines);
       if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
       if (renamed) for (const container of await containers.all()) await container.refreshNames();
       return {};

@@ -10,7 +10,7 @@ import type { ContainerConfig } from "../../src/container/config.ts";
 import { buildProcess, buildSpec } from "../../src/container/spec.ts";
 import { openGuestImages } from "../../src/guest/index.ts";
 import { createQemu, type DiskConfig, type Vm } from "../../src/hypervisor/index.ts";
-import { type ImageStore, openImageStore, type ResolvedImage } from "../../src/images/index.ts";
+import { type ImageStore, openImageStore } from "../../src/images/index.ts";
 import { resolvePaths } from "../../src/sdk/paths.ts";
 import { type TestScope, tempDir } from "./harness.ts";
 
@@ -70,11 +70,11 @@ export class TestGuest {
     return guest;
   }
 
-  /** An image with these files and nothing else. */
-  async makeImage(name: string, files: Readonly<Record<string, string>>): Promise<void> {
+  /** Makes an image of what `fill` puts into an empty directory. */
+  async makeImage(name: string, fill: (root: string) => Promise<void>): Promise<void> {
     const root = join(this.#dir, `root-${name}`);
     await mkdir(root);
-    for (const [file, text] of Object.entries(files)) await writeFile(join(root, file), text);
+    await fill(root);
     await this.#images.import(root, { kind: "rootfs", name });
   }
 
@@ -112,10 +112,10 @@ export class TestGuest {
   }
 
   /** Starts a further process, and answers its id. */
-  async spawn(containerId: string, command: readonly string[], image?: ResolvedImage): Promise<string> {
+  async spawn(containerId: string, command: readonly string[]): Promise<string> {
     this.#execs += 1;
     const processId = `e${this.#execs}`;
-    const spec = buildProcess(image?.config ?? {}, { command, hostname: "jar" });
+    const spec = buildProcess({}, { command, hostname: "jar" });
     const processJson = Buffer.from(JSON.stringify(spec));
     await this.agent.call("execProcess", { containerId, processId, processJson });
     return processId;

@@ -1,5 +1,7 @@
 /** What only a real guest can show of the agent: control groups, namespaces, mounts, swap. One VM for all of it. */
 import assert from "node:assert/strict";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { ContainerPhase } from "../../src/protocol/index.ts";
 import { TestGuest } from "../support/guest.ts";
 import { test } from "../support/harness.ts";
@@ -167,9 +169,15 @@ async function sharedMemory(guest: TestGuest): Promise<void> {
 async function keptAlive(guest: TestGuest): Promise<void> {
   const { agent } = guest;
   const busybox = "/run/belljar/busybox";
-  await guest.makeImage("bare", { data: "bare\n" });
+  await guest.makeImage("bare", async (root) => {
+    await writeFile(join(root, "data"), "bare\n");
+    await mkdir(join(root, "etc"));
+    // As distributions have it: it leads nowhere.
+    await symlink("../run/resolver/stub.conf", join(root, "etc/resolv.conf"));
+  });
   await guest.run("bare", { image: "bare", keepAlive: true, readOnly: true, command: ["unused"] });
-  assert.equal((await guest.exec("bare", [busybox, "cat", "/data"])).stdout, "bare\n");
+  const read = await guest.exec("bare", [busybox, "cat", "/data", "/etc/hostname", "/etc/resolv.conf"]);
+  assert.match(read.stdout, /^bare\njar\nnameserver /);
   // The child outlives its parent, and ends.
   const orphan = await guest.exec("bare", [busybox, "sh", "-c", `${busybox} sleep 0.2 >/dev/null & echo $!`]);
   const gone = `while [ -d /proc/${Number(orphan.stdout)} ]; do ${busybox} sleep 0.1; done`;

@@ -504,7 +504,7 @@ export declare type SignalProcessRequest = Message<"belljar.agent.v1.SignalProce
 export declare const SignalProcessRequestSchema: GenMessage<SignalProcessRequest>;
 
 /**
- * A process that is gone is success.
+ * A process that is gone is success, and so is one that was never started.
  *
  * @generated from message belljar.agent.v1.SignalProcessResponse
  */
@@ -986,6 +986,8 @@ export declare type UpdateContainerRequest = Message<"belljar.agent.v1.UpdateCon
   containerId: string;
 
   /**
+   * 0 takes the limit away. Refused when the processes hold more than this.
+   *
    * @generated from field: optional uint64 memory_bytes = 2;
    */
   memoryBytes?: bigint | undefined;
@@ -1010,6 +1012,8 @@ export declare type UpdateContainerRequest = Message<"belljar.agent.v1.UpdateCon
   cpuWeight?: number | undefined;
 
   /**
+   * As the kernel writes it: "0-2,4"; empty for all CPUs.
+   *
    * @generated from field: optional string cpuset = 6;
    */
   cpuset?: string | undefined;
@@ -1543,7 +1547,8 @@ export declare const AgentService: GenService<{
     output: typeof ResizeTerminalResponseSchema;
   },
   /**
-   * Forgets a process that has ended: its exit status and its output. Releasing what is not there is success.
+   * Forgets a process that has ended: its exit status and its output. Releasing what is not there is success. When a sandbox has
+   * as many processes as it may have, those of ExecProcess that ended first are forgotten without being asked.
    *
    * @generated from rpc belljar.agent.v1.AgentService.ReleaseProcess
    */
