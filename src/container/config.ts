@@ -52,3 +52,8 @@ export interface ContainerConfig extends ProcessConfig {
   readonly rlimits?: readonly RlimitConfig[] | undefined;
   readonly annotations?: Readonly<Record<string, string>> | undefined;
 }
+
+export interface TerminalSize {
+  readonly columns: number;
+  readonly rows: number;
+}

@@ -1,177 +1,341 @@
 /**
- * One OCI container inside a sandbox: its disks, its bundle in the guest, its processes. Creation is all or nothing: what was
- * done is undone in reverse order when a later step fails, and the first error is the one that is told.
+ * One OCI container of a sandbox, and every move of its life. What it knows stands in the sandbox's state; this object has
+ * only what cannot be written down: who watches its first process.
+ *
+ * Everything that changes the container is called in the sandbox's turn (`Sandbox.exclusive`), one after the other. The one
+ * change that comes by itself, the end of the first process, may fall between any two steps; so each step looks again.
  */
-import { join } from "node:path";
-import type { AgentCaller } from "../agent-client/index.ts";
-import { BelljarError, type Log, newId, sandboxLimits } from "../base/index.ts";
-import type { DiskConfig } from "../hypervisor/interface.ts";
-import type { ResolvedImage } from "../images/index.ts";
-import type { Sandbox } from "../sandbox/index.ts";
-import type { ContainerConfig, ProcessConfig } from "./config.ts";
-import { Process, type ProcessStartOptions } from "./process.ts";
-import { Rollback } from "./rollback.ts";
-import { buildProcess, buildSpec } from "./spec.ts";
-import { createWritableDisk } from "./storage.ts";
+import { rm } from "node:fs/promises";
+import { BelljarError, checkContainerOperation, newId, sandboxLimits, transition } from "../base/index.ts";
+import type { ContainerLimits, ProcessConfig, TerminalSize } from "./config.ts";
+import { changeContainer, forget, stateOf, stoppedState } from "./container-state.ts";
+import { watchForExit } from "./exit-watch.ts";
+import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
+import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
+import { buildProcess } from "./spec.ts";
+import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
+import { type ContainerStats, toContainerStats } from "./stats.ts";
+import { toMilliseconds } from "./status.ts";
+import { checkSignal, SIGKILL, SIGTERM, signalNumber } from "./stop-signal.ts";
 
-export interface ContainerDeps {
-  readonly sandbox: Sandbox;
-  readonly image: ResolvedImage;
-  readonly log: Log;
+export interface StartContainerOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly terminalSize?: TerminalSize | undefined;
 }
 
-interface ContainerParts {
-  readonly id: string;
-  readonly config: ContainerConfig;
-  readonly agent: AgentCaller;
-  readonly disks: readonly DiskConfig[];
-  readonly command: string | undefined;
+export interface StopContainerOptions {
+  /** Between the stop signal and SIGKILL; 0 kills at once. */
+  readonly timeoutMs?: number | undefined;
+  readonly force?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export class Container {
   readonly id: string;
-  readonly config: ContainerConfig;
-  readonly #deps: ContainerDeps;
-  readonly #agent: AgentCaller;
-  /** Of the container's own command, for errors. */
-  readonly #command: string | undefined;
-  readonly #disks: readonly DiskConfig[];
+  readonly #sandbox: HostSandbox;
 
-  private constructor(deps: ContainerDeps, parts: ContainerParts) {
-    this.id = parts.id;
-    this.config = parts.config;
-    this.#deps = deps;
-    this.#agent = parts.agent;
-    this.#disks = parts.disks;
-    this.#command = parts.command;
+  constructor(sandbox: HostSandbox, id: string) {
+    this.#sandbox = sandbox;
+    this.id = id;
   }
 
-  /** Plugs the disks while the guest may still be booting, waits for the agent, and has it prepare the bundle. */
-  static async create(
-    deps: ContainerDeps,
-    config: ContainerConfig,
-    options: { readonly storageBytes?: number | undefined; readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<Container> {
-    const { sandbox, image } = deps;
-    const id = newId();
-    const spec = buildSpec(image.config, { ...config, hostname: sandbox.settings.hostname });
-    const rollback = new Rollback(deps.log);
+  /** @throws BelljarError `CONTAINER_NOT_FOUND` when it was deleted */
+  get state(): ContainerState {
+    return stateOf(this.#sandbox, this.id);
+  }
+
+  /** Runs its command. A failure leaves it `stopped`, with the cause. */
+  async start(options: StartContainerOptions = {}): Promise<void> {
+    const { signal } = options;
+    this.#check("start");
+    await this.#update({ pending: this.#pending("start") });
     try {
-      const writable: DiskConfig = {
-        serial: `w-${id}`,
-        path: join(sandbox.disksDir, `${id}.raw`),
-        format: "raw",
-        readOnly: false,
-      };
-      const layers = image.layers.map(
-        (layer): DiskConfig => ({ serial: layerSerial(layer.diffId), path: layer.path, format: "raw", readOnly: true }),
-      );
-      await createWritableDisk(
-        writable.path,
-        options.storageBytes ?? sandboxLimits.storageDefaultBytes,
-        options.signal,
-      );
-      const disks = [...layers, writable];
-      for (const disk of disks) {
-        await sandbox.whileAlive(sandbox.plugDisk(disk));
-        rollback.add(`unplug disk ${disk.serial}`, () => sandbox.unplugDisk(disk.serial));
-      }
-      const agent = await sandbox.agent(options.signal);
-      await sandbox.whileAlive(
-        agent.call(
-          "createContainer",
+      // What ran before has its remains in the guest.
+      if (this.state.inGuest && this.state.state === "stopped") await this.#leaveGuest();
+      if (!this.state.inGuest) await enterGuest(this.#sandbox, this.state, signal);
+      const answer = await this.#launch(
+        this.#sandbox.call(
+          "startContainer",
           {
-            containerId: id,
-            specJson: Buffer.from(JSON.stringify(spec)),
-            rootfs: {
-              layers: layers.map((layer) => ({ serial: layer.serial })),
-              writable: { serial: writable.serial },
-            },
-            user: config.user ?? image.config.user ?? "",
+            containerId: this.id,
+            stdin: this.state.config.stdin === true,
+            ...(options.terminalSize === undefined ? {} : { terminalSize: { ...options.terminalSize } }),
           },
-          { signal: options.signal },
+          { signal },
         ),
+        () => buildProcess(this.state.imageConfig, { ...this.state.config, hostname: "" }).args[0],
       );
-      return new Container(deps, { id, config, agent, disks, command: spec.process.args[0] });
-    } catch (error) {
-      await rollback.run();
+      await this.running(answer);
+    } catch (thrown) {
+      const error = BelljarError.from(thrown);
+      await this.#leaveGuest().catch((failure: unknown) => {
+        this.#sandbox.log.warn("a container that did not start is left in the guest", { cause: String(failure) });
+      });
+      await this.markStopped(error);
       throw error;
     }
   }
 
-  /** Runs the container's own command. @throws BelljarError `COMMAND_NOT_FOUND`, `COMMAND_NOT_EXECUTABLE`, ... */
-  async start(options: ProcessStartOptions): Promise<Process> {
-    const started = await this.#launch(
-      this.#command,
-      this.#agent.call(
-        "startContainer",
-        { containerId: this.id, stdin: options.stdin === true, ...terminalSizeField(options) },
-        { signal: options.signal },
-      ),
-    );
-    return this.#process("", started, this.config.tty === true, options.stdin === true);
+  /** Takes note that it runs, and waits for its end from now on. */
+  async running(started: { readonly pid: number; readonly startedAtNs: bigint }): Promise<void> {
+    if (started.pid < 1) throw new BelljarError("AGENT_PROTOCOL", "the agent started a process without a pid");
+    await this.#update({
+      state: this.state.state === "running" ? "running" : transition("container", this.state.state, "running", this.id),
+      pending: undefined,
+      starts: this.state.starts + 1,
+      pid: started.pid,
+      startedAtMs: toMilliseconds(started.startedAtNs),
+      status: undefined,
+      end: undefined,
+      processes: [],
+    });
+    this.watch();
   }
 
-  /** Runs a further command in the container. */
-  async exec(config: ProcessConfig, options: ProcessStartOptions): Promise<Process> {
-    const processId = newId();
-    const image = this.#deps.image.config;
-    const process = buildProcess(image, {
-      ...this.config,
-      ...config,
-      entrypoint: [],
-      hostname: this.#deps.sandbox.settings.hostname,
+  /** Waits for the end of its first process in the background, until the VM ends or this process lets go. */
+  watch(): void {
+    watchForExit(this.#sandbox, this.id);
+  }
+
+  /** Stop signal, grace, SIGKILL; then out of the guest. A stopped container is success. */
+  async stop(options: StopContainerOptions = {}): Promise<void> {
+    if (this.state.state === "stopped") return;
+    this.#check("stop");
+    const force = options.force === true;
+    const sinceMs = this.#sandbox.clock.nowMs();
+    await this.#update({ pending: { operation: "stop", sinceMs } }, { force });
+    const errors: unknown[] = [];
+    const step = async (work: () => Promise<void>): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        if (!force) throw error;
+        errors.push(error);
+      }
+    };
+    try {
+      if (this.#sandbox.hasMachine) {
+        await step(() => this.#end(options));
+        await step(() => this.#leaveGuest());
+      }
+      await this.markStopped(undefined);
+    } catch (error) {
+      await this.#update({ pending: undefined }, { force: true });
+      throw error;
+    }
+    for (const error of errors) this.#sandbox.log.warn("stopped in spite of an error", { cause: String(error) });
+  }
+
+  /** A process that is gone is success. */
+  async kill(number: number, all: boolean, signal?: AbortSignal): Promise<void> {
+    checkSignal(number);
+    if (this.state.state === "stopped") return;
+    this.#check("signal");
+    await this.#signal("", number, all, signal);
+  }
+
+  async delete(): Promise<void> {
+    this.#check("delete");
+    await this.#update({ pending: this.#pending("delete") });
+    await this.remove();
+  }
+
+  /** Takes it out of the guest, removes its disks, and forgets it. */
+  async remove(): Promise<void> {
+    const { state } = this;
+    if (this.#sandbox.hasMachine && (state.inGuest || state.pending !== undefined)) await this.#leaveGuest();
+    for (const disk of state.disks) if (!disk.serial.startsWith(LAYER)) await rm(disk.path, { force: true });
+    await forget(this.#sandbox, this.id);
+  }
+
+  /** Freezes its processes in the guest. */
+  async pause(): Promise<void> {
+    this.#check("pause");
+    await this.#during("pause", async () => {
+      await this.#sandbox.call("pauseContainer", { containerId: this.id });
+      // Its first process may have ended while it was being frozen.
+      if (this.state.state === "running") await this.#update({ state: "paused", frozen: true });
     });
-    const started = await this.#launch(
-      process.args[0],
-      this.#agent.call(
+  }
+
+  async resume(): Promise<void> {
+    this.#check("resume");
+    await this.#during("resume", async () => {
+      await this.#sandbox.call("resumeContainer", { containerId: this.id });
+      if (this.state.state === "paused") await this.#update({ state: "running", frozen: false });
+    });
+  }
+
+  /** Merges limits into those that are there, in the guest and in the state. */
+  async update(change: ContainerLimits): Promise<void> {
+    this.#check("update");
+    const limits = mergeLimits(this.state.limits, change);
+    checkLimits(limits, this.#sandbox.state.settings);
+    const { memoryBytes, cpus, cpuWeight, cpuset, pids } = change;
+    await this.#during("update", async () => {
+      await this.#sandbox.call("updateContainer", {
+        containerId: this.id,
+        ...(memoryBytes === undefined ? {} : { memoryBytes: BigInt(memoryBytes) }),
+        ...(cpus === undefined ? {} : { cpuQuotaUs: BigInt(cpuQuotaUs(cpus)), cpuPeriodUs: BigInt(CPU_PERIOD_US) }),
+        ...(cpuWeight === undefined ? {} : { cpuWeight }),
+        ...(cpuset === undefined ? {} : { cpuset }),
+        ...(pids === undefined ? {} : { pids }),
+      });
+      await this.#update({ limits });
+    });
+  }
+
+  async stats(): Promise<ContainerStats> {
+    this.#check("stats");
+    return toContainerStats(await this.#sandbox.call("getContainerStats", { containerId: this.id }));
+  }
+
+  /** Runs a further command in it. */
+  async exec(
+    config: ProcessConfig,
+    options: StartContainerOptions & { readonly stdin?: boolean | undefined } = {},
+  ): Promise<ExecRecord> {
+    this.#check("exec");
+    const { imageConfig, config: own } = this.state;
+    const id = newId();
+    const process = buildProcess(imageConfig, {
+      ...own,
+      ...config,
+      tty: config.tty,
+      entrypoint: [],
+      hostname: this.#sandbox.state.settings.hostname,
+    });
+    const stdin = options.stdin === true;
+    const answer = await this.#launch(
+      this.#sandbox.call(
         "execProcess",
         {
           containerId: this.id,
-          processId,
+          processId: id,
           processJson: Buffer.from(JSON.stringify(process)),
-          user: config.user ?? this.config.user ?? image.user ?? "",
-          stdin: options.stdin === true,
-          ...terminalSizeField(options),
+          user: config.user ?? own.user ?? imageConfig.user,
+          stdin,
+          ...(options.terminalSize === undefined ? {} : { terminalSize: { ...options.terminalSize } }),
         },
         { signal: options.signal },
       ),
+      () => process.args[0],
     );
-    return this.#process(processId, started, config.tty === true, options.stdin === true);
+    if (answer.pid < 1) throw new BelljarError("AGENT_PROTOCOL", "the agent started a process without a pid");
+    const record = {
+      id,
+      pid: answer.pid,
+      startedAtMs: toMilliseconds(answer.startedAtNs),
+      tty: config.tty === true,
+      stdin,
+    };
+    await this.#change((state) => ({ ...state, processes: [...state.processes, record] }));
+    return record;
   }
 
-  /** Ends what still runs and takes the container out of the sandbox; its writable disk goes with the sandbox. */
-  async remove(): Promise<void> {
-    await this.#deps.sandbox.whileAlive(this.#agent.call("removeContainer", { containerId: this.id }));
-    for (const disk of this.#disks) await this.#deps.sandbox.unplugDisk(disk.serial);
+  /** Forgets a process that has ended. Releasing what is not there is success. */
+  async release(processId: string): Promise<void> {
+    if (this.#sandbox.hasMachine && this.state.inGuest) {
+      await this.#sandbox.call("releaseProcess", { containerId: this.id, processId });
+    }
+    await this.#change((state) => {
+      const processes = state.processes.filter((each) => each.id !== processId);
+      return processes.length === state.processes.length ? state : { ...state, processes };
+    });
+  }
+
+  /** Takes note that it runs no more, for whatever reason; the first cause is kept. */
+  async markStopped(error: BelljarError | undefined): Promise<void> {
+    await this.#change((state) => stoppedState(state, error, this.#sandbox.clock.nowMs()), { force: true });
+  }
+
+  /** Makes the first process end, and waits until it has. */
+  async #end(options: StopContainerOptions): Promise<void> {
+    const { state } = this;
+    if (state.state === "ready") return;
+    const graceMs = options.timeoutMs ?? sandboxLimits.stopGraceMs;
+    if (state.frozen && graceMs > 0) await this.#sandbox.call("resumeContainer", { containerId: this.id });
+    const wanted = state.config.stopSignal ?? state.imageConfig.stopSignal;
+    const stopSignal = wanted === "" ? SIGTERM : signalNumber(wanted);
+    if (graceMs > 0 && stopSignal !== SIGKILL) {
+      await this.#signal("", stopSignal, false, options.signal);
+      if (await this.#hasEnded(graceMs, options.signal)) return;
+    }
+    await this.#signal("", SIGKILL, true, options.signal);
+    if (await this.#hasEnded(sandboxLimits.killTimeoutMs, options.signal)) return;
+    throw new BelljarError("DEADLINE_EXCEEDED", `container ${this.id} is still there after SIGKILL`, {
+      facts: { timeoutMs: sandboxLimits.killTimeoutMs },
+    });
+  }
+
+  async #hasEnded(timeoutMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const either = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
+    try {
+      const ended = this.#sandbox.until(() => (this.state.state === "stopped" ? true : undefined), either);
+      return await this.#sandbox.machine.whileAlive(ended);
+    } catch (error) {
+      if (timeout.aborted && signal?.aborted !== true) return false;
+      throw error;
+    }
+  }
+
+  async #signal(processId: string, number: number, all: boolean, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      const request = { containerId: this.id, processId, signal: number, all };
+      await this.#sandbox.call("signalProcess", request, { signal });
+    } catch (error) {
+      const reason = BelljarError.from(error).reason;
+      if (reason !== "PROCESS_NOT_FOUND" && reason !== "CONTAINER_NOT_FOUND") throw error;
+    }
+  }
+
+  async #leaveGuest(): Promise<void> {
+    await leaveGuest(this.#sandbox, this.state);
+    await this.#sandbox.update((state) => ({
+      ...state,
+      vm: this.#sandbox.hasMachine ? this.#sandbox.machine.vm.save() : state.vm,
+      containers: state.containers.map((each) =>
+        each.id === this.id ? { ...each, inGuest: false, frozen: false, processes: [] } : each,
+      ),
+    }));
   }
 
   /** The runtime in the guest does not always say which command it could not execute. */
-  async #launch<T>(command: string | undefined, call: Promise<T>): Promise<T> {
+  async #launch<T>(call: Promise<T>, command: () => string | undefined): Promise<T> {
     try {
-      return await this.#deps.sandbox.whileAlive(call);
+      return await call;
     } catch (thrown) {
       const error = BelljarError.from(thrown);
       if (error.reason !== "COMMAND_NOT_FOUND" && error.reason !== "COMMAND_NOT_EXECUTABLE") throw error;
       const what = error.reason === "COMMAND_NOT_FOUND" ? "does not exist in the container" : "cannot be executed";
-      throw new BelljarError(error.reason, `the command ${JSON.stringify(command)} ${what}`, { cause: error });
+      throw new BelljarError(error.reason, `the command ${JSON.stringify(command())} ${what}`, { cause: error });
     }
   }
 
-  #process(processId: string, started: { readonly pid: number }, tty: boolean, stdin: boolean): Process {
-    if (started.pid < 1) throw new BelljarError("AGENT_PROTOCOL", "the agent started a process without a pid");
-    return new Process(
-      { agent: this.#agent, whileAlive: (work) => this.#deps.sandbox.whileAlive(work) },
-      { containerId: this.id, processId, pid: started.pid, tty, stdin },
-    );
+  #check(operation: Parameters<typeof checkContainerOperation>[0]): void {
+    checkContainerOperation(operation, this.state.state, this.#sandbox.state.state, this.id);
   }
-}
 
-function terminalSizeField(options: ProcessStartOptions): { terminalSize?: { columns: number; rows: number } } {
-  return options.terminalSize === undefined ? {} : { terminalSize: { ...options.terminalSize } };
-}
+  #pending(operation: ContainerIntent): ContainerState["pending"] {
+    return { operation, sinceMs: this.#sandbox.clock.nowMs() };
+  }
 
-/** Serial numbers have at most 20 characters; 72 bits of the diff id tell a sandbox's layers apart. */
-function layerSerial(diffId: string): string {
-  return `l-${diffId.replace(/^sha256:/, "").slice(0, 18)}`;
+  /** Intent before, and none afterwards, whatever became of it. */
+  async #during(operation: ContainerIntent, work: () => Promise<void>): Promise<void> {
+    await this.#update({ pending: this.#pending(operation) });
+    try {
+      await work();
+    } finally {
+      await this.#update({ pending: undefined }, { force: true });
+    }
+  }
+
+  #update(change: Partial<ContainerState>, options: { force?: boolean } = {}): Promise<void> {
+    return this.#change((state) => ({ ...state, ...change }), options);
+  }
+
+  async #change(change: (state: ContainerState) => ContainerState, options: { force?: boolean } = {}): Promise<void> {
+    await changeContainer(this.#sandbox, this.id, change, options);
+  }
 }

@@ -35,6 +35,15 @@ export interface OciDeviceRule {
   readonly access: string;
 }
 
+export interface OciResources {
+  readonly devices: readonly OciDeviceRule[];
+  readonly pids?: { readonly limit: number };
+  readonly memory?: { readonly limit: number };
+  readonly cpu?: { readonly quota?: number; readonly period?: number; readonly cpus?: string };
+  /** Files of cgroup v2 and what is written to them. */
+  readonly unified?: Readonly<Record<string, string>>;
+}
+
 export interface OciSpec {
   readonly ociVersion: string;
   readonly process: OciProcess;
@@ -47,7 +56,7 @@ export interface OciSpec {
     readonly namespaces: readonly { readonly type: string }[];
     readonly maskedPaths: readonly string[];
     readonly readonlyPaths: readonly string[];
-    readonly resources: { readonly devices: readonly OciDeviceRule[]; readonly pids?: { readonly limit: number } };
+    readonly resources: OciResources;
     readonly seccomp?: SeccompProfile;
   };
 }

@@ -13,15 +13,23 @@ export class Rollback {
     this.#steps.push({ what, undo });
   }
 
-  /** Never throws: the error that made it necessary is the one to tell, and what could not be undone is logged. */
-  async run(): Promise<void> {
+  /**
+   * Undoes everything. Answers the error to tell: the one that made it necessary, and with it, as the fact `notUndone`, the
+   * steps that could not be undone. Never throws.
+   */
+  async fail(thrown: unknown): Promise<BelljarError> {
+    const error = BelljarError.from(thrown);
+    const notUndone: string[] = [];
     for (const step of this.#steps.splice(0).reverse()) {
       try {
         await step.undo();
-      } catch (error) {
-        const cause = messageChain(BelljarError.from(error)).join(": ");
+      } catch (failure) {
+        const cause = messageChain(BelljarError.from(failure)).join(": ");
+        notUndone.push(`${step.what}: ${cause}`);
         this.#log.warn("a step could not be undone", { step: step.what, cause });
       }
     }
+    if (notUndone.length === 0) return error;
+    return new BelljarError(error.reason, error.message, { facts: { ...error.facts, notUndone }, cause: error });
   }
 }

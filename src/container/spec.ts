@@ -7,6 +7,7 @@ import { BelljarError } from "../base/index.ts";
 import { resolveCapabilities } from "./capabilities.ts";
 import type { ContainerConfig } from "./config.ts";
 import { DEVICE_RULES } from "./devices.ts";
+import { limitsOf, resourceLimits } from "./limits.ts";
 import { buildMounts } from "./mounts.ts";
 import type { OciProcess, OciSpec } from "./oci-spec.ts";
 import { DEFAULT_RLIMITS } from "./rlimits.ts";
@@ -25,6 +26,8 @@ export interface SpecOptions extends ContainerConfig {
 }
 
 const DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const KEEP_ALIVE_COMMAND = ["keep-alive"];
 
 /** Files of /proc and /sys that tell about, or change, more than the container. */
 const MASKED_PATHS = [
@@ -50,10 +53,7 @@ export function buildSpec(image: ImageRunConfig, options: SpecOptions): OciSpec 
       namespaces: ["pid", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READONLY_PATHS,
-      resources: {
-        devices: DEVICE_RULES,
-        ...(options.pidsLimit === undefined ? {} : { pids: { limit: options.pidsLimit } }),
-      },
+      resources: { devices: DEVICE_RULES, ...resourceLimits(limitsOf(options)) },
       ...(seccomp === undefined ? {} : { seccomp }),
     },
   };
@@ -82,6 +82,8 @@ function commandLine(image: ImageRunConfig, options: ContainerConfig): readonly 
   const entrypoint = options.entrypoint ?? image.entrypoint ?? [];
   const command = options.command ?? (options.entrypoint === undefined ? (image.cmd ?? []) : []);
   const args = [...entrypoint, ...command];
+  // The agent runs a process of its own in its place; the specification must name some command all the same.
+  if (options.keepAlive === true && options.command === undefined) return KEEP_ALIVE_COMMAND;
   if (args.length === 0) {
     throw new BelljarError("INVALID_ARGUMENT", "there is no command to run: the image has none of its own", {
       remedy: "Name a command after the image.",

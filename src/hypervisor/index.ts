@@ -4,4 +4,4 @@ export { type AccelerationProbeDeps, createAccelerationProbe } from "./qemu/acce
 export { type FoundVmm, findVmmProcesses } from "./qemu/lost-processes.ts";
 export { removeLostProbes } from "./qemu/probe-directory.ts";
 export { createQemu, type QemuDeps } from "./qemu/qemu.ts";
-export { decodeVmState } from "./state.ts";
+export { decodeDiskConfig, decodeVmState } from "./state.ts";

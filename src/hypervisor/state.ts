@@ -10,11 +10,11 @@ export function decodeVmState(field: Field): VmState {
     acceleration: field.field("acceleration").oneOf(["kvm", "tcg"]),
     memoryMib: field.field("memoryMib").integer({ min: 1 }),
     cpus: field.field("cpus").integer({ min: 1 }),
-    disks: field.field("disks").array(decodeDisk, { maxItems: vmmLimits.disksMax }),
+    disks: field.field("disks").array(decodeDiskConfig, { maxItems: vmmLimits.disksMax }),
   };
 }
 
-function decodeDisk(field: Field): DiskConfig {
+export function decodeDiskConfig(field: Field): DiskConfig {
   const slot = field.field("slot").optional((value) => value.integer({ min: 0, max: vmmLimits.disksMax - 1 }));
   return {
     serial: field.field("serial").string({ pattern: /^[a-z0-9-]{1,20}$/ }),

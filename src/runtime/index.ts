@@ -1,2 +1,5 @@
 /** All sandboxes of one root: made, found again, recovered, changed and removed, whoever asks. */
+export type { RuntimeDeps } from "./deps.ts";
 export type * from "./interface.ts";
+export type { Recovered } from "./leftovers.ts";
+export { openRuntime, type RuntimeCore } from "./open.ts";

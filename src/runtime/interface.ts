@@ -6,7 +6,16 @@
  * `BelljarError`; those that wait take an `AbortSignal`, which ends the waiting and undoes what the call had begun.
  */
 import type { EndCause, LifecycleState } from "../base/index.ts";
-import type { ContainerConfig, ContainerLimits, ProcessConfig, ProcessStatus, TerminalSize } from "../container/index.ts";
+import type {
+  BlockIoStats,
+  ContainerConfig,
+  ContainerLimits,
+  ContainerStats,
+  NetworkStats,
+  ProcessConfig,
+  ProcessStatus,
+  TerminalSize,
+} from "../container/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
 
 export interface CallOptions {
@@ -263,52 +272,7 @@ export interface ProcessInfo {
   readonly status?: ProcessStatus | undefined;
 }
 
-/** As cgroup v2 of the guest has it. Times in microseconds, sizes in bytes. */
-export interface ContainerStats {
-  readonly cpu: {
-    readonly usageUs: bigint;
-    readonly userUs: bigint;
-    readonly systemUs: bigint;
-    readonly periods: bigint;
-    readonly throttledPeriods: bigint;
-    readonly throttledUs: bigint;
-  };
-  readonly memory: {
-    readonly usageBytes: bigint;
-    readonly peakBytes: bigint;
-    /** Absent without a limit. */
-    readonly limitBytes?: bigint | undefined;
-    readonly swapBytes: bigint;
-    readonly oomKills: bigint;
-    /** memory.stat, whole. */
-    readonly detail: Readonly<Record<string, bigint>>;
-  };
-  readonly pids: { readonly current: bigint; readonly limit?: bigint | undefined };
-  readonly blockIo: readonly BlockIoStats[];
-  readonly hugetlb: readonly { readonly pageSize: string; readonly usageBytes: bigint; readonly failures: bigint }[];
-  readonly network: readonly NetworkStats[];
-}
-
-export interface BlockIoStats {
-  /** `major:minor` */
-  readonly device: string;
-  readonly readBytes: bigint;
-  readonly writtenBytes: bigint;
-  readonly reads: bigint;
-  readonly writes: bigint;
-}
-
-export interface NetworkStats {
-  readonly name: string;
-  readonly receivedBytes: bigint;
-  readonly receivedPackets: bigint;
-  readonly receiveErrors: bigint;
-  readonly receiveDropped: bigint;
-  readonly sentBytes: bigint;
-  readonly sentPackets: bigint;
-  readonly sendErrors: bigint;
-  readonly sendDropped: bigint;
-}
+export type { BlockIoStats, ContainerStats, NetworkStats };
 
 export interface SandboxStats {
   readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };

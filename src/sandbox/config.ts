@@ -1,6 +1,8 @@
 /** What a caller asks of a sandbox, checked before anything is made. */
+import { isIP } from "node:net";
 import { BelljarError, checkName, sandboxLimits } from "../base/index.ts";
 import type { Acceleration } from "../hypervisor/interface.ts";
+import { checkAnnotations, sandboxAnnotations } from "./annotations.ts";
 
 export interface SandboxConfig {
   /** Unique among sandboxes; the id stands in when there is none. */
@@ -30,25 +32,46 @@ export interface DnsConfig {
   readonly options?: readonly string[] | undefined;
 }
 
-/** A configuration with every default filled in. */
+/** A configuration with every default filled in: what every boot of the sandbox goes by. */
 export interface SandboxSettings {
-  readonly name: string;
   readonly memoryMib: number;
   readonly cpus: number;
   readonly acceleration: "auto" | Acceleration;
   readonly hostname: string;
   readonly bootTimeoutMs: number;
+  readonly dns: {
+    readonly servers: readonly string[];
+    readonly search: readonly string[];
+    readonly options: readonly string[];
+  };
+  readonly sharePids: boolean;
+  /** Absent: each container has a /dev/shm of its own. */
+  readonly sharedMemoryBytes?: number | undefined;
+  readonly stopWithMain: boolean;
+  readonly autoRemove: boolean;
+}
+
+export interface SettledSandbox {
+  readonly name: string;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly settings: SandboxSettings;
 }
 
 const HOSTNAME =
   /^(?=.{1,63}$)[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*$/;
 
 /** @throws BelljarError `INVALID_ARGUMENT`, naming the option and what it may be. */
-export function settleSandboxConfig(config: SandboxConfig, id: string): SandboxSettings {
-  const memoryMib = config.memoryMib ?? sandboxLimits.memoryDefaultMib;
+export function settleSandboxConfig(config: SandboxConfig, id: string): SettledSandbox {
+  const annotations = checkAnnotations(config.annotations ?? {});
+  const fromAnnotations = sandboxAnnotations(annotations);
+  const memoryMib = config.memoryMib ?? fromAnnotations.memoryMib ?? sandboxLimits.memoryDefaultMib;
   checkRange("memory", memoryMib, sandboxLimits.memoryMinMib, sandboxLimits.memoryMaxMib, "MiB");
-  const cpus = config.cpus ?? 1;
+  const cpus = config.cpus ?? fromAnnotations.cpus ?? 1;
   checkRange("cpus", cpus, 1, sandboxLimits.cpusMax, "CPUs");
+  const { sharedMemoryBytes } = config;
+  if (sharedMemoryBytes !== undefined) {
+    checkRange("shared memory", sharedMemoryBytes, 1, sandboxLimits.sharedMemoryMaxBytes, "bytes");
+  }
   const hostname = config.hostname ?? id;
   if (!HOSTNAME.test(hostname)) {
     throw new BelljarError("INVALID_ARGUMENT", `hostname ${JSON.stringify(hostname.slice(0, 80))} is not a host name`, {
@@ -57,11 +80,42 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SandboxS
   }
   return {
     name: config.name === undefined ? id : checkName(config.name, "the name"),
-    memoryMib,
-    cpus,
-    acceleration: config.acceleration ?? "auto",
-    hostname,
-    bootTimeoutMs: config.bootTimeoutMs ?? sandboxLimits.bootTimeoutMs,
+    annotations,
+    settings: {
+      memoryMib,
+      cpus,
+      acceleration: config.acceleration ?? "auto",
+      hostname,
+      bootTimeoutMs: config.bootTimeoutMs ?? sandboxLimits.bootTimeoutMs,
+      dns: settleDns(config.dns ?? {}),
+      sharePids: config.sharePids === true,
+      sharedMemoryBytes,
+      stopWithMain: config.stopWithMain === true,
+      autoRemove: config.autoRemove === true,
+    },
+  };
+}
+
+/** The lines of resolv.conf; none when nothing was asked for. */
+export function dnsLines({ dns }: SandboxSettings): string[] {
+  return [
+    ...dns.servers.map((server) => `nameserver ${server}`),
+    ...(dns.search.length === 0 ? [] : [`search ${dns.search.join(" ")}`]),
+    ...(dns.options.length === 0 ? [] : [`options ${dns.options.join(" ")}`]),
+  ];
+}
+
+function settleDns(dns: DnsConfig): SandboxSettings["dns"] {
+  const words = (what: string, list: readonly string[], isRight: (word: string) => boolean): readonly string[] => {
+    checkRange(`the number of DNS ${what}s`, list.length, 0, sandboxLimits.dnsEntriesMax, "entries");
+    const wrong = list.find((word) => !isRight(word));
+    if (wrong === undefined) return [...list];
+    throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(wrong.slice(0, 80))} is not a DNS ${what}`);
+  };
+  return {
+    servers: words("server", dns.servers ?? [], (word) => isIP(word) !== 0),
+    search: words("search domain", dns.search ?? [], (word) => /^[a-zA-Z0-9_.-]{1,253}$/.test(word)),
+    options: words("option", dns.options ?? [], (word) => /^[a-z0-9-]{1,40}(?::\d{1,6})?$/.test(word)),
   };
 }
 

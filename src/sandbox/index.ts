@@ -1,5 +1,30 @@
-/** One VM with its agent: configuration, life, what it leaves on disk, and the removal of what dead owners left. */
-export { type SandboxConfig, type SandboxSettings, settleSandboxConfig } from "./config.ts";
-export { type PruneDeps, pruneSandboxes, type Removed } from "./prune.ts";
-export { Sandbox, type SandboxDeps, type SandboxInfo } from "./sandbox.ts";
-export type { SandboxState } from "./state.ts";
+/** One VM with its agent: configuration, state on disk, the VM's life, and the order of what is done to it. */
+export {
+  type Annotations,
+  checkAnnotations,
+  checkLateAnnotations,
+  type SwapSettings,
+  swapAnnotations,
+} from "./annotations.ts";
+export {
+  type DnsConfig,
+  type SandboxConfig,
+  type SandboxSettings,
+  type SettledSandbox,
+  settleSandboxConfig,
+} from "./config.ts";
+export { type HostStats, readHostStats } from "./host-stats.ts";
+export { abortable, type Machine } from "./machine.ts";
+export { Monitor, type MonitorDeps, type MonitoredPart } from "./monitor.ts";
+export { isUnfinished } from "./record.ts";
+export { type ExclusiveOptions, endProcess, Sandbox, type SandboxDeps } from "./sandbox.ts";
+export {
+  decodeAnnotations,
+  decodeEndCause,
+  decodePending,
+  type Pending,
+  type SandboxedContainer,
+  type SandboxIntent,
+  type SandboxState,
+  sandboxStateSchema,
+} from "./state.ts";

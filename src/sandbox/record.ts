@@ -1,85 +1,125 @@
 /**
- * A sandbox's directory: `sandboxes/<id>/` with `sandbox.json` and `disks/`. It appears with its state already in it, under
- * its final name, by one rename; until then its name says who makes it. So whatever is found there can be judged.
+ * A sandbox's directory: `sandboxes/<id>/` with `sandbox.json`, `lock`, `disks/` and `logs/`. It appears with its state already
+ * in it, under its final name, by one rename; what is found under another name was never finished and belongs to nobody.
+ *
+ * `state` is what this process goes by. It is the file's content, except after a forced write that failed: then the world has
+ * moved on, and the next write brings the file up to date.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, identifyProcess, type ProcessIdentity } from "../base/index.ts";
-import { publish, StateFile, syncDirectory } from "../store/index.ts";
-import { type SandboxState, sandboxStateSchema } from "./state.ts";
+import { BelljarError, hasErrno, type Log, messageChain } from "../base/index.ts";
+import { type Disk, publish, removeFileDurably, StateFile, type StateSchema, syncDirectory } from "../store/index.ts";
+import type { SandboxedContainer, SandboxState } from "./state.ts";
 
 const STATE_FILE = "sandbox.json";
+const UNFINISHED = ".new-";
 
-export class SandboxRecord {
-  readonly #dir: string;
-  readonly #file: StateFile<SandboxState>;
-  #state: SandboxState;
+export interface RecordDeps<C extends SandboxedContainer> {
+  /** `<root>/sandboxes` */
+  readonly sandboxesDir: string;
+  readonly schema: StateSchema<SandboxState<C>>;
+  readonly disk: Disk;
+  readonly log: Log;
+}
 
-  private constructor(dir: string, file: StateFile<SandboxState>, state: SandboxState) {
-    this.#dir = dir;
+export interface WriteOptions {
+  /** What the state says has happened already: a disk that fails does not undo it. */
+  readonly force?: boolean | undefined;
+}
+
+export class SandboxRecord<C extends SandboxedContainer> {
+  readonly dir: string;
+  readonly #deps: RecordDeps<C>;
+  readonly #file: StateFile<SandboxState<C>>;
+  #state: SandboxState<C>;
+  #last: Promise<unknown> = Promise.resolve();
+
+  private constructor(deps: RecordDeps<C>, dir: string, file: StateFile<SandboxState<C>>, state: SandboxState<C>) {
+    this.dir = dir;
+    this.#deps = deps;
     this.#file = file;
     this.#state = state;
   }
 
-  get state(): SandboxState {
+  get state(): SandboxState<C> {
     return this.#state;
   }
 
-  get disksDir(): string {
-    return join(this.#dir, "disks");
-  }
-
-  static async create(sandboxesDir: string, fields: Omit<SandboxState, "owner" | "vm">): Promise<SandboxRecord> {
-    const owner = await thisProcess();
-    const state: SandboxState = { ...fields, owner };
-    await mkdir(sandboxesDir, { recursive: true, mode: 0o700 });
-    const dir = join(sandboxesDir, fields.id);
-    const unfinished = join(sandboxesDir, unfinishedName(fields.id, owner));
+  static async create<C extends SandboxedContainer>(
+    deps: RecordDeps<C>,
+    state: SandboxState<C>,
+  ): Promise<SandboxRecord<C>> {
+    await mkdir(deps.sandboxesDir, { recursive: true, mode: 0o700 });
+    const dir = join(deps.sandboxesDir, state.id);
+    const unfinished = join(deps.sandboxesDir, `${UNFINISHED}${state.id}`);
     try {
-      await mkdir(join(unfinished, "disks"), { recursive: true, mode: 0o700 });
-      await new StateFile(join(unfinished, STATE_FILE), sandboxStateSchema).write(state);
-      await publish(unfinished, dir);
+      for (const part of ["disks", "logs"]) await mkdir(join(unfinished, part), { recursive: true, mode: 0o700 });
+      await new StateFile(join(unfinished, STATE_FILE), deps.schema, deps.disk).write(state);
+      await publish(unfinished, dir, deps.disk);
     } catch (error) {
-      await rm(unfinished, { recursive: true, force: true });
+      await rm(unfinished, { recursive: true, force: true }).catch(() => {});
       throw error;
     }
-    return await SandboxRecord.open(dir);
+    return await SandboxRecord.open(deps, dir);
   }
 
   /** @throws BelljarError `STATE_MISSING`, `STATE_CORRUPT`, `STATE_VERSION`; the directory is left as it is. */
-  static async open(dir: string): Promise<SandboxRecord> {
-    const file = new StateFile(join(dir, STATE_FILE), sandboxStateSchema);
-    return new SandboxRecord(dir, file, await file.read());
+  static async open<C extends SandboxedContainer>(deps: RecordDeps<C>, dir: string): Promise<SandboxRecord<C>> {
+    const file = new StateFile(join(dir, STATE_FILE), deps.schema, deps.disk);
+    return new SandboxRecord(deps, dir, file, await file.read());
   }
 
-  async update(change: Partial<SandboxState>): Promise<void> {
-    this.#state = await this.#file.write({ ...this.#state, ...change });
+  /** One change after the other; none is lost, whoever else makes one meanwhile. Answers the state before and after it. */
+  update(
+    change: (state: SandboxState<C>) => SandboxState<C>,
+    options: WriteOptions = {},
+  ): Promise<readonly [before: SandboxState<C>, after: SandboxState<C>]> {
+    const turn = this.#last.then(async () => {
+      const before = this.#state;
+      const next = change(before);
+      if (next === before) return [before, before] as const;
+      try {
+        this.#state = await this.#file.write(next);
+      } catch (thrown) {
+        const error = this.#explain(thrown);
+        if (options.force !== true) throw error;
+        this.#state = next;
+        this.#deps.log.error("the state could not be written", { cause: messageChain(error).join(": ") });
+      }
+      return [before, this.#state] as const;
+    });
+    this.#last = turn.catch(() => {});
+    return turn;
   }
 
-  /** Disks first, the state last: a removal that is cut short can be taken up again. */
+  /** Disks and logs first, the state last: a removal that is cut short can be taken up again. */
   async remove(): Promise<void> {
-    await rm(this.disksDir, { recursive: true, force: true });
-    await this.#file.remove();
-    await rm(this.#dir, { recursive: true, force: true });
-    await syncDirectory(join(this.#dir, ".."));
+    await this.#last;
+    for (const part of ["disks", "logs"]) await rm(join(this.dir, part), { recursive: true, force: true });
+    try {
+      await removeFileDurably(join(this.dir, STATE_FILE), this.#deps.disk);
+    } catch (error) {
+      if (!hasErrno(error, "ENOENT")) throw this.#explain(error);
+    }
+    await rm(this.dir, { recursive: true, force: true });
+    await syncDirectory(this.#deps.sandboxesDir, this.#deps.disk);
+  }
+
+  #explain(thrown: unknown): BelljarError {
+    const { id } = this.#state;
+    for (let cause: unknown = thrown; cause instanceof Error; cause = cause.cause) {
+      if (!hasErrno(cause, "ENOENT")) continue;
+      return new BelljarError("STATE_MISSING", `the directory of sandbox ${id} was removed from outside`, {
+        facts: { dir: this.dir },
+        remedy: "Delete the sandbox with force; its VM still runs until then.",
+        cause: thrown,
+      });
+    }
+    return BelljarError.from(thrown);
   }
 }
 
-const UNFINISHED = /^\.new-([0-9a-f]+)-(\d+)-(\d+)-([0-9a-f-]+)$/;
-
-function unfinishedName(id: string, owner: ProcessIdentity): string {
-  return `.new-${id}-${owner.pid}-${owner.startTicks}-${owner.bootId}`;
-}
-
-/** Who was making the directory of this name; undefined for a name of another form. */
-export function makerOf(name: string): ProcessIdentity | undefined {
-  const [, , pid, startTicks, bootId] = UNFINISHED.exec(name) ?? [];
-  if (pid === undefined || startTicks === undefined || bootId === undefined) return undefined;
-  return { pid: Number(pid), startTicks: Number(startTicks), bootId };
-}
-
-async function thisProcess(): Promise<ProcessIdentity> {
-  const identity = await identifyProcess(process.pid);
-  if (identity === undefined) throw new BelljarError("INTERNAL", "this process is not in /proc");
-  return identity;
+/** True for the directory of a sandbox whose creation was cut short before there was anything but files. */
+export function isUnfinished(name: string): boolean {
+  return name.startsWith(UNFINISHED);
 }

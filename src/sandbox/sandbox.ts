@@ -1,264 +1,310 @@
 /**
- * One VM and its agent, from the first directory to the last file removed. The only composer of the parts: everything below
- * this folder is handed in through `SandboxDeps`.
+ * One sandbox: its state on disk, the VM it has or does not have, and the order in which things are done to it. What is in
+ * it, the folder above knows; the moves of the whole are made there too.
  *
- * Order of creation: record on disk (so that a successor finds whatever follows), VM, agent. Deletion goes the other way, and
- * the record is removed last. A failed creation leaves nothing.
+ * Invariants: the state names the VM before anybody can rely on it, and the directory goes last, so that a successor finds
+ * whatever is left. Operations that change the sandbox run one after the other (`exclusive`), under the lock of its directory.
  */
-import { randomBytes } from "node:crypto";
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type AgentCaller, AgentClient, type ConnectAgent } from "../agent-client/index.ts";
-import { BelljarError, type Clock, cancelledError, type Log, throwIfAborted } from "../base/index.ts";
+import type { AgentMethod, AgentRequest, AgentResponse, CallOptions, ConnectAgent } from "../agent-client/index.ts";
+import {
+  BelljarError,
+  type Clock,
+  cancelledError,
+  hasErrno,
+  isAlive,
+  type Log,
+  sandboxLimits,
+  signalProcess,
+  throwIfAborted,
+  vmmLimits,
+  withDeadline,
+} from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
-import type { Acceleration, AccelerationProbe, DiskConfig, Hypervisor, Vm, VmEnd } from "../hypervisor/interface.ts";
-import type { SandboxSettings } from "./config.ts";
-import { SandboxRecord } from "./record.ts";
+import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
+import { type acquireLock, type Disk, type StateSchema, Turns } from "../store/index.ts";
+import { endError, Machine } from "./machine.ts";
+import { SandboxRecord, type WriteOptions } from "./record.ts";
+import type { SandboxedContainer, SandboxState } from "./state.ts";
 
-export interface SandboxDeps {
+export interface SandboxDeps<C extends SandboxedContainer> {
   readonly hypervisor: Hypervisor;
   readonly acceleration: AccelerationProbe;
-  readonly guestImage: GuestImage;
   readonly connectAgent: ConnectAgent;
   /** `<root>/sandboxes` */
   readonly sandboxesDir: string;
   /** Sockets go to `<runDir>/<id>`. */
   readonly runDir: string;
+  readonly schema: StateSchema<SandboxState<C>>;
+  readonly disk: Disk;
+  readonly lock: typeof acquireLock;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-export interface SandboxInfo {
-  readonly id: string;
-  readonly name: string;
-  readonly acceleration: Acceleration;
-  readonly vmmPid: number;
-}
-
-/** Fresh random bytes for the guest's kernel: twice what its generator holds. */
-const ENTROPY_BYTES = 64;
+export type StateListener<C extends SandboxedContainer> = (before: SandboxState<C>, after: SandboxState<C>) => void;
 
 /** Serial number of the disk that holds the guest's own root file system. */
 const ROOT_SERIAL = "root";
 
-export class Sandbox implements AsyncDisposable {
+export class Sandbox<C extends SandboxedContainer> {
   readonly id: string;
-  readonly settings: SandboxSettings;
-  readonly #deps: SandboxDeps;
-  readonly #record: SandboxRecord;
-  readonly #vm: Vm;
-  readonly #log: Log;
-  /** How many users a plugged disk has: layers are shared by the containers of a sandbox. */
-  readonly #disks = new Map<string, { users: number; plugged: Promise<void> }>();
-  readonly #agent: AgentClient;
-  #ready: Promise<void> | undefined;
-  /** Fires when the sandbox is deleted: nobody goes on connecting then. */
-  readonly #lifetime = new AbortController();
-  #deleted: Promise<void> | undefined;
+  readonly log: Log;
+  readonly #deps: SandboxDeps<C>;
+  readonly #record: SandboxRecord<C>;
+  readonly #turns: Turns;
+  readonly #listeners = new Set<StateListener<C>>();
+  /** Waiters to be told when there is no sandbox any more. */
+  readonly #gone = new AbortController();
+  #machine: Machine | undefined;
 
-  private constructor(deps: SandboxDeps, settings: SandboxSettings, record: SandboxRecord, vm: Vm) {
+  private constructor(deps: SandboxDeps<C>, record: SandboxRecord<C>) {
     this.id = record.state.id;
-    this.settings = settings;
+    this.log = deps.log.with({ sandbox: this.id });
     this.#deps = deps;
     this.#record = record;
-    this.#vm = vm;
-    this.#log = deps.log.with({ sandbox: this.id });
-    this.#agent = new AgentClient(
-      {
-        socketPath: vm.agentSocketPath,
-        timeoutMs: settings.bootTimeoutMs,
-        signal: this.#lifetime.signal,
-        log: this.#log,
-      },
-      deps.connectAgent,
-    );
+    this.#turns = new Turns(`sandbox ${this.id}`);
   }
 
-  /**
-   * Starts a VM. Resolves as soon as the VMM answers; the guest still boots then, and `agent()` waits for it.
-   * @throws BelljarError of the hypervisor, `SANDBOX_EXISTS`, `CANCELLED`; nothing is left behind.
-   */
-  static async create(
-    deps: SandboxDeps,
-    id: string,
-    image: string,
-    settings: SandboxSettings,
-    signal?: AbortSignal,
-  ): Promise<Sandbox> {
-    throwIfAborted(signal);
-    const { acceleration } = await deps.acceleration.resolve(settings.acceleration, signal);
-    const runDir = join(deps.runDir, id);
-    const record = await SandboxRecord.create(deps.sandboxesDir, {
-      id,
-      name: settings.name,
-      createdAtMs: deps.clock.nowMs(),
-      image,
-      runDir,
-    });
-    let vm: Vm | undefined;
-    try {
-      await makePrivateDirectory(runDir);
-      vm = await deps.hypervisor.start(
-        {
-          id,
-          runDir,
-          acceleration,
-          memoryMib: settings.memoryMib,
-          cpus: settings.cpus,
-          boot: {
-            kernelPath: deps.guestImage.kernelPath,
-            initrdPath: deps.guestImage.initrdPath,
-            kernelArguments: deps.guestImage.kernelArguments,
-          },
-          disks: [{ serial: ROOT_SERIAL, path: deps.guestImage.rootPath, format: "raw", readOnly: true }],
-        },
-        { signal },
-      );
-      await record.update({ vm: vm.save() });
-      return new Sandbox(deps, settings, record, vm);
-    } catch (error) {
-      await vm?.kill();
-      await rm(runDir, { recursive: true, force: true });
-      await record.remove();
-      throw error;
-    }
+  /** Writes the first state: from then on a successor finds the sandbox. */
+  static async create<C extends SandboxedContainer>(deps: SandboxDeps<C>, state: SandboxState<C>): Promise<Sandbox<C>> {
+    return new Sandbox(deps, await SandboxRecord.create(deps, state));
   }
 
-  /** Directory of this sandbox's own disks. */
+  /** Reads a state that another process wrote. @throws BelljarError `STATE_MISSING`, `STATE_CORRUPT`, `STATE_VERSION` */
+  static async restore<C extends SandboxedContainer>(deps: SandboxDeps<C>, id: string): Promise<Sandbox<C>> {
+    return new Sandbox(deps, await SandboxRecord.open(deps, join(deps.sandboxesDir, id)));
+  }
+
+  get state(): SandboxState<C> {
+    return this.#record.state;
+  }
+
+  /** The whole of it, as plain data: what `restore` would find. */
+  save(): SandboxState<C> {
+    return this.#record.state;
+  }
+
+  get clock(): Clock {
+    return this.#deps.clock;
+  }
+
   get disksDir(): string {
-    return this.#record.disksDir;
+    return join(this.#record.dir, "disks");
   }
 
-  get vmEnded(): Promise<VmEnd> {
-    return this.#vm.ended;
+  get logsDir(): string {
+    return join(this.#record.dir, "logs");
+  }
+
+  /** Fires when the sandbox was deleted, or this process let go of it; the reason is the error for whoever waits. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  get hasMachine(): boolean {
+    return this.#machine !== undefined;
+  }
+
+  /** @throws BelljarError `VMM_DIED` when there is no VM */
+  get machine(): Machine {
+    if (this.#machine !== undefined) return this.#machine;
+    throw new BelljarError("VMM_DIED", `sandbox ${this.id} has no VM`);
+  }
+
+  /** Told of every change of the state, in order; the answered function ends it. */
+  listen(listener: StateListener<C>): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async update(change: (state: SandboxState<C>) => SandboxState<C>, options?: WriteOptions): Promise<void> {
+    const [before, after] = await this.#record.update(change, options);
+    if (before !== after) for (const listener of this.#listeners) listener(before, after);
+  }
+
+  /** Waits until `pick` finds something in the state. @throws BelljarError `SANDBOX_NOT_FOUND` when it is deleted first */
+  async until<T>(pick: (state: SandboxState<C>) => T | undefined, signal?: AbortSignal): Promise<T> {
+    throwIfAborted(signal);
+    throwIfAborted(this.gone);
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const look = (): void => {
+      try {
+        const found = pick(this.state);
+        if (found !== undefined) resolve(found);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    const stop = this.listen(look);
+    const onGone = (): void => reject(cancelledError(this.gone));
+    const onAbort = (): void => reject(cancelledError(signal));
+    this.gone.addEventListener("abort", onGone, { once: true });
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      look();
+      return await promise;
+    } finally {
+      stop();
+      this.gone.removeEventListener("abort", onGone);
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 
   /**
-   * The agent, once it has answered.
-   * @throws BelljarError `AGENT_TIMEOUT`, `AGENT_VERSION`, `GUEST_PANIC`, `VMM_DIED`, `CANCELLED`
+   * Runs `work` when everything asked before it is done, alone in this process and under the directory's lock.
+   * @throws BelljarError `SANDBOX_NOT_FOUND` when the sandbox was deleted meanwhile, `LOCKED`
    */
-  async agent(signal?: AbortSignal): Promise<AgentCaller> {
-    try {
-      this.#ready ??= this.#introduce();
-      await this.whileAlive(abortable(this.#ready, signal));
-      return this.#agent;
-    } catch (error) {
-      this.#ready = undefined;
-      throw this.#withConsole(BelljarError.from(error));
+  async exclusive<T>(what: string, work: () => Promise<T>, options: ExclusiveOptions = {}): Promise<T> {
+    throwIfAborted(this.gone);
+    return await this.#turns.take(async () => {
+      throwIfAborted(this.gone);
+      throwIfAborted(options.signal);
+      const { pending } = this.state;
+      if (pending?.operation === "delete" && options.evenWhenDeleting !== true) {
+        throw new BelljarError("SANDBOX_NOT_FOUND", `sandbox ${this.id} is being deleted`);
+      }
+      await using _lock = await this.#lock(what, options);
+      return await work();
+    });
+  }
+
+  /** Boots a VM from the guest image. Resolves as soon as the VMM answers; the guest still boots then. */
+  async boot(image: GuestImage, signal?: AbortSignal): Promise<void> {
+    const { settings } = this.state;
+    const { acceleration } = await this.#deps.acceleration.resolve(settings.acceleration, signal);
+    const runDir = join(this.#deps.runDir, this.id);
+    await mkdir(runDir, { recursive: true, mode: 0o700 });
+    await chmod(runDir, 0o700);
+    const vm = await this.#deps.hypervisor.start(
+      {
+        id: this.id,
+        runDir,
+        acceleration,
+        memoryMib: settings.memoryMib,
+        cpus: settings.cpus,
+        boot: {
+          kernelPath: image.kernelPath,
+          initrdPath: image.initrdPath,
+          kernelArguments: image.kernelArguments,
+        },
+        disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }],
+      },
+      { signal },
+    );
+    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings });
+    await this.update((state) => ({
+      ...state,
+      vm: vm.save(),
+      runDir,
+      guestImage: image.digest,
+      agentInstance: undefined,
+    }));
+  }
+
+  /**
+   * Takes over the VM that the state names. `doubtful` disks may be plugged without the state saying so.
+   * @throws BelljarError `VMM_DIED`, or what the VMM answered
+   */
+  async attach(doubtful: readonly DiskConfig[]): Promise<void> {
+    const { vm: saved, settings, agentInstance } = this.state;
+    if (saved === undefined) throw new BelljarError("VMM_DIED", `the state of sandbox ${this.id} names no VM`);
+    const unknown = doubtful.filter((disk) => !saved.disks.some((known) => known.serial === disk.serial));
+    const vm = await this.#deps.hypervisor.attach({ ...saved, disks: [...saved.disks, ...unknown] });
+    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, agentInstance });
+  }
+
+  /** Calls back once when the VM ends without this process having asked for it. */
+  onVmEnd(callback: (error: BelljarError) => void): void {
+    const machine = this.#machine;
+    void machine?.vm.ended.then((end: VmEnd) => {
+      if (this.#machine === machine) callback(endError(this.id, end));
+    });
+  }
+
+  /** Waits for the agent, and remembers which start of it this is. */
+  async agent(signal?: AbortSignal): Promise<void> {
+    const instance = await this.machine.agent(signal);
+    if (this.state.agentInstance !== instance) {
+      await this.update((state) => ({ ...state, agentInstance: instance }));
     }
   }
 
-  /** Plugs a disk, once however many ask for it; the guest finds it by its serial number. */
+  call<M extends AgentMethod>(method: M, request: AgentRequest<M>, options?: CallOptions): Promise<AgentResponse<M>> {
+    return this.machine.call(method, request, options);
+  }
+
+  /** Plugs a disk unless it is there; the guest finds it by its serial number. */
   async plugDisk(disk: DiskConfig): Promise<void> {
-    const known = this.#disks.get(disk.serial);
-    if (known !== undefined) {
-      known.users += 1;
-      await known.plugged;
-      return;
-    }
-    const plugged = this.#vm.plugDisk(disk);
-    this.#disks.set(disk.serial, { users: 1, plugged });
+    const { machine } = this;
+    if (machine.vm.save().disks.some((known) => known.serial === disk.serial)) return;
+    await machine.whileAlive(machine.vm.plugDisk(disk));
+  }
+
+  /** Unplugs a disk that is there, and that no other container has. */
+  async unplugDisk(serial: string, containerId: string): Promise<void> {
+    const { machine } = this;
+    const others = this.state.containers.filter((other) => other.id !== containerId && other.inGuest);
+    if (others.some((other) => other.disks.some((disk) => disk.serial === serial))) return;
+    if (!machine.vm.save().disks.some((known) => known.serial === serial)) return;
+    await machine.whileAlive(machine.vm.unplugDisk(serial));
+  }
+
+  /** Ends the VM, if there is one, and removes its sockets. */
+  async endVm(): Promise<void> {
+    const machine = this.#machine;
+    this.#machine = undefined;
+    if (machine !== undefined) await machine.kill();
+    else if (this.state.vm !== undefined) await endProcess(this.state.vm.vmm);
+    await rm(join(this.#deps.runDir, this.id), { recursive: true, force: true });
+  }
+
+  /** Removes every trace; the VM must have ended. Whoever waits for something is told. */
+  async remove(): Promise<void> {
+    await this.#record.remove();
+    this.#gone.abort(new BelljarError("SANDBOX_NOT_FOUND", `sandbox ${this.id} was deleted`));
+  }
+
+  /** Lets go of the VM, which runs on. */
+  async release(): Promise<void> {
+    this.#gone.abort(new BelljarError("CANCELLED", `this process has let go of sandbox ${this.id}`));
+    const machine = this.#machine;
+    this.#machine = undefined;
+    await machine?.release();
+  }
+
+  #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {
+    return { connectAgent: this.#deps.connectAgent, clock: this.#deps.clock, log: this.log };
+  }
+
+  async #lock(what: string, options: ExclusiveOptions): Promise<AsyncDisposable> {
     try {
-      await plugged;
+      return await this.#deps.lock(join(this.#record.dir, "lock"), {
+        mode: "exclusive",
+        timeoutMs: sandboxLimits.lockTimeoutMs,
+        what: `sandbox ${this.id}, to ${what} it`,
+        signal: options.signal,
+      });
     } catch (error) {
-      this.#disks.delete(disk.serial);
+      const isHarmless = ["ENOENT", "EROFS"].some((errno) => hasErrno(error, errno));
+      // Without a directory that can be written there is nothing that another process could lock either.
+      if (isHarmless) return { [Symbol.asyncDispose]: async () => {} };
       throw error;
     }
   }
-
-  async unplugDisk(serial: string): Promise<void> {
-    const known = this.#disks.get(serial);
-    if (known === undefined) return;
-    known.users -= 1;
-    if (known.users > 0) return;
-    this.#disks.delete(serial);
-    await this.#vm.unplugDisk(serial);
-  }
-
-  /** Runs `work`, and fails with the VM's end if that comes first: nobody waits for an answer from the dead. */
-  async whileAlive<T>(work: Promise<T>): Promise<T> {
-    const died = this.#vm.ended.then((end) => {
-      throw this.#endError(end);
-    });
-    died.catch(() => {});
-    return await Promise.race([work, died]);
-  }
-
-  async info(): Promise<SandboxInfo> {
-    const vm = await this.#vm.info();
-    return { id: this.id, name: this.settings.name, acceleration: vm.acceleration, vmmPid: vm.pid };
-  }
-
-  /** Ends the VM and removes every trace. Idempotent, and joins a deletion under way. */
-  delete(): Promise<void> {
-    this.#deleted ??= this.#delete();
-    return this.#deleted;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.delete();
-  }
-
-  async #delete(): Promise<void> {
-    this.#lifetime.abort();
-    await this.#agent.close();
-    await this.#vm.kill();
-    await rm(join(this.#deps.runDir, this.id), { recursive: true, force: true });
-    await this.#record.remove();
-    this.#log.debug("sandbox deleted");
-  }
-
-  /** Waits for the agent, and tells the guest who it is and what time it is. */
-  async #introduce(): Promise<void> {
-    await this.#agent.hello();
-    await this.#agent.call("configureSandbox", {
-      hostname: this.settings.hostname,
-      realtimeNs: BigInt(this.#deps.clock.nowMs()) * 1_000_000n,
-      entropy: randomBytes(ENTROPY_BYTES),
-    });
-  }
-
-  #endError(end: VmEnd): BelljarError {
-    switch (end.cause) {
-      case "requested":
-        return new BelljarError("VMM_DIED", `sandbox ${this.id} was ended while it was in use`);
-      case "guest":
-        return new BelljarError(
-          end.panic ? "GUEST_PANIC" : "VMM_DIED",
-          end.panic ? `the guest's kernel panicked: ${end.detail}` : `the guest powered off by itself: ${end.detail}`,
-        );
-      case "died":
-        return new BelljarError("VMM_DIED", `the VM's process ended: ${end.detail}`);
-    }
-  }
-
-  /** An agent that does not answer has no words of its own; the guest's console may. */
-  #withConsole(error: BelljarError): BelljarError {
-    if (error.reason !== "AGENT_TIMEOUT") return error;
-    const tail = this.#vm.consoleTail().trim();
-    if (tail === "") return error;
-    return new BelljarError(error.reason, `${error.message}; the guest's console says: ${tail}`, {
-      facts: error.facts,
-      cause: error.cause,
-    });
-  }
 }
 
-/** Stops waiting, not the work, when the signal fires. */
-async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  throwIfAborted(signal);
-  if (signal === undefined) return await work;
-  const { promise, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(cancelledError(signal));
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+export interface ExclusiveOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly evenWhenDeleting?: boolean | undefined;
 }
 
-async function makePrivateDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  await chmod(path, 0o700);
+/** Kills a VMM that nobody holds, and waits until the kernel has removed it; false when it was gone already. */
+export async function endProcess(identity: Parameters<typeof isAlive>[0]): Promise<boolean> {
+  if (!(await signalProcess(identity, "SIGKILL"))) return false;
+  await withDeadline({ timeoutMs: vmmLimits.killTimeoutMs, what: `process ${identity.pid}` }, async (signal) => {
+    while (!signal.aborted && (await isAlive(identity))) await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+  return true;
 }

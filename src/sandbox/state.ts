@@ -1,39 +1,172 @@
-/** What a sandbox leaves on disk: enough for another process to find, judge and remove it, whatever its owner was doing. */
-import { decodeProcessIdentity, type Field, type ProcessIdentity } from "../base/index.ts";
+/**
+ * What a sandbox leaves on disk: all that another process needs to take it over, and, in `pending`, what its last owner was
+ * about to do. Intent and state stand in one file, so that one durable write changes both.
+ *
+ * The containers' part belongs to the folder above, which hands its decoder in.
+ */
+import {
+  type Decode,
+  type EndCause,
+  type Field,
+  isId,
+  type LifecycleState,
+  lifecycleStates,
+  sandboxLimits,
+} from "../base/index.ts";
 import { decodeVmState } from "../hypervisor/index.ts";
-import type { VmState } from "../hypervisor/interface.ts";
+import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import type { StateSchema } from "../store/index.ts";
+import type { SandboxSettings } from "./config.ts";
 
-export interface SandboxState {
+export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete"] as const;
+export type SandboxIntent = (typeof sandboxIntents)[number];
+
+/** An operation of several steps that is under way: written before the first, cleared together with the result. */
+export interface Pending<Operation extends string> {
+  readonly operation: Operation;
+  readonly sinceMs: number;
+}
+
+/** What this folder knows of a container. */
+export interface SandboxedContainer {
   readonly id: string;
   readonly name: string;
-  /** Process that runs this sandbox in-process. When it is gone, the sandbox is nobody's and is removed. */
-  readonly owner: ProcessIdentity;
+  readonly state: LifecycleState;
+  /** The agent has it: its disks are plugged, its root file system is mounted. */
+  readonly inGuest: boolean;
+  readonly disks: readonly DiskConfig[];
+}
+
+export interface SandboxState<C extends SandboxedContainer> {
+  readonly id: string;
+  readonly name: string;
   /** Milliseconds since the epoch. */
   readonly createdAtMs: number;
   /** Name of the image of the first container. */
   readonly image: string;
   /** Directory of its sockets. */
   readonly runDir: string;
-  /** Absent until the VM has been started. */
-  readonly vm?: VmState;
+  readonly settings: SandboxSettings;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly state: LifecycleState;
+  readonly pending?: Pending<SandboxIntent> | undefined;
+  /** Digest of the guest image that it boots, now and after every stop. */
+  readonly guestImage: string;
+  /** Present while it has a VM. */
+  readonly vm?: VmState | undefined;
+  /** Which start of the agent the containers' processes belong to; absent until it has answered. */
+  readonly agentInstance?: string | undefined;
+  /** Why it stopped. */
+  readonly end?: EndCause | undefined;
+  /** How many times it was restored or forked. */
+  readonly generation: number;
+  /** The oldest first; the first one is the sandbox's main container. */
+  readonly containers: readonly C[];
 }
 
-export const sandboxStateSchema: StateSchema<SandboxState> = {
-  kind: "sandbox",
-  migrations: [],
-  decode: decodeSandboxState,
-};
-
-function decodeSandboxState(field: Field): SandboxState {
-  const vm = field.field("vm").optional(decodeVmState);
+export function sandboxStateSchema<C extends SandboxedContainer>(
+  decodeContainer: Decode<C>,
+): StateSchema<SandboxState<C>> {
   return {
-    id: field.field("id").string(),
-    name: field.field("name").string(),
-    owner: decodeProcessIdentity(field.field("owner")),
-    createdAtMs: field.field("createdAtMs").integer({ min: 0 }),
-    image: field.field("image").string(),
-    runDir: field.field("runDir").string(),
-    ...(vm === undefined ? {} : { vm }),
+    kind: "sandbox",
+    migrations: [fromVersion1],
+    decode: (field) => decodeSandboxState(field, decodeContainer),
   };
+}
+
+/**
+ * Version 1 was written by runtimes whose sandboxes ended with the process that made them, and did not say what was in them. What
+ * such a process left can only be removed, as it would have been then.
+ */
+function fromVersion1(old: Field): unknown {
+  const createdAtMs = old.field("createdAtMs").integer({ min: 0 });
+  const name = old.field("name").string();
+  return {
+    id: old.field("id").raw,
+    name,
+    createdAtMs,
+    image: old.field("image").raw,
+    runDir: old.field("runDir").raw,
+    settings: {
+      memoryMib: old.field("vm").optional((vm) => vm.field("memoryMib").raw) ?? sandboxLimits.memoryDefaultMib,
+      cpus: old.field("vm").optional((vm) => vm.field("cpus").raw) ?? 1,
+      acceleration: "auto",
+      hostname: name,
+      bootTimeoutMs: sandboxLimits.bootTimeoutMs,
+      dns: { servers: [], search: [], options: [] },
+      sharePids: false,
+      stopWithMain: false,
+      autoRemove: false,
+    },
+    annotations: {},
+    state: "stopped",
+    pending: { operation: "delete", sinceMs: createdAtMs },
+    guestImage: "",
+    ...(old.field("vm").isAbsent ? {} : { vm: old.field("vm").raw }),
+    generation: 0,
+    containers: [],
+  };
+}
+
+function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeContainer: Decode<C>): SandboxState<C> {
+  const id = field.field("id").string({ maxLength: 64 });
+  if (!isId(id)) throw field.field("id").expected("an id");
+  return {
+    id,
+    name: field.field("name").string({ minLength: 1, maxLength: 63 }),
+    createdAtMs: field.field("createdAtMs").integer({ min: 0 }),
+    image: field.field("image").string({ maxLength: 4_096 }),
+    runDir: field.field("runDir").string({ minLength: 1, maxLength: 4_096 }),
+    settings: decodeSettings(field.field("settings")),
+    annotations: decodeAnnotations(field.field("annotations")),
+    state: field.field("state").oneOf(lifecycleStates),
+    pending: field.field("pending").optional((pending) => decodePending(pending, sandboxIntents)),
+    guestImage: field.field("guestImage").string({ maxLength: 128 }),
+    vm: field.field("vm").optional(decodeVmState),
+    agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
+    end: field.field("end").optional(decodeEndCause),
+    generation: field.field("generation").integer({ min: 0 }),
+    containers: field.field("containers").array(decodeContainer, { maxItems: sandboxLimits.containersMax }),
+  };
+}
+
+function decodeSettings(field: Field): SandboxSettings {
+  const dns = field.field("dns");
+  const words = (name: string): string[] =>
+    dns.field(name).array((word) => word.string({ maxLength: 255 }), { maxItems: sandboxLimits.dnsEntriesMax });
+  return {
+    memoryMib: field.field("memoryMib").integer({ min: 1 }),
+    cpus: field.field("cpus").integer({ min: 1 }),
+    acceleration: field.field("acceleration").oneOf(["auto", "kvm", "tcg"]),
+    hostname: field.field("hostname").string({ minLength: 1, maxLength: 63 }),
+    bootTimeoutMs: field.field("bootTimeoutMs").integer({ min: 1 }),
+    dns: { servers: words("servers"), search: words("search"), options: words("options") },
+    sharePids: field.field("sharePids").boolean(),
+    sharedMemoryBytes: field.field("sharedMemoryBytes").optional((size) => size.integer({ min: 1 })),
+    stopWithMain: field.field("stopWithMain").boolean(),
+    autoRemove: field.field("autoRemove").boolean(),
+  };
+}
+
+export function decodePending<Operation extends string>(
+  field: Field,
+  operations: readonly Operation[],
+): Pending<Operation> {
+  return {
+    operation: field.field("operation").oneOf(operations),
+    sinceMs: field.field("sinceMs").integer({ min: 0 }),
+  };
+}
+
+export function decodeEndCause(field: Field): EndCause {
+  return {
+    reason: field.field("reason").string({ maxLength: 64 }),
+    message: field.field("message").string(),
+    atMs: field.field("atMs").integer({ min: 0 }),
+  };
+}
+
+export function decodeAnnotations(field: Field): Record<string, string> {
+  const text = (value: Field): string => value.string({ maxLength: sandboxLimits.annotationMaxLength });
+  return field.map(text, { maxItems: sandboxLimits.annotationsMax });
 }

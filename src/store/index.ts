@@ -16,3 +16,4 @@ export { Intent, Journal } from "./journal.ts";
 export type { JournalFacts, JournalStep } from "./journal-format.ts";
 export { acquireLock, type FileLock, type LockOptions, withLock } from "./lock.ts";
 export { decodeState, type Migration, StateFile, type StateSchema } from "./state-file.ts";
+export { Turns } from "./turns.ts";

@@ -1,0 +1,133 @@
+/** Makes a container: checked first, written down as about to be made, then its disks, then its part in the guest. */
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { BelljarError, checkName, newId, sandboxLimits } from "../base/index.ts";
+import type { DiskConfig } from "../hypervisor/interface.ts";
+import type { ResolvedImage } from "../images/index.ts";
+import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
+import type { ContainerConfig } from "./config.ts";
+import { Container } from "./container.ts";
+import { changeContainer, forget } from "./container-state.ts";
+import { enterGuest, LAYER, SWAP, WRITABLE } from "./guest-part.ts";
+import { checkLimits, limitsOf } from "./limits.ts";
+import { Rollback } from "./rollback.ts";
+import { buildSpec } from "./spec.ts";
+import type { ContainerState, HostSandbox } from "./state.ts";
+import { signalNumber } from "./stop-signal.ts";
+import { storeConfig } from "./stored-config.ts";
+
+export interface ContainerDeps {
+  readonly sandbox: HostSandbox;
+  readonly makeDisk: MakeDisk;
+}
+
+/** Makes a disk of this size; one for swap has no file system. */
+export type MakeDisk = (
+  path: string,
+  sizeBytes: number,
+  options: { readonly empty: boolean; readonly signal: AbortSignal | undefined },
+) => Promise<void>;
+
+export interface CreateContainerOptions {
+  readonly name?: string | undefined;
+  readonly storageBytes?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * All or nothing: what was done is undone in reverse order when a later step fails.
+ * @throws BelljarError of the step; steps that could not be undone are its fact `notUndone`
+ */
+export async function createContainer(
+  deps: ContainerDeps,
+  image: ResolvedImage,
+  config: ContainerConfig,
+  options: CreateContainerOptions = {},
+): Promise<Container> {
+  const { sandbox, makeDisk } = deps;
+  const { signal } = options;
+  const { state, rollback } = await recordContainer(sandbox, image, config, options);
+  try {
+    for (const { serial, path } of state.disks) {
+      if (serial.startsWith(LAYER)) continue;
+      const empty = serial.startsWith(SWAP);
+      const sizeBytes = empty
+        ? swapBytesOf(sandbox, state)
+        : (options.storageBytes ?? sandboxLimits.storageDefaultBytes);
+      rollback.add(`remove ${path}`, () => rm(path, { force: true }));
+      await makeDisk(path, sizeBytes, { empty, signal });
+    }
+    await enterGuest(sandbox, state, signal);
+    await changeContainer(sandbox, state.id, (now) => ({ ...now, pending: undefined }));
+    return new Container(sandbox, state.id);
+  } catch (error) {
+    throw await rollback.fail(error);
+  }
+}
+
+/** Checks everything that can be checked before anything is made, and writes the container down as about to be created. */
+async function recordContainer(
+  sandbox: HostSandbox,
+  image: ResolvedImage,
+  config: ContainerConfig,
+  options: CreateContainerOptions,
+): Promise<{ state: ContainerState; rollback: Rollback }> {
+  const { state: now } = sandbox;
+  const id = newId();
+  const name = options.name === undefined ? id : checkName(options.name, "the name of the container");
+  if (now.containers.some((other) => other.name === name || other.id === name)) {
+    throw new BelljarError("CONTAINER_EXISTS", `sandbox ${sandbox.id} has a container ${name} already`);
+  }
+  if (now.containers.length >= sandboxLimits.containersMax) {
+    throw new BelljarError("INVALID_ARGUMENT", `sandbox ${sandbox.id} has as many containers as it may have`, {
+      facts: { max: sandboxLimits.containersMax },
+    });
+  }
+  const stored = storeConfig(config);
+  const annotations = checkAnnotations(stored.annotations ?? {});
+  const limits = limitsOf(stored);
+  checkLimits(limits, now.settings);
+  if (stored.stopSignal !== undefined) signalNumber(stored.stopSignal);
+  buildSpec(image.config, { ...stored, hostname: now.settings.hostname });
+  const { swapBytes, swappiness } = swapAnnotations(annotations, now.annotations);
+  const own = (prefix: string): DiskConfig => ({
+    serial: `${prefix}${id}`,
+    path: join(sandbox.disksDir, `${prefix}${id}.raw`),
+    format: "raw",
+    readOnly: false,
+  });
+  const layers = image.layers.map(
+    (layer): DiskConfig => ({ serial: layerSerial(layer.diffId), path: layer.path, format: "raw", readOnly: true }),
+  );
+  const { entrypoint, cmd, env, workingDir, user, stopSignal } = image.config;
+  const state: ContainerState = {
+    id,
+    name,
+    image: image.name,
+    imageConfig: { entrypoint, cmd, env, workingDir, user, stopSignal },
+    config: stored,
+    limits,
+    disks: [...layers, own(WRITABLE), ...(swapBytes === undefined ? [] : [own(SWAP)])],
+    swappiness,
+    createdAtMs: sandbox.clock.nowMs(),
+    state: "ready",
+    pending: { operation: "create", sinceMs: sandbox.clock.nowMs() },
+    inGuest: false,
+    frozen: false,
+    starts: 0,
+    processes: [],
+  };
+  await sandbox.update((before) => ({ ...before, containers: [...before.containers, state] }));
+  const rollback = new Rollback(sandbox.log);
+  rollback.add("forget the container", () => forget(sandbox, id));
+  return { state, rollback };
+}
+
+function swapBytesOf(sandbox: HostSandbox, state: ContainerState): number {
+  return swapAnnotations(state.config.annotations ?? {}, sandbox.state.annotations).swapBytes ?? 0;
+}
+
+/** Serial numbers have at most 20 characters; 72 bits of the diff id tell a sandbox's layers apart. */
+function layerSerial(diffId: string): string {
+  return `${LAYER}${diffId.replace(/^sha256:/, "").slice(0, 18)}`;
+}

@@ -1,0 +1,90 @@
+/** A container's part in the guest: its disks plugged, its root file system mounted, its bundle written; and the way back. */
+import { BelljarError, messageChain } from "../base/index.ts";
+import type { DiskConfig } from "../hypervisor/interface.ts";
+import { Rollback } from "./rollback.ts";
+import { buildSpec } from "./spec.ts";
+import type { ContainerState, HostSandbox } from "./state.ts";
+
+/** First letters of disks' serial numbers. */
+export const LAYER = "l-";
+export const WRITABLE = "w-";
+export const SWAP = "s-";
+
+/** All or nothing: what was done is undone in reverse order when a later step fails. */
+export async function enterGuest(sandbox: HostSandbox, container: ContainerState, signal?: AbortSignal): Promise<void> {
+  const { id, disks } = container;
+  const rollback = new Rollback(sandbox.log);
+  try {
+    for (const disk of disks) {
+      await sandbox.plugDisk(disk);
+      rollback.add(`unplug disk ${disk.serial}`, () => sandbox.unplugDisk(disk.serial, id));
+    }
+    await sandbox.agent(signal);
+    // An answer that is lost, or comes too late, may have been a success.
+    rollback.add("take the container out of the guest", async () => {
+      await sandbox.call("removeContainer", { containerId: id });
+    });
+    const { settings } = sandbox.state;
+    const spec = buildSpec(container.imageConfig, {
+      ...container.config,
+      limits: container.limits,
+      pidsLimit: undefined,
+      hostname: settings.hostname,
+    });
+    const swap = disks.find((disk) => disk.serial.startsWith(SWAP));
+    await sandbox.call(
+      "createContainer",
+      {
+        containerId: id,
+        specJson: Buffer.from(JSON.stringify(spec)),
+        rootfs: {
+          layers: disks.filter((disk) => disk.serial.startsWith(LAYER)).map(({ serial }) => ({ serial })),
+          writable: { serial: serialOf(disks, WRITABLE) },
+        },
+        user: container.config.user ?? container.imageConfig.user,
+        shareMemory: settings.sharedMemoryBytes !== undefined && container.config.shmBytes === undefined,
+        sharePids: settings.sharePids,
+        keepAlive: container.config.keepAlive === true && container.config.command === undefined,
+        ...(swap === undefined ? {} : { swap: { serial: swap.serial } }),
+        ...(container.swappiness === undefined ? {} : { swappiness: container.swappiness }),
+      },
+      { signal },
+    );
+    await sandbox.update((state) => ({
+      ...state,
+      vm: sandbox.machine.vm.save(),
+      containers: state.containers.map((each) => (each.id === id ? { ...each, inGuest: true, frozen: false } : each)),
+    }));
+  } catch (thrown) {
+    throw await rollback.fail(thrown);
+  }
+}
+
+/**
+ * Ends what still runs and takes the container out of the guest. Each step is done whatever became of the one before; the first
+ * error is thrown at the end. May be repeated.
+ */
+export async function leaveGuest(sandbox: HostSandbox, container: ContainerState): Promise<void> {
+  const errors: unknown[] = [];
+  const step = async (work: () => Promise<unknown>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      errors.push(error);
+    }
+  };
+  await step(() => sandbox.call("removeContainer", { containerId: container.id }));
+  // A disk that the guest still has mounted must stay, or its file system would be torn.
+  if (errors.length === 0) {
+    for (const disk of container.disks) await step(() => sandbox.unplugDisk(disk.serial, container.id));
+  }
+  const [first, ...others] = errors;
+  for (const error of others) sandbox.log.warn("a further step failed", { cause: messageChain(error).join(": ") });
+  if (errors.length > 0) throw BelljarError.from(first);
+}
+
+function serialOf(disks: readonly DiskConfig[], prefix: string): string {
+  const found = disks.find((disk) => disk.serial.startsWith(prefix));
+  if (found === undefined) throw new BelljarError("INTERNAL", `the container has no disk ${prefix}`);
+  return found.serial;
+}

@@ -1,0 +1,72 @@
+/** What a container may use of its sandbox: checked against the VM, merged, and as the OCI specification has it. */
+import { BelljarError } from "../base/index.ts";
+import type { ContainerConfig, ContainerLimits } from "./config.ts";
+import type { OciResources } from "./oci-spec.ts";
+
+/** CPU time is dealt out in periods of this length. */
+export const CPU_PERIOD_US = 100_000;
+
+const MIB = 1024 * 1024;
+/** Below this a container runtime cannot even start a process. */
+const MEMORY_MIN_BYTES = 4 * MIB;
+/** The kernel refuses quotas shorter than a millisecond. */
+const CPUS_MIN = 0.01;
+const PIDS_MAX = 4_194_304;
+
+/** The limits of a configuration: `pidsLimit` is docker's name for one of them. */
+export function limitsOf(config: ContainerConfig): ContainerLimits {
+  return mergeLimits(config.pidsLimit === undefined ? {} : { pids: config.pidsLimit }, config.limits ?? {});
+}
+
+/** Those of `change` that are given, and the others as they were. */
+export function mergeLimits(limits: ContainerLimits, change: ContainerLimits): ContainerLimits {
+  const given = Object.entries(change).filter(([, value]) => value !== undefined);
+  return { ...limits, ...Object.fromEntries(given) };
+}
+
+export function cpuQuotaUs(cpus: number): number {
+  return Math.round(cpus * CPU_PERIOD_US);
+}
+
+/** @throws BelljarError `INVALID_ARGUMENT`, naming the limit and what it may be in this VM */
+export function checkLimits(limits: ContainerLimits, vm: { readonly memoryMib: number; readonly cpus: number }): void {
+  const check = (what: string, value: number | undefined, min: number, max: number, isWhole: boolean): void => {
+    if (value === undefined) return;
+    if (value >= min && value <= max && (!isWhole || Number.isInteger(value))) return;
+    throw new BelljarError("INVALID_ARGUMENT", `a limit of ${value} ${what} is out of range`, {
+      facts: { min, max },
+      remedy: `Ask for ${min} to ${max}; the sandbox has ${vm.cpus} CPUs and ${vm.memoryMib} MiB of memory.`,
+    });
+  };
+  check("bytes of memory", limits.memoryBytes, MEMORY_MIN_BYTES, vm.memoryMib * MIB, true);
+  check("CPUs", limits.cpus, CPUS_MIN, vm.cpus, false);
+  check("for the CPU weight", limits.cpuWeight, 1, 10_000, true);
+  check("processes", limits.pids, 0, PIDS_MAX, true);
+  if (limits.cpuset !== undefined) checkCpuset(limits.cpuset, vm.cpus);
+}
+
+function checkCpuset(text: string, cpus: number): void {
+  const isRange = (part: string): boolean => {
+    const [, first, last] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(part) ?? [];
+    if (first === undefined) return false;
+    return Number(first) <= Number(last ?? first) && Number(last ?? first) < cpus;
+  };
+  if (text.length <= 256 && text.split(",").every(isRange)) return;
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(text.slice(0, 40))} is not a set of this VM's CPUs`, {
+    remedy: `Give numbers and ranges below ${cpus}, such as 0 or 0-1.`,
+  });
+}
+
+export function resourceLimits(limits: ContainerLimits): Omit<OciResources, "devices"> {
+  const { memoryBytes, cpus, cpuWeight, cpuset, pids } = limits;
+  const cpu = {
+    ...(cpus === undefined ? {} : { quota: cpuQuotaUs(cpus), period: CPU_PERIOD_US }),
+    ...(cpuset === undefined ? {} : { cpus: cpuset }),
+  };
+  return {
+    ...(pids === undefined || pids === 0 ? {} : { pids: { limit: pids } }),
+    ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes } }),
+    ...(Object.keys(cpu).length === 0 ? {} : { cpu }),
+    ...(cpuWeight === undefined ? {} : { unified: { "cpu.weight": String(cpuWeight) } }),
+  };
+}

@@ -1,0 +1,183 @@
+/** One container, as callers hold it: finds it anew for every call, and takes its sandbox's turn for what changes it. */
+import { checkSandboxOperation, linkLimits } from "../base/index.ts";
+import {
+  type Container,
+  type ContainerLimits,
+  type ContainerStats,
+  createContainer,
+  makeDisk,
+  type ProcessStatus,
+  SIGKILL,
+  stateOf,
+  type TerminalSize,
+  toMilliseconds,
+  toStatus,
+} from "../container/index.ts";
+import { containerInfo } from "./info.ts";
+import type {
+  AttachOptions,
+  CallOptions,
+  ContainerCreateConfig,
+  ContainerHandle,
+  ContainerInfo,
+  Containers,
+  ExecOptions,
+  ExecResult,
+  KillOptions,
+  LogOptions,
+  LogRecord,
+  ProcessHandle,
+  ProcessInfo,
+  StopOptions,
+} from "./interface.ts";
+import type { ManagedSandbox } from "./managed-sandbox.ts";
+import { findNamed } from "./names.ts";
+import { Processes } from "./processes.ts";
+
+export class RuntimeContainer implements ContainerHandle {
+  readonly id: string;
+  readonly sandboxId: string;
+  readonly name: string;
+  readonly #managed: ManagedSandbox;
+
+  constructor(managed: ManagedSandbox, id: string) {
+    this.#managed = managed;
+    this.id = id;
+    this.sandboxId = managed.sandbox.id;
+    this.name = stateOf(managed.sandbox, id).name;
+  }
+
+  async info(): Promise<ContainerInfo> {
+    return containerInfo(this.#container.state);
+  }
+
+  async start(options: CallOptions & { readonly terminalSize?: TerminalSize | undefined } = {}): Promise<void> {
+    await this.#exclusive("start a container of", () => this.#container.start(options), options.signal);
+  }
+
+  async stop(options: StopOptions = {}): Promise<void> {
+    await this.#exclusive("stop a container of", () => this.#container.stop(options), options.signal);
+  }
+
+  async kill(options: KillOptions = {}): Promise<void> {
+    await this.#container.kill(options.number ?? SIGKILL, options.all === true, options.signal);
+  }
+
+  async pause(): Promise<void> {
+    await this.#exclusive("pause a container of", () => this.#container.pause());
+  }
+
+  async resume(): Promise<void> {
+    await this.#exclusive("resume a container of", () => this.#container.resume());
+  }
+
+  async delete(options: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
+    await this.#exclusive(
+      "delete a container of",
+      async () => {
+        if (options.force === true) await this.#container.stop({ timeoutMs: 0, force: true });
+        await this.#container.delete();
+      },
+      options.signal,
+    );
+  }
+
+  async update(limits: ContainerLimits): Promise<void> {
+    await this.#exclusive("update a container of", () => this.#container.update(limits));
+  }
+
+  async stats(): Promise<ContainerStats> {
+    return await this.#container.stats();
+  }
+
+  async wait(options: CallOptions = {}): Promise<ProcessStatus> {
+    return await this.#processes.wait(options.signal);
+  }
+
+  async attach(options: AttachOptions = {}): Promise<ProcessHandle> {
+    return this.#processes.attach(options);
+  }
+
+  logs(options: LogOptions = {}): AsyncIterable<LogRecord> {
+    throw new Error(`not yet ${options.follow}`);
+  }
+
+  async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return await this.#processes.exec(command, options);
+  }
+
+  async spawn(command: readonly string[], options: ExecOptions = {}): Promise<ProcessHandle> {
+    return await this.#processes.spawn(command, options);
+  }
+
+  async process(processId: string, options: AttachOptions = {}): Promise<ProcessHandle> {
+    return this.#processes.find(processId, options);
+  }
+
+  /** Those that the agent still has, the first one included. */
+  async processes(): Promise<readonly ProcessInfo[]> {
+    const { state } = this.#container;
+    const { sandbox } = this.#managed;
+    if (!state.inGuest || sandbox.state.state === "paused") {
+      return state.processes.map(({ id, pid, startedAtMs, tty }) => ({ id, pid, startedAtMs, tty }));
+    }
+    const { containers } = await sandbox.call("listContainers", {}, { timeoutMs: linkLimits.callTimeoutMs });
+    const found = containers.find((container) => container.containerId === this.id);
+    return (found?.processes ?? []).map((process) => ({
+      id: process.processId,
+      pid: process.pid,
+      startedAtMs: toMilliseconds(process.startedAtNs),
+      tty: process.terminal,
+      ...(process.end?.ended === true ? { status: toStatus(process.end) } : {}),
+    }));
+  }
+
+  get #container(): Container {
+    // Says that it was deleted before anything else is said of it.
+    stateOf(this.#managed.sandbox, this.id);
+    return this.#managed.container(this.id);
+  }
+
+  get #processes(): Processes {
+    return new Processes(this.#managed, this.#container);
+  }
+
+  #exclusive<T>(what: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#managed.exclusive(what, work, signal);
+  }
+}
+
+export class RuntimeContainers implements Containers {
+  readonly #managed: ManagedSandbox;
+
+  constructor(managed: ManagedSandbox) {
+    this.#managed = managed;
+  }
+
+  async create(config: ContainerCreateConfig, options: CallOptions = {}): Promise<ContainerHandle> {
+    const { image: imageName, name, storageBytes, ...rest } = config;
+    const { runtime, sandbox } = this.#managed;
+    const { signal } = options;
+    const image = await runtime.images.resolve(imageName);
+    const container = await this.#managed.exclusive(
+      "create a container in",
+      async () => {
+        checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
+        const deps = { sandbox, makeDisk: runtime.makeDisk ?? makeDisk };
+        return await createContainer(deps, image, rest, { name, storageBytes, signal });
+      },
+      signal,
+    );
+    return new RuntimeContainer(this.#managed, container.id);
+  }
+
+  async get(nameOrId: string): Promise<ContainerHandle> {
+    const { containers } = this.#managed.state;
+    const { id } = findNamed(containers, nameOrId, "container", "CONTAINER_NOT_FOUND");
+    return new RuntimeContainer(this.#managed, id);
+  }
+
+  async list(): Promise<readonly ContainerInfo[]> {
+    return this.#managed.state.containers.map(containerInfo);
+  }
+}

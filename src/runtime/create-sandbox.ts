@@ -1,0 +1,84 @@
+/** Makes a sandbox with its first container: all or nothing. */
+import { join } from "node:path";
+import { messageChain, throwIfAborted } from "../base/index.ts";
+import { type ContainerState, containerSandboxSchema, createContainer, makeDisk } from "../container/index.ts";
+import { Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
+import { acquireLock, systemDisk } from "../store/index.ts";
+import type { RuntimeDeps } from "./deps.ts";
+import type { SandboxCreateConfig, SandboxCreateOptions } from "./interface.ts";
+import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
+
+export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
+  return {
+    hypervisor: deps.hypervisor,
+    acceleration: deps.acceleration,
+    connectAgent: deps.connectAgent,
+    sandboxesDir: join(deps.rootDir, "sandboxes"),
+    runDir: deps.runDir,
+    schema: containerSandboxSchema,
+    disk: deps.disk ?? systemDisk,
+    lock: deps.lock ?? acquireLock,
+    clock: deps.clock,
+    log: deps.log,
+  };
+}
+
+export async function createSandbox(
+  deps: ManagedSandboxDeps,
+  id: string,
+  settled: SettledSandbox,
+  config: SandboxCreateConfig,
+  options: SandboxCreateOptions,
+  /** Called once there is something that must be let go when the runtime is. */
+  onMade: (managed: ManagedSandbox) => void,
+): Promise<ManagedSandbox> {
+  const { runtime } = deps;
+  const { signal, progress = () => {} } = options;
+  throwIfAborted(signal);
+  const guestImage = await runtime.guestImages.current();
+  const image = await runtime.images.resolve(config.image);
+  const now = runtime.clock.nowMs();
+  const sandbox = await Sandbox.create(sandboxDeps(runtime), {
+    id,
+    name: settled.name,
+    createdAtMs: now,
+    image: image.name,
+    runDir: join(runtime.runDir, id),
+    settings: settled.settings,
+    annotations: settled.annotations,
+    state: "ready",
+    pending: { operation: "create", sinceMs: now },
+    guestImage: guestImage.digest,
+    generation: 0,
+    containers: [],
+  });
+  const managed = new ManagedSandbox(deps, sandbox);
+  onMade(managed);
+  await sandbox.exclusive("create", async () => {
+    try {
+      progress("starting the VM");
+      await sandbox.boot(guestImage, signal);
+      progress("preparing the container");
+      const container = await createContainer(
+        { sandbox, makeDisk: runtime.makeDisk ?? makeDisk },
+        image,
+        config.container ?? {},
+        { storageBytes: config.storageBytes, signal },
+      );
+      if (options.start !== false) {
+        progress("starting the container");
+        await sandbox.update((state) => ({ ...state, state: "running" }));
+        await container.start({ signal });
+      }
+      await sandbox.update((state) => ({ ...state, pending: undefined }));
+    } catch (error) {
+      await managed.remove().catch((failure: unknown) => {
+        // The state still says "create": the next owner of the root removes what is left.
+        sandbox.log.error("a sandbox that failed could not be removed", { cause: messageChain(failure).join(": ") });
+      });
+      throw error;
+    }
+  });
+  managed.supervise();
+  return managed;
+}

@@ -1,0 +1,27 @@
+/** What a runtime is made of. Tests put twins in; `openRuntime` itself names no part of the system. */
+import type { ConnectAgent } from "../agent-client/index.ts";
+import type { Clock, Log } from "../base/index.ts";
+import type { MakeDisk } from "../container/index.ts";
+import type { GuestImages } from "../guest/index.ts";
+import type { AccelerationProbe, Hypervisor } from "../hypervisor/index.ts";
+import type { ImageStore } from "../images/index.ts";
+import type { acquireLock, Disk } from "../store/index.ts";
+
+export interface RuntimeDeps {
+  readonly hypervisor: Hypervisor;
+  readonly acceleration: AccelerationProbe;
+  /** A sandbox that is started again boots the guest image that it had. */
+  readonly guestImages: Pick<GuestImages, "current" | "verify">;
+  readonly images: Pick<ImageStore, "resolve">;
+  readonly connectAgent: ConnectAgent;
+  /** All state; made when it is not there. */
+  readonly rootDir: string;
+  /** Sockets of this root's sandboxes, and nothing else. */
+  readonly runDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The system's own unless told. */
+  readonly disk?: Disk | undefined;
+  readonly lock?: typeof acquireLock | undefined;
+  readonly makeDisk?: MakeDisk | undefined;
+}

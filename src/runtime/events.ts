@@ -1,0 +1,57 @@
+/** Watchers of one sandbox. Each has a bounded queue of its own: one that does not read loses its oldest events, nobody else's. */
+import { cancelledError, sandboxLimits, throwIfAborted } from "../base/index.ts";
+import type { SandboxEvent } from "./interface.ts";
+
+interface Watcher {
+  readonly events: SandboxEvent[];
+  wake: () => void;
+}
+
+export class Events {
+  readonly #watchers = new Set<Watcher>();
+  #ended = false;
+
+  emit(event: SandboxEvent): void {
+    for (const watcher of this.#watchers) {
+      watcher.events.push(event);
+      if (watcher.events.length > sandboxLimits.eventsWaitingMax) watcher.events.shift();
+      watcher.wake();
+    }
+  }
+
+  /** Nothing comes any more: watchers end once they have read what there is. */
+  end(): void {
+    this.#ended = true;
+    for (const watcher of this.#watchers) watcher.wake();
+  }
+
+  /** Counts from the moment of the call, not of the first reading. */
+  watch(signal: AbortSignal | undefined): AsyncIterable<SandboxEvent> {
+    const watcher: Watcher = { events: [], wake: () => {} };
+    this.#watchers.add(watcher);
+    return this.#read(watcher, signal);
+  }
+
+  async *#read(watcher: Watcher, signal: AbortSignal | undefined): AsyncGenerator<SandboxEvent> {
+    const onAbort = (): void => watcher.wake();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      for (;;) {
+        throwIfAborted(signal);
+        const event = watcher.events.shift();
+        if (event !== undefined) {
+          yield event;
+          continue;
+        }
+        if (this.#ended) return;
+        await new Promise<void>((resolve) => {
+          watcher.wake = resolve;
+        });
+        if (signal?.aborted === true) throw cancelledError(signal);
+      }
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      this.#watchers.delete(watcher);
+    }
+  }
+}

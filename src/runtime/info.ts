@@ -1,0 +1,72 @@
+/** What callers are told of sandboxes and containers: pure functions of the state. */
+import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../base/index.ts";
+import { buildProcess, type ContainerState } from "../container/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
+import type { ContainerInfo, SandboxInfo } from "./interface.ts";
+
+export function sandboxInfo(state: SandboxState<ContainerState>, problem: string | undefined): SandboxInfo {
+  const { id, name, image, createdAtMs, settings, annotations, vm, generation, end } = state;
+  return {
+    id,
+    name,
+    state: state.state,
+    image,
+    createdAtMs,
+    memoryMib: settings.memoryMib,
+    cpus: settings.cpus,
+    hostname: settings.hostname,
+    annotations,
+    containers: state.containers.map(containerInfo),
+    vmm: vm === undefined ? undefined : { pid: vm.vmm.pid, acceleration: vm.acceleration },
+    generation,
+    end,
+    problem,
+  };
+}
+
+/** Of a sandbox whose state cannot be read. */
+export function unreadableInfo(id: string, problem: BelljarError): SandboxInfo {
+  return {
+    id,
+    name: id,
+    state: "stopped",
+    image: "",
+    createdAtMs: 0,
+    memoryMib: 0,
+    cpus: 0,
+    hostname: "",
+    annotations: {},
+    containers: [],
+    generation: 0,
+    problem: problem.message,
+  };
+}
+
+export function containerInfo(container: ContainerState): ContainerInfo {
+  const { id, name, state, image, config, createdAtMs, startedAtMs, pid, limits, status, end } = container;
+  return {
+    id,
+    name,
+    state,
+    image,
+    command: config.keepAlive === true ? [] : buildProcess(container.imageConfig, { ...config, hostname: "" }).args,
+    createdAtMs,
+    startedAtMs,
+    pid,
+    tty: config.tty === true,
+    stdin: config.stdin === true,
+    limits,
+    status,
+    end,
+  };
+}
+
+/** The error for whoever needs what has ended. */
+export function endedError(what: string, end: EndCause | undefined): BelljarError {
+  if (end === undefined) return new BelljarError("INVALID_TRANSITION", `${what} has not been started`);
+  return new BelljarError(isReason(end.reason) ? end.reason : "INTERNAL", end.message);
+}
+
+function isReason(word: string): word is ErrorReason {
+  return Object.hasOwn(errorReasons, word);
+}

@@ -1,0 +1,295 @@
+/**
+ * One sandbox with its containers: the moves of the whole. Every method that changes something takes the sandbox's turn, writes
+ * its intent down before the first step, and clears it together with the result.
+ */
+import { BelljarError, checkSandboxOperation, messageChain, sandboxLimits, transition } from "../base/index.ts";
+import { Container, type ContainerState, type HostSandbox, stoppedState } from "../container/index.ts";
+import { checkLateAnnotations, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
+import type { RuntimeDeps } from "./deps.ts";
+import { Events } from "./events.ts";
+import { openGuestImage } from "./guest-image.ts";
+import type { CallOptions, StopOptions } from "./interface.ts";
+
+type State = SandboxState<ContainerState>;
+
+export interface ManagedSandboxDeps {
+  readonly runtime: RuntimeDeps;
+  /** It is no more: its name is free. */
+  readonly onDeleted: (id: string) => void;
+}
+
+export class ManagedSandbox {
+  readonly sandbox: HostSandbox;
+  readonly events = new Events();
+  /** What is wrong with it although its state can be read. */
+  problem: string | undefined;
+  readonly #deps: ManagedSandboxDeps;
+
+  constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
+    this.sandbox = sandbox;
+    this.#deps = deps;
+    sandbox.listen((before, after) => this.#onChange(before, after));
+  }
+
+  get runtime(): RuntimeDeps {
+    return this.#deps.runtime;
+  }
+
+  get state(): State {
+    return this.sandbox.state;
+  }
+
+  container(id: string): Container {
+    return new Container(this.sandbox, id);
+  }
+
+  exclusive<T>(what: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.sandbox.exclusive(what, work, { signal });
+  }
+
+  /** From now on the VM's end, and that of its containers, are taken note of. */
+  supervise(): void {
+    this.sandbox.onVmEnd((error) => {
+      const note = this.sandbox.exclusive("note the end of", () => this.markEnded(error), { evenWhenDeleting: true });
+      note.catch((failure: unknown) => this.#warn("the end of a VM could not be noted", failure));
+    });
+    for (const { id, state } of this.state.containers)
+      if (state === "running" || state === "paused") this.container(id).watch();
+    this.#followMain(undefined, this.state);
+  }
+
+  async start({ signal }: CallOptions = {}): Promise<void> {
+    await this.exclusive("start", () => this.#start(signal), signal);
+  }
+
+  async stop(options: StopOptions = {}): Promise<void> {
+    await this.exclusive("stop", () => this.#stop(options), options.signal);
+  }
+
+  async pause(): Promise<void> {
+    await this.exclusive("pause", async () => {
+      this.#check("pause");
+      await this.#during("pause", async () => {
+        await this.sandbox.machine.vm.pause();
+        await this.sandbox.update(paused, { force: true });
+      });
+    });
+  }
+
+  async resume(): Promise<void> {
+    await this.exclusive("resume", async () => {
+      this.#check("resume");
+      await this.#during("resume", () => this.#resume());
+    });
+  }
+
+  /** Idempotent for a deletion that was cut short. */
+  async delete(options: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
+    await this.sandbox.exclusive(
+      "delete",
+      async () => {
+        const isForced = options.force === true;
+        if (this.state.pending?.operation !== "delete" && !isForced) this.#check("delete");
+        await this.#intend("delete", isForced);
+        await this.remove();
+      },
+      { signal: options.signal, evenWhenDeleting: true },
+    );
+  }
+
+  /** Ends the VM and removes every trace; the state last. */
+  async remove(): Promise<void> {
+    await this.sandbox.endVm();
+    await this.sandbox.remove();
+    this.#deps.onDeleted(this.sandbox.id);
+    this.events.emit({ kind: "deleted", atMs: this.runtime.clock.nowMs() });
+    this.events.end();
+  }
+
+  async setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void> {
+    const checked = checkLateAnnotations(annotations);
+    await this.exclusive("annotate", () =>
+      this.sandbox.update((state) => ({ ...state, annotations: { ...state.annotations, ...checked } })),
+    );
+  }
+
+  /** The VM is no more, or is not to be any more: everything in it has stopped. The first cause is kept. */
+  async markEnded(error: BelljarError | undefined): Promise<void> {
+    await this.sandbox.endVm();
+    const atMs = this.runtime.clock.nowMs();
+    await this.sandbox.update((state) => stopped(state, error, atMs), { force: true });
+  }
+
+  async release(): Promise<void> {
+    this.events.end();
+    await this.sandbox.release();
+  }
+
+  async #start(signal: AbortSignal | undefined): Promise<void> {
+    this.#check("start");
+    const { state, containers } = this.state;
+    if (state === "stopped") await this.#intend("start");
+    else await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), pending: this.#pending("start") }));
+    try {
+      if (state === "stopped") {
+        await this.sandbox.boot(await openGuestImage(this.runtime.guestImages, this.state.guestImage), signal);
+        await this.sandbox.agent(signal);
+        await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), end: undefined }));
+        this.supervise();
+      }
+      for (const { id } of containers) {
+        const container = this.container(id);
+        if (container.state.state !== "running") await container.start({ signal });
+      }
+      await this.sandbox.update((now) => ({ ...now, pending: undefined }));
+    } catch (thrown) {
+      const error = BelljarError.from(thrown);
+      await this.markEnded(error).catch((failure: unknown) => this.#warn("a start could not be undone", failure));
+      throw error;
+    }
+  }
+
+  async #stop(options: StopOptions): Promise<void> {
+    if (this.state.state === "stopped") return;
+    const isForced = options.force === true;
+    await this.#intend("stop", isForced);
+    try {
+      if (await this.#canBeAsked(isForced)) {
+        if (this.state.state === "paused") await this.#resume();
+        await this.#stopContainers(options);
+      }
+    } catch (error) {
+      if (!isForced) {
+        await this.#settle();
+        throw error;
+      }
+      this.#warn("stopped in spite of an error", error);
+    }
+    await this.markEnded(undefined);
+  }
+
+  async #stopContainers(options: StopOptions): Promise<void> {
+    const { containers } = this.state;
+    const results = await Promise.allSettled(containers.map(({ id }) => this.container(id).stop(options)));
+    const failed = results.filter((result) => result.status === "rejected");
+    if (failed.length > 0) throw failed[0]?.reason;
+  }
+
+  /** A guest that does not answer has no part in a forced stop. */
+  async #canBeAsked(isForced: boolean): Promise<boolean> {
+    if (!this.sandbox.hasMachine) return false;
+    if (!isForced || this.state.state === "paused") return this.state.state !== "paused" || !isForced;
+    try {
+      await this.sandbox.call("getGuestStats", {}, { timeoutMs: sandboxLimits.agentCheckTimeoutMs });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async #resume(): Promise<void> {
+    const { machine } = this.sandbox;
+    await machine.vm.resume();
+    await this.sandbox.update(resumed, { force: true });
+    // Its clock stood still.
+    await machine.whileAlive(machine.configure()).catch((error: unknown) => {
+      this.#warn("the guest's clock could not be set", error);
+    });
+  }
+
+  #check(operation: Parameters<typeof checkSandboxOperation>[0]): void {
+    checkSandboxOperation(operation, this.state.state, this.sandbox.id);
+  }
+
+  #moved(to: State["state"]): Pick<State, "state"> {
+    const from = this.state.state;
+    return { state: from === to ? to : transition("sandbox", from, to, this.sandbox.id) };
+  }
+
+  #pending(operation: SandboxIntent): State["pending"] {
+    return { operation, sinceMs: this.runtime.clock.nowMs() };
+  }
+
+  #intend(operation: SandboxIntent, force = false): Promise<void> {
+    return this.sandbox.update((state) => ({ ...state, pending: this.#pending(operation) }), { force });
+  }
+
+  #settle(): Promise<void> {
+    return this.sandbox.update((state) => ({ ...state, pending: undefined }), { force: true });
+  }
+
+  async #during(operation: SandboxIntent, work: () => Promise<void>): Promise<void> {
+    await this.#intend(operation);
+    try {
+      await work();
+    } finally {
+      await this.#settle();
+    }
+  }
+
+  #onChange(before: State, after: State): void {
+    const atMs = this.runtime.clock.nowMs();
+    if (before.state !== after.state) this.events.emit({ kind: "state", atMs, state: after.state });
+    for (const { id, state } of after.containers) {
+      const was = before.containers.find((container) => container.id === id)?.state;
+      if (was !== state) this.events.emit({ kind: "container", atMs, containerId: id, state });
+    }
+    this.#followMain(before, after);
+    if (before.state !== "stopped" && after.state === "stopped" && after.settings.autoRemove) {
+      this.#later("remove", () => this.delete());
+    }
+  }
+
+  /** A sandbox that stops with its first container. */
+  #followMain(before: State | undefined, after: State): void {
+    const main = after.containers[0];
+    if (!after.settings.stopWithMain || main?.state !== "stopped" || after.state !== "running") return;
+    if (before?.containers[0]?.state === "stopped") return;
+    this.#later("stop", () => this.stop());
+  }
+
+  #later(what: string, work: () => Promise<void>): void {
+    work().catch((error: unknown) => {
+      if (!this.sandbox.gone.aborted) this.#warn(`the runtime could not ${what} the sandbox`, error);
+    });
+  }
+
+  #warn(message: string, error: unknown): void {
+    this.sandbox.log.warn(message, { cause: messageChain(error).join(": ") });
+  }
+}
+
+function paused(state: State): State {
+  return {
+    ...state,
+    state: transition("sandbox", state.state, "paused", state.id),
+    containers: state.containers.map((each) => (each.state === "running" ? { ...each, state: "paused" } : each)),
+  };
+}
+
+function resumed(state: State): State {
+  return {
+    ...state,
+    state: transition("sandbox", state.state, "running", state.id),
+    containers: state.containers.map((each) =>
+      each.state === "paused" && !each.frozen ? { ...each, state: "running" } : each,
+    ),
+  };
+}
+
+function stopped(state: State, error: BelljarError | undefined, atMs: number): State {
+  const end = error === undefined ? state.end : (state.end ?? { reason: error.reason, message: error.message, atMs });
+  return {
+    ...state,
+    state: state.state === "stopped" ? "stopped" : transition("sandbox", state.state, "stopped", state.id),
+    pending: undefined,
+    vm: undefined,
+    agentInstance: undefined,
+    end,
+    containers: state.containers.map((each) => ({
+      ...stoppedState(each, each.state === "stopped" ? undefined : error, atMs),
+      inGuest: false,
+      processes: [],
+    })),
+  };
+}

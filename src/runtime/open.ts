@@ -1,0 +1,203 @@
+/**
+ * The runtime of one root in this process: takes the root's lock, recovers what it finds, and then serves `Sandboxes`. Nothing is
+ * held that is not also on disk or in a guest: it may be killed at any instant, and the next one goes on.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { BelljarError, messageChain, newId } from "../base/index.ts";
+import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
+import { acquireLock, type FileLock, sweepTemporaryFiles } from "../store/index.ts";
+import { createSandbox, sandboxDeps } from "./create-sandbox.ts";
+import type { RuntimeDeps } from "./deps.ts";
+import { sandboxInfo, unreadableInfo } from "./info.ts";
+import type { SandboxCreateConfig, SandboxCreateOptions, Sandboxes, SandboxHandle, SandboxInfo } from "./interface.ts";
+import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
+import { ManagedSandbox } from "./managed-sandbox.ts";
+import { findNamed } from "./names.ts";
+import { recoverLater, recoverSandbox } from "./recover.ts";
+import { RuntimeSandbox } from "./sandbox-handle.ts";
+
+export interface RuntimeCore {
+  readonly sandboxes: Sandboxes;
+  /** What was found and what became of it. */
+  readonly recovered: readonly Recovered[];
+  /** Drops every handle and the root's lock; VMs run on. Idempotent. */
+  release(): Promise<void>;
+}
+
+/** Another owner may just be ending. */
+const ROOT_LOCK_TIMEOUT_MS = 500;
+
+/** @throws BelljarError `ROOT_LOCKED` when another process owns the root */
+export async function openRuntime(deps: RuntimeDeps): Promise<RuntimeCore> {
+  const sandboxesDir = join(deps.rootDir, "sandboxes");
+  for (const dir of [deps.rootDir, sandboxesDir, deps.runDir]) await mkdir(dir, { recursive: true, mode: 0o700 });
+  const lock = await lockRoot(deps);
+  const runtime = new Runtime(deps, lock);
+  try {
+    await runtime.recover();
+    return runtime;
+  } catch (error) {
+    await runtime.release();
+    throw error;
+  }
+}
+
+async function lockRoot(deps: RuntimeDeps): Promise<FileLock> {
+  const lock = deps.lock ?? acquireLock;
+  try {
+    return await lock(join(deps.rootDir, "lock"), {
+      mode: "exclusive",
+      timeoutMs: ROOT_LOCK_TIMEOUT_MS,
+      what: `the root ${deps.rootDir}`,
+    });
+  } catch (thrown) {
+    const error = BelljarError.from(thrown);
+    if (error.reason !== "LOCKED") throw error;
+    throw new BelljarError("ROOT_LOCKED", `another process owns the root ${deps.rootDir}`, {
+      facts: { ...error.facts, root: deps.rootDir },
+      cause: error,
+    });
+  }
+}
+
+class Runtime implements RuntimeCore {
+  readonly sandboxes: Sandboxes;
+  readonly recovered: Recovered[] = [];
+  readonly #deps: RuntimeDeps;
+  readonly #lock: FileLock;
+  readonly #managed = new Map<string, ManagedSandbox>();
+  /** Sandboxes whose state cannot be read, and why. */
+  readonly #unreadable = new Map<string, BelljarError>();
+  /** Names and ids of sandboxes that are being made. */
+  readonly #reserved = new Set<string>();
+  #released: Promise<void> | undefined;
+
+  constructor(deps: RuntimeDeps, lock: FileLock) {
+    this.#deps = deps;
+    this.#lock = lock;
+    this.sandboxes = {
+      create: (config, options) => this.#create(config, options ?? {}),
+      get: (nameOrId) => this.#get(nameOrId),
+      list: () => this.#list(),
+    };
+  }
+
+  async recover(): Promise<void> {
+    const sandboxesDir = join(this.#deps.rootDir, "sandboxes");
+    const vmms = await findVmms(this.#deps.runDir);
+    const ids = await findSandboxIds(sandboxesDir, this.#note);
+    const states = new Map<string, ManagedSandbox>();
+    for (const id of ids) {
+      const managed = await this.#read(id);
+      if (managed !== undefined) states.set(id, managed);
+    }
+    // Before anything is done to sandboxes: a VM that its sandbox does not know stands in the way of a new one.
+    await removeLeftovers(
+      this.#deps,
+      vmms,
+      ({ id, identity }) => {
+        if (this.#unreadable.has(id)) return true;
+        const vmm = states.get(id)?.state.vm?.vmm;
+        return vmm?.pid === identity.pid && vmm.startTicks === identity.startTicks;
+      },
+      new Set([...states.keys(), ...this.#unreadable.keys()]),
+      this.#note,
+    );
+    await Promise.all([...states.values()].map((managed) => this.#recoverOne(managed)));
+  }
+
+  release(): Promise<void> {
+    this.#released ??= this.#release();
+    return this.#released;
+  }
+
+  readonly #note: Note = (kind, name, what) => {
+    this.recovered.push({ kind, name, what });
+    this.#deps.log.info("recovered", { kind, name, what });
+  };
+
+  async #release(): Promise<void> {
+    await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
+    await this.#lock.release();
+  }
+
+  async #read(id: string): Promise<ManagedSandbox | undefined> {
+    const dir = join(this.#deps.rootDir, "sandboxes", id);
+    try {
+      const sandbox = await Sandbox.restore(sandboxDeps(this.#deps), id);
+      await sweepTemporaryFiles(dir, this.#deps.disk);
+      const managed = new ManagedSandbox(
+        { runtime: this.#deps, onDeleted: (gone) => void this.#managed.delete(gone) },
+        sandbox,
+      );
+      this.#managed.set(id, managed);
+      return managed;
+    } catch (thrown) {
+      const error = BelljarError.from(thrown);
+      if (error.reason === "STATE_MISSING" && (await isRemoved(dir))) {
+        await rm(dir, { recursive: true, force: true });
+        this.#note("unfinished", id, "removed: its removal had been cut short");
+        return undefined;
+      }
+      this.#unreadable.set(id, error);
+      this.#note("unreadable", id, `left as it is: ${error.message}`);
+      return undefined;
+    }
+  }
+
+  async #recoverOne(managed: ManagedSandbox): Promise<void> {
+    const { sandbox } = managed;
+    const before = managed.state;
+    try {
+      const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed), { evenWhenDeleting: true });
+      if (outcome === "live") managed.supervise();
+      if (outcome === "waiting") void recoverLater(managed);
+      const isUnchanged = outcome === "stopped" && before.state === "stopped" && before.pending === undefined;
+      if (!isUnchanged) this.#note("sandbox", sandbox.id, outcome);
+    } catch (error) {
+      managed.problem = messageChain(error).join(": ");
+      this.#note("sandbox", sandbox.id, `not recovered: ${managed.problem}`);
+    }
+  }
+
+  async #create(config: SandboxCreateConfig, options: SandboxCreateOptions): Promise<SandboxHandle> {
+    this.#checkOpen();
+    const id = newId();
+    const settled = settleSandboxConfig(config, id);
+    const { name } = settled;
+    const taken = [...this.#managed.values()].some(({ state }) => state.name === name || state.id === name);
+    if (taken || this.#reserved.has(name) || this.#unreadable.has(name)) {
+      throw new BelljarError("SANDBOX_EXISTS", `there is a sandbox ${name} already`, { facts: { name } });
+    }
+    this.#reserved.add(name);
+    try {
+      const deps = { runtime: this.#deps, onDeleted: (gone: string) => void this.#managed.delete(gone) };
+      const managed = await createSandbox(deps, id, settled, config, options, (made) => this.#managed.set(id, made));
+      return new RuntimeSandbox(managed, true);
+    } finally {
+      this.#reserved.delete(name);
+    }
+  }
+
+  async #get(nameOrId: string): Promise<SandboxHandle> {
+    this.#checkOpen();
+    const known = [...this.#managed.values()].map((managed) => ({ id: managed.sandbox.id, name: managed.state.name }));
+    const unreadable = [...this.#unreadable.keys()].map((id) => ({ id, name: id }));
+    const { id } = findNamed([...known, ...unreadable], nameOrId, "sandbox", "SANDBOX_NOT_FOUND");
+    const managed = this.#managed.get(id);
+    if (managed === undefined) throw this.#unreadable.get(id) ?? new BelljarError("INTERNAL", `no sandbox ${id}`);
+    return new RuntimeSandbox(managed, false);
+  }
+
+  async #list(): Promise<readonly SandboxInfo[]> {
+    this.#checkOpen();
+    const infos = [...this.#managed.values()].map((managed) => sandboxInfo(managed.state, managed.problem));
+    const problems = [...this.#unreadable].map(([id, error]) => unreadableInfo(id, error));
+    return [...infos, ...problems].sort((a, b) => a.createdAtMs - b.createdAtMs || a.id.localeCompare(b.id));
+  }
+
+  #checkOpen(): void {
+    if (this.#released !== undefined) throw new BelljarError("CANCELLED", "the runtime was closed");
+  }
+}

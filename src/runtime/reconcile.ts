@@ -1,0 +1,109 @@
+/** Brings the containers of the state and those of the guest together, after another process was the owner. */
+import type { AgentResponse } from "../agent-client/index.ts";
+import { BelljarError, messageChain, streamLimits } from "../base/index.ts";
+import {
+  type ContainerState,
+  changeContainer,
+  noteExit,
+  stoppedState,
+  toMilliseconds,
+  toStatus,
+} from "../container/index.ts";
+import { ContainerPhase } from "../protocol/index.ts";
+import type { ManagedSandbox } from "./managed-sandbox.ts";
+
+type GuestContainer = AgentResponse<"listContainers">["containers"][number];
+
+export async function reconcileContainers(managed: ManagedSandbox, signal: AbortSignal): Promise<void> {
+  const { sandbox } = managed;
+  const { containers: found } = await sandbox.call("listContainers", {}, { signal });
+  for (const { id, pending } of sandbox.state.containers) {
+    const container = managed.container(id);
+    const guest = found.find((each) => each.containerId === id);
+    if (pending?.operation === "create" || pending?.operation === "delete") {
+      await container.remove();
+      sandbox.log.info("a container that was half made or half deleted was removed", { container: id });
+      continue;
+    }
+    await adopt(managed, container.state, guest);
+    if (pending?.operation === "stop") await container.stop({ timeoutMs: 0, force: true });
+  }
+  const known = new Set(sandbox.state.containers.map(({ id }) => id));
+  for (const { containerId } of found) {
+    if (known.has(containerId)) continue;
+    await sandbox.call("removeContainer", { containerId }, { signal });
+    sandbox.log.info("a container that belongs to nobody was removed", { container: containerId.slice(0, 64) });
+  }
+  await unplugUnused(managed);
+}
+
+async function adopt(managed: ManagedSandbox, state: ContainerState, guest: GuestContainer | undefined): Promise<void> {
+  const { sandbox } = managed;
+  const { id } = state;
+  const init = guest?.processes.find((process) => process.processId === "");
+  if (guest === undefined || guest.phase === ContainerPhase.UNSPECIFIED) {
+    const error = new BelljarError("AGENT_FAILED", "the guest does not have this container any more");
+    await changeContainer(sandbox, id, (now) => ({
+      ...(now.inGuest && now.state !== "stopped" ? stoppedState(now, error, sandbox.clock.nowMs()) : now),
+      pending: now.pending?.operation === "stop" ? now.pending : undefined,
+      inGuest: false,
+      processes: [],
+    }));
+    return;
+  }
+  const processes = guest.processes
+    .filter((process) => process.processId !== "" && process.pid > 0)
+    .slice(0, streamLimits.processesMax)
+    .map((process) => ({
+      id: process.processId.slice(0, 64),
+      pid: process.pid,
+      startedAtMs: toMilliseconds(process.startedAtNs),
+      tty: process.terminal,
+      stdin: process.stdin,
+    }));
+  const runs = guest.phase === ContainerPhase.RUNNING || guest.phase === ContainerPhase.PAUSED;
+  const frozen = guest.phase === ContainerPhase.PAUSED;
+  await changeContainer(sandbox, id, (now) => {
+    const wasStarting = now.pending?.operation === "start";
+    const base: ContainerState = { ...now, inGuest: true, processes, pending: keptIntent(now) };
+    if (!runs || init === undefined || init.pid < 1) return base;
+    return {
+      ...base,
+      state: frozen ? "paused" : "running",
+      frozen,
+      pid: init.pid,
+      ...(wasStarting
+        ? {
+            starts: now.starts + 1,
+            startedAtMs: toMilliseconds(init.startedAtNs),
+            status: undefined,
+            end: undefined,
+          }
+        : {}),
+    };
+  });
+  if (guest.phase !== ContainerPhase.STOPPED || init?.end?.ended !== true) return;
+  const { starts, state: now } = managed.container(id).state;
+  // It ended while nobody looked, or before its start was written down.
+  if (now !== "stopped") await noteExit(sandbox, id, starts, toStatus(init.end), undefined);
+}
+
+/** Only an intent to stop is acted upon; every other one has found its result. */
+function keptIntent(state: ContainerState): ContainerState["pending"] {
+  return state.pending?.operation === "stop" ? state.pending : undefined;
+}
+
+/** Disks that were plugged for a container that is gone, or just before their owner died. */
+async function unplugUnused(managed: ManagedSandbox): Promise<void> {
+  const { sandbox } = managed;
+  const used = new Set(
+    sandbox.state.containers.flatMap(({ inGuest, disks }) => (inGuest ? disks.map(({ serial }) => serial) : [])),
+  );
+  for (const { serial } of sandbox.machine.vm.save().disks) {
+    if (serial === "root" || used.has(serial)) continue;
+    await sandbox.unplugDisk(serial, "").catch((error: unknown) => {
+      sandbox.log.debug("a disk was not plugged after all", { serial, cause: messageChain(error).join(": ") });
+    });
+  }
+  await sandbox.update((state) => ({ ...state, vm: sandbox.machine.vm.save() }));
+}

@@ -1,0 +1,144 @@
+/**
+ * What a new owner does with one sandbox that it finds: the state says what there was and what was about to be done, the VMM and
+ * the agent say what there is. Nothing of what runs is disturbed; what was half done is finished or undone.
+ */
+import { BelljarError, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
+import type { ManagedSandbox } from "./managed-sandbox.ts";
+import { reconcileContainers } from "./reconcile.ts";
+
+/** What became of a sandbox, in words for a log. */
+export type Outcome = "live" | "stopped" | "removed" | "rolled back" | "waiting";
+
+/** In the sandbox's turn. Never waits longer than the limit for the VMM or the agent. */
+export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> {
+  const { sandbox } = managed;
+  const operation = sandbox.state.pending?.operation;
+  if (operation === "create" || operation === "delete") {
+    await attachQuietly(managed);
+    await managed.remove();
+    return operation === "create" ? "rolled back" : "removed";
+  }
+  if (sandbox.state.vm === undefined) {
+    await managed.markEnded(operation === "start" ? cutShort("its start") : lost(managed));
+    return "stopped";
+  }
+  try {
+    await bounded("the VMM", () => sandbox.attach(sandbox.state.containers.flatMap(({ disks }) => disks)));
+  } catch (thrown) {
+    const error = BelljarError.from(thrown);
+    if (error.reason === "VMM_DIED") {
+      await managed.markEnded(operation === "stop" ? undefined : error);
+      return "stopped";
+    }
+    // It is there and does not answer: it is not ours to kill what may be doing its work.
+    managed.problem = `its VMM does not answer: ${messageChain(error).join(": ")}`;
+    return "waiting";
+  }
+  return await settle(managed);
+}
+
+async function settle(managed: ManagedSandbox): Promise<Outcome> {
+  const { sandbox } = managed;
+  const operation = sandbox.state.pending?.operation;
+  const { status } = await sandbox.machine.vm.info();
+  if (status === "ended") {
+    await managed.markEnded(operation === "stop" ? undefined : lost(managed));
+    return "stopped";
+  }
+  if (operation === "stop") {
+    // As far as the guest goes along: what is unmounted is written.
+    if (status === "running") await bounded("the containers", () => stopContainers(managed)).catch(() => {});
+    await managed.markEnded(undefined);
+    return "stopped";
+  }
+  if (status === "paused") {
+    await sandbox.update((state) => ({
+      ...state,
+      state: "paused",
+      pending: undefined,
+      containers: state.containers.map((each) => (each.state === "running" ? { ...each, state: "paused" } : each)),
+    }));
+    return "live";
+  }
+  if (sandbox.state.state === "paused") {
+    await sandbox.update((state) => ({
+      ...state,
+      state: "running",
+      containers: state.containers.map((each) =>
+        each.state === "paused" && !each.frozen ? { ...each, state: "running" } : each,
+      ),
+    }));
+  }
+  return await meetAgent(managed);
+}
+
+async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
+  const { sandbox } = managed;
+  const wasStarting = sandbox.state.pending?.operation === "start" && sandbox.state.state === "stopped";
+  try {
+    await bounded("the agent", async (signal) => {
+      await sandbox.agent(signal);
+      await reconcileContainers(managed, signal);
+    });
+  } catch (thrown) {
+    const error = BelljarError.from(thrown);
+    if (wasStarting || error.reason === "AGENT_FAILED" || error.reason === "AGENT_VERSION") {
+      await managed.markEnded(wasStarting ? cutShort("its start") : error);
+      return "stopped";
+    }
+    if (error.reason === "VMM_DIED" || error.reason === "GUEST_PANIC") {
+      await managed.markEnded(error);
+      return "stopped";
+    }
+    managed.problem = `its agent does not answer: ${messageChain(error).join(": ")}`;
+    return "waiting";
+  }
+  managed.problem = undefined;
+  await sandbox.update((state) => ({
+    ...state,
+    state: state.state === "stopped" ? "running" : state.state,
+    pending: undefined,
+  }));
+  return "live";
+}
+
+/** For one whose agent was too slow: waits as long as a boot may take. */
+export async function recoverLater(managed: ManagedSandbox): Promise<void> {
+  const { sandbox } = managed;
+  if (!sandbox.hasMachine) return;
+  try {
+    await sandbox.agent();
+    await sandbox.exclusive("recover", async () => {
+      if ((await meetAgent(managed)) === "live") managed.supervise();
+    });
+  } catch (error) {
+    if (sandbox.gone.aborted) return;
+    sandbox.log.warn("a sandbox could not be recovered", { cause: messageChain(error).join(": ") });
+  }
+}
+
+async function stopContainers(managed: ManagedSandbox): Promise<void> {
+  const { containers } = managed.state;
+  await managed.sandbox.agent();
+  await Promise.all(containers.map(({ id }) => managed.container(id).stop({ timeoutMs: 0, force: true })));
+}
+
+/** A handle on the VM where there is one, to end it with. */
+async function attachQuietly(managed: ManagedSandbox): Promise<void> {
+  if (managed.state.vm === undefined) return;
+  await bounded("the VMM", () => managed.sandbox.attach([])).catch(() => {});
+}
+
+async function bounded<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  return await withDeadline({ timeoutMs: sandboxLimits.recoveryTimeoutMs, what }, work);
+}
+
+/** Undefined for a sandbox that had been stopped: it is as it was. */
+function lost(managed: ManagedSandbox): BelljarError | undefined {
+  if (managed.state.state === "stopped") return undefined;
+  return new BelljarError("VMM_DIED", "its VM was gone when the runtime came back");
+}
+
+function cutShort(what: string): BelljarError {
+  return new BelljarError("VMM_DIED", `${what} was cut short by the end of the runtime`);
+}

@@ -1,0 +1,121 @@
+/** One sandbox, as callers hold it. */
+import { BelljarError, checkSandboxOperation, throwIfAborted } from "../base/index.ts";
+import type { ContainerStats } from "../container/index.ts";
+import { readHostStats } from "../sandbox/index.ts";
+import { RuntimeContainer, RuntimeContainers } from "./container-handle.ts";
+import { sandboxInfo } from "./info.ts";
+import type {
+  CallOptions,
+  ContainerHandle,
+  Containers,
+  ExecOptions,
+  ExecResult,
+  ProcessHandle,
+  SandboxEvent,
+  SandboxHandle,
+  SandboxInfo,
+  SandboxStats,
+  StopOptions,
+} from "./interface.ts";
+import type { ManagedSandbox } from "./managed-sandbox.ts";
+
+export class RuntimeSandbox implements SandboxHandle {
+  readonly id: string;
+  readonly name: string;
+  readonly containers: Containers;
+  readonly #managed: ManagedSandbox;
+  /** A handle that came of `create` deletes what it created. */
+  readonly #owns: boolean;
+
+  constructor(managed: ManagedSandbox, owns: boolean) {
+    this.id = managed.sandbox.id;
+    this.name = managed.state.name;
+    this.containers = new RuntimeContainers(managed);
+    this.#managed = managed;
+    this.#owns = owns;
+  }
+
+  async info(): Promise<SandboxInfo> {
+    this.#checkThere();
+    return sandboxInfo(this.#managed.state, this.#managed.problem);
+  }
+
+  start(options: CallOptions = {}): Promise<void> {
+    return this.#managed.start(options);
+  }
+
+  stop(options: StopOptions = {}): Promise<void> {
+    return this.#managed.stop(options);
+  }
+
+  pause(): Promise<void> {
+    return this.#managed.pause();
+  }
+
+  resume(): Promise<void> {
+    return this.#managed.resume();
+  }
+
+  delete(options: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
+    return this.#managed.delete(options);
+  }
+
+  async annotations(): Promise<Readonly<Record<string, string>>> {
+    this.#checkThere();
+    return this.#managed.state.annotations;
+  }
+
+  setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void> {
+    return this.#managed.setAnnotations(annotations);
+  }
+
+  async stats(): Promise<SandboxStats> {
+    this.#checkThere();
+    const { sandbox } = this.#managed;
+    checkSandboxOperation("stats", sandbox.state.state, this.id);
+    const { pid } = await sandbox.machine.vm.info();
+    const host = await readHostStats(pid);
+    const { memoryTotalBytes, memoryAvailableBytes, agentResidentBytes, processes } = await sandbox.call(
+      "getGuestStats",
+      {},
+    );
+    const containers: Record<string, ContainerStats> = {};
+    for (const { id, state } of sandbox.state.containers) {
+      if (state === "stopped") continue;
+      containers[id] = await this.#managed.container(id).stats();
+    }
+    return { host, guest: { memoryTotalBytes, memoryAvailableBytes, agentResidentBytes, processes }, containers };
+  }
+
+  watch(options: CallOptions = {}): AsyncIterable<SandboxEvent> {
+    return this.#managed.events.watch(options.signal);
+  }
+
+  get main(): ContainerHandle {
+    const first = this.#managed.state.containers[0];
+    if (first !== undefined) return new RuntimeContainer(this.#managed, first.id);
+    throw new BelljarError("CONTAINER_NOT_FOUND", `sandbox ${this.id} has no container`);
+  }
+
+  async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return await this.main.exec(command, options);
+  }
+
+  async spawn(command: readonly string[], options: ExecOptions = {}): Promise<ProcessHandle> {
+    return await this.main.spawn(command, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#owns || this.#managed.sandbox.gone.aborted) return;
+    try {
+      await this.delete({ force: true });
+    } catch (error) {
+      // Somebody else was faster.
+      if (BelljarError.from(error).reason !== "SANDBOX_NOT_FOUND") throw error;
+    }
+  }
+
+  #checkThere(): void {
+    throwIfAborted(this.#managed.sandbox.gone);
+  }
+}

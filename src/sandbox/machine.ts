@@ -1,0 +1,174 @@
+/**
+ * A sandbox's VM and the agent in it, for as long as this process has them: started or taken over, ended or let go. Nobody waits for
+ * an answer from the dead: every call fails with the VM's end when that comes first.
+ */
+import { randomBytes } from "node:crypto";
+import {
+  type AgentCaller,
+  AgentClient,
+  type AgentMethod,
+  type AgentRequest,
+  type AgentResponse,
+  type CallOptions,
+  type ConnectAgent,
+} from "../agent-client/index.ts";
+import { BelljarError, type Clock, cancelledError, type Log, throwIfAborted } from "../base/index.ts";
+import type { Vm, VmEnd } from "../hypervisor/interface.ts";
+import { dnsLines, type SandboxSettings } from "./config.ts";
+
+export interface MachineDeps {
+  readonly connectAgent: ConnectAgent;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface MachineOptions {
+  readonly id: string;
+  readonly settings: SandboxSettings;
+  /** Of a VM that was taken over: any other one knows nothing of its containers. */
+  readonly agentInstance?: string | undefined;
+}
+
+/** Fresh random bytes for the guest's kernel: twice what its generator holds. */
+const ENTROPY_BYTES = 64;
+
+export class Machine implements AgentCaller {
+  readonly vm: Vm;
+  readonly #deps: MachineDeps;
+  readonly #options: MachineOptions;
+  readonly #agent: AgentClient;
+  readonly #lifetime = new AbortController();
+  readonly #died: Promise<never>;
+  #ready: Promise<string> | undefined;
+
+  constructor(deps: MachineDeps, vm: Vm, options: MachineOptions) {
+    this.vm = vm;
+    this.#deps = deps;
+    this.#options = options;
+    this.#agent = new AgentClient(
+      {
+        socketPath: vm.agentSocketPath,
+        timeoutMs: options.settings.bootTimeoutMs,
+        signal: this.#lifetime.signal,
+        log: deps.log,
+      },
+      deps.connectAgent,
+    );
+    this.#died = vm.ended.then((end) => {
+      throw endError(options.id, end);
+    });
+    this.#died.catch(() => {});
+  }
+
+  /** Fires when the VM has ended or was let go. */
+  get lifetime(): AbortSignal {
+    return this.#lifetime.signal;
+  }
+
+  /**
+   * Waits for the agent, and answers which start of it this is.
+   * @throws BelljarError `AGENT_TIMEOUT`, `AGENT_VERSION`, `AGENT_FAILED`, `GUEST_PANIC`, `VMM_DIED`, `CANCELLED`
+   */
+  async agent(signal?: AbortSignal): Promise<string> {
+    try {
+      this.#ready ??= this.#introduce();
+      return await this.whileAlive(abortable(this.#ready, signal));
+    } catch (thrown) {
+      const error = BelljarError.from(thrown);
+      if (error.reason !== "CANCELLED") this.#ready = undefined;
+      throw this.#withConsole(error);
+    }
+  }
+
+  async call<M extends AgentMethod>(
+    method: M,
+    request: AgentRequest<M>,
+    options?: CallOptions,
+  ): Promise<AgentResponse<M>> {
+    await this.agent(options?.signal);
+    return await this.whileAlive(this.#agent.call(method, request, options));
+  }
+
+  /** Tells the guest who it is and what time it is: at the beginning, and whenever it may have lost time. */
+  async configure(): Promise<void> {
+    const { settings } = this.#options;
+    await this.#agent.call("configureSandbox", {
+      hostname: settings.hostname,
+      realtimeNs: BigInt(this.#deps.clock.nowMs()) * 1_000_000n,
+      entropy: randomBytes(ENTROPY_BYTES),
+      dnsLines: dnsLines(settings),
+      sharedMemoryBytes: BigInt(settings.sharedMemoryBytes ?? 0),
+    });
+  }
+
+  /** Fails with the VM's end if that comes before the work's. */
+  async whileAlive<T>(work: Promise<T>): Promise<T> {
+    return await Promise.race([work, this.#died]);
+  }
+
+  /** Ends the VM, whatever it is doing. */
+  async kill(): Promise<void> {
+    this.#lifetime.abort();
+    await this.#agent.close();
+    await this.vm.kill();
+  }
+
+  /** Lets go; the VM runs on. */
+  async release(): Promise<void> {
+    this.#lifetime.abort();
+    await this.#agent.close();
+    await this.vm.release();
+  }
+
+  async #introduce(): Promise<string> {
+    const { agentInstance } = await this.#agent.hello();
+    const expected = this.#options.agentInstance;
+    if (expected !== undefined && expected !== agentInstance) {
+      throw new BelljarError("AGENT_FAILED", "the guest's agent has started anew and knows nothing of its containers", {
+        facts: { expected, found: agentInstance },
+      });
+    }
+    await this.configure();
+    return agentInstance;
+  }
+
+  /** An agent that does not answer has no words of its own; the guest's console may. */
+  #withConsole(error: BelljarError): BelljarError {
+    if (error.reason !== "AGENT_TIMEOUT") return error;
+    const tail = this.vm.consoleTail().trim();
+    if (tail === "") return error;
+    return new BelljarError(error.reason, `${error.message}; the guest's console says: ${tail}`, {
+      facts: error.facts,
+      cause: error.cause,
+    });
+  }
+}
+
+/** What became of a VM, for whoever waited for something of it. */
+export function endError(id: string, end: VmEnd): BelljarError {
+  switch (end.cause) {
+    case "requested":
+      return new BelljarError("VMM_DIED", `the VM of sandbox ${id} was ended while it was in use`);
+    case "guest":
+      return new BelljarError(
+        end.panic ? "GUEST_PANIC" : "VMM_DIED",
+        end.panic ? `the guest's kernel panicked: ${end.detail}` : `the guest powered off by itself: ${end.detail}`,
+      );
+    case "died":
+      return new BelljarError("VMM_DIED", `the VM's process ended: ${end.detail}`);
+  }
+}
+
+/** Stops waiting, not the work, when the signal fires. */
+export async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  throwIfAborted(signal);
+  if (signal === undefined) return await work;
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(cancelledError(signal));
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
