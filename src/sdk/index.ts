@@ -1,9 +1,37 @@
 /** The library that programs import: `import { Runtime } from "belljar"`. */
 export { BelljarError, type ErrorCode, type ErrorFacts, type ErrorReason } from "../base/index.ts";
-export type { ContainerConfig, Process, ProcessConfig, ProcessStatus } from "../container/index.ts";
+export type {
+  ContainerConfig,
+  ContainerLimits,
+  ProcessConfig,
+  ProcessStatus,
+  TerminalSize,
+} from "../container/index.ts";
 export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
 export type { ImageInfo } from "../images/index.ts";
 export type { Capability } from "../resources/index.ts";
+export type {
+  AttachOptions,
+  ContainerCreateConfig,
+  ContainerHandle,
+  ContainerInfo,
+  ContainerStats,
+  ExecOptions,
+  ExecResult,
+  LogRecord,
+  ProcessHandle,
+  Recovered,
+  SandboxCreateConfig,
+  SandboxCreateOptions,
+  SandboxEvent,
+  Sandboxes,
+  SandboxHandle,
+  SandboxInfo,
+  SandboxStats,
+  StopOptions,
+} from "../runtime/index.ts";
+export { linesOf, type OutputLine } from "./collect.ts";
+export { type ConnectedDaemon, connectDaemon, type DaemonStatus } from "./daemon-status.ts";
+export { type HostParts, LazyHost } from "./lazy-host.ts";
 export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";
-export { type CreateOptions, Runtime, type RuntimeOptions } from "./runtime.ts";
-export { type ExecResult, type SandboxCreateConfig, SandboxHandle } from "./sandbox-handle.ts";
+export { type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

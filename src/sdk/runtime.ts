@@ -1,150 +1,107 @@
 /**
- * The runtime inside this process, without a daemon. It composes the parts for everything above: images, guest images,
- * hypervisor, sandboxes. Sandboxes that it creates belong to this process; what a dead process left is removed by `prune`.
+ * One root, for programs: in this process (`Runtime.open`, which owns the root) or behind its daemon (`Runtime.connect`), with
+ * the same interface. Images and guest images are files that any number of processes may use: they are at hand in both.
  */
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
-import { connectAgent } from "../agent-client/index.ts";
-import { type Log, newId, silentLog, systemClock, throwIfAborted } from "../base/index.ts";
-import { Container } from "../container/index.ts";
-import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages } from "../guest/index.ts";
-import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hypervisor } from "../hypervisor/index.ts";
-import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
-import { type Capability, inspectHost } from "../resources/index.ts";
-import { pruneSandboxes, type Removed, Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
+import { type Log, silentLog, throwIfAborted } from "../base/index.ts";
+import { daemonSocketPath } from "../daemon/index.ts";
+import type { Recovered, SandboxCreateConfig, Sandboxes } from "../runtime/index.ts";
+import { connectDaemon, type DaemonStatus } from "./daemon-status.ts";
+import { type HostParts, LazyHost } from "./lazy-host.ts";
 import { type Paths, resolvePaths } from "./paths.ts";
-import { type SandboxCreateConfig, SandboxHandle } from "./sandbox-handle.ts";
 
-export interface RuntimeOptions {
+export interface Runtime extends HostParts, AsyncDisposable {
+  readonly sandboxes: Sandboxes;
+  /** What was found when the root was taken, and what became of it. */
+  recovered(): Promise<readonly Recovered[]>;
+}
+
+export interface OpenOptions {
   /** Where things are; the defaults of the host when left out. */
-  readonly paths?: Paths;
-  readonly log?: Log;
+  readonly paths?: Paths | undefined;
+  /** Directory of all state, in place of the default one. */
+  readonly root?: string | undefined;
+  readonly log?: Log | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface CreateOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** Told of every long step, in words for people. */
-  readonly progress?: (step: string) => void;
+export interface ConnectOptions extends OpenOptions {
+  /** Where the daemon listens; found by the root unless told. */
+  readonly socketPath?: string | undefined;
+  /** Start a daemon when there is none; true unless told. */
+  readonly startDaemon?: boolean | undefined;
+  /** Told of the pid when one was started. */
+  readonly onDaemonStarted?: ((pid: number) => void) | undefined;
 }
 
-export class Runtime implements AsyncDisposable {
-  readonly paths: Paths;
-  readonly images: ImageStore;
-  readonly guestImages: GuestImages;
-  readonly sandboxes: { create(config: SandboxCreateConfig, options?: CreateOptions): Promise<SandboxHandle> };
-  readonly #log: Log;
-  readonly #hypervisor: Hypervisor;
-  readonly #live = new Set<SandboxHandle>();
-
-  private constructor(paths: Paths, log: Log, images: ImageStore) {
-    this.paths = paths;
-    this.#log = log;
-    this.images = images;
-    this.guestImages = openGuestImages({ dir: paths.guest, log });
-    this.#hypervisor = createQemu({ log });
-    this.sandboxes = { create: (config, options) => this.#create(config, options ?? {}) };
-  }
-
-  /** Opens the state under `paths.root`, making what is missing. */
-  static async open(options: RuntimeOptions = {}): Promise<Runtime> {
+export const Runtime = {
+  /**
+   * Owns the root in this process: opens the state under it, making what is missing, and recovers every sandbox. Closing it
+   * leaves them running.
+   * @throws BelljarError `ROOT_LOCKED` when the daemon or another process owns the root
+   */
+  async open(options: OpenOptions = {}): Promise<Runtime> {
     throwIfAborted(options.signal);
-    const paths = options.paths ?? resolvePaths({}, {}, process.getuid?.() ?? 0);
+    const paths = pathsOf(options);
+    const parts = new LazyHost(paths, options.log ?? silentLog);
+    const core = await (await parts.open()).openRuntime();
+    return {
+      ...membersOf(parts),
+      sandboxes: keepingAlive(core.sandboxes),
+      recovered: async () => core.recovered,
+      [Symbol.asyncDispose]: () => core.release(),
+    };
+  },
+
+  /** Talks to the root's daemon, and starts it when there is none. @throws BelljarError `DAEMON_UNAVAILABLE`, `DAEMON_START_FAILED` */
+  async connect(options: ConnectOptions = {}): Promise<Runtime & { daemon(): Promise<DaemonStatus> }> {
+    throwIfAborted(options.signal);
+    const paths = pathsOf(options);
     const log = options.log ?? silentLog;
-    await mkdir(paths.root, { recursive: true, mode: 0o700 });
-    await mkdir(paths.run, { recursive: true, mode: 0o700 });
-    const images = await openImageStore({ dir: join(paths.root, "images"), guestDir: paths.guest, log });
-    return new Runtime(paths, log, images);
-  }
-
-  /** Removes sandboxes whose owner has died, with their VMs, and files that belong to nobody. */
-  async prune(): Promise<readonly Removed[]> {
-    return await pruneSandboxes({
-      sandboxesDir: this.#sandboxesDir,
-      runDir: this.paths.run,
-      log: this.#log,
-    });
-  }
-
-  /** Builds the guest image unless it is up to date, and the built-in images that come with it. */
-  async buildGuestImage(options: BuildOptions = {}): Promise<GuestImage> {
-    const image = await this.guestImages.build(options);
-    await prepareBuiltins({
-      guestDir: this.paths.guest,
-      log: this.#log,
-      signal: options.signal,
-      ...(options.progress === undefined ? {} : { progress: options.progress }),
-    });
-    return image;
-  }
-
-  /** What this host can do, what it cannot, and the remedy for each. */
-  async doctor(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<readonly Capability[]> {
-    return await inspectHost({
-      hypervisor: () => this.#hypervisor.info(),
-      acceleration: () => this.#probe().resolve("auto", options.signal),
-      guestImage: () => this.guestImages.current(),
+    const daemon = await connectDaemon({
+      paths,
+      log,
+      socketPath: options.socketPath ?? daemonSocketPath(paths.run),
+      startDaemon: options.startDaemon !== false,
+      onStarted: options.onDaemonStarted,
       signal: options.signal,
     });
-  }
+    return {
+      ...membersOf(new LazyHost(paths, log)),
+      sandboxes: keepingAlive(daemon.sandboxes),
+      recovered: async () => (await daemon.status()).recovered,
+      daemon: () => daemon.status(),
+      [Symbol.asyncDispose]: () => daemon.close(),
+    };
+  },
+};
 
-  /** Deletes the sandboxes that were created through this runtime and not deleted yet. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#live].map((sandbox) => sandbox.delete()));
-  }
+function pathsOf({ paths, root }: OpenOptions): Paths {
+  return paths ?? resolvePaths({ root }, {}, process.getuid?.() ?? 0);
+}
 
-  get #sandboxesDir(): string {
-    return join(this.paths.root, "sandboxes");
-  }
+function membersOf(parts: LazyHost): HostParts {
+  return {
+    paths: parts.paths,
+    images: parts.images,
+    guestImages: parts.guestImages,
+    doctor: (options) => parts.doctor(options),
+    buildGuestImage: (options) => parts.buildGuestImage(options),
+  };
+}
 
-  #probe(): AccelerationProbe {
-    return createAccelerationProbe({
-      hypervisor: this.#hypervisor,
-      cacheDir: this.paths.cache,
-      boot: async () => {
-        const image = await this.guestImages.current();
-        return { kernelPath: image.kernelPath, initrdPath: image.initrdPath, kernelArguments: image.kernelArguments };
-      },
-      log: this.#log,
-    });
-  }
+/** A program that names no command wants a container to use: what the image would run by itself often ends at once. */
+function keepingAlive(sandboxes: Sandboxes): Sandboxes {
+  return {
+    create: (config, options) => sandboxes.create(withKeepAlive(config), options),
+    get: (nameOrId) => sandboxes.get(nameOrId),
+    list: () => sandboxes.list(),
+  };
+}
 
-  async #create(config: SandboxCreateConfig, options: CreateOptions): Promise<SandboxHandle> {
-    const { signal } = options;
-    throwIfAborted(signal);
-    const id = newId();
-    const settings = settleSandboxConfig(config, id);
-    await this.prune();
-    // The guest image first: the built-in images come with it.
-    const guestImage = await this.guestImages.current();
-    const image = await this.images.resolve(config.image);
-    const sandbox = await Sandbox.create(
-      {
-        hypervisor: this.#hypervisor,
-        acceleration: this.#probe(),
-        guestImage,
-        connectAgent,
-        sandboxesDir: this.#sandboxesDir,
-        runDir: this.paths.run,
-        clock: systemClock,
-        log: this.#log,
-      },
-      id,
-      config.image,
-      settings,
-      signal,
-    );
-    try {
-      const container = await Container.create({ sandbox, image, log: this.#log }, config.container, {
-        storageBytes: config.storageBytes,
-        signal,
-      });
-      const handle = new SandboxHandle(sandbox, container, () => this.#live.delete(handle));
-      this.#live.add(handle);
-      return handle;
-    } catch (error) {
-      await sandbox.delete();
-      throw error;
-    }
-  }
+function withKeepAlive(config: SandboxCreateConfig): SandboxCreateConfig {
+  const { container = {} } = config;
+  const isSaid = container.command !== undefined || container.entrypoint !== undefined;
+  return isSaid || container.keepAlive !== undefined
+    ? config
+    : { ...config, container: { ...container, keepAlive: true } };
 }

@@ -61,6 +61,13 @@ export declare type GetDaemonResponse = Message<"belljar.api.v1.GetDaemonRespons
    * @generated from field: uint32 connections = 6;
    */
   connections: number;
+
+  /**
+   * What it found when it took the root, and what became of it.
+   *
+   * @generated from field: repeated belljar.api.v1.Recovered recovered = 7;
+   */
+  recovered: Recovered[];
 };
 
 /**
@@ -68,6 +75,32 @@ export declare type GetDaemonResponse = Message<"belljar.api.v1.GetDaemonRespons
  * Use `create(GetDaemonResponseSchema)` to create a new message.
  */
 export declare const GetDaemonResponseSchema: GenMessage<GetDaemonResponse>;
+
+/**
+ * @generated from message belljar.api.v1.Recovered
+ */
+export declare type Recovered = Message<"belljar.api.v1.Recovered"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string what = 3;
+   */
+  what: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.Recovered.
+ * Use `create(RecoveredSchema)` to create a new message.
+ */
+export declare const RecoveredSchema: GenMessage<Recovered>;
 
 /**
  * @generated from message belljar.api.v1.StopDaemonRequest

@@ -10,7 +10,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
  * Describes the file belljar/api/v1/daemon.proto.
  */
 export const file_belljar_api_v1_daemon = /*@__PURE__*/
-  fileDesc("ChtiZWxsamFyL2FwaS92MS9kYWVtb24ucHJvdG8SDmJlbGxqYXIuYXBpLnYxIhIKEEdldERhZW1vblJlcXVlc3QifgoRR2V0RGFlbW9uUmVzcG9uc2USCwoDcGlkGAEgASgNEg8KB3ZlcnNpb24YAiABKAkSDAoEcm9vdBgDIAEoCRIVCg1zdGFydGVkX2F0X21zGAQgASgBEhEKCW9uX2RlbWFuZBgFIAEoCBITCgtjb25uZWN0aW9ucxgGIAEoDSITChFTdG9wRGFlbW9uUmVxdWVzdCIhChJTdG9wRGFlbW9uUmVzcG9uc2USCwoDcGlkGAEgASgNMrYBCg1EYWVtb25TZXJ2aWNlElAKCUdldERhZW1vbhIgLmJlbGxqYXIuYXBpLnYxLkdldERhZW1vblJlcXVlc3QaIS5iZWxsamFyLmFwaS52MS5HZXREYWVtb25SZXNwb25zZRJTCgpTdG9wRGFlbW9uEiEuYmVsbGphci5hcGkudjEuU3RvcERhZW1vblJlcXVlc3QaIi5iZWxsamFyLmFwaS52MS5TdG9wRGFlbW9uUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChtiZWxsamFyL2FwaS92MS9kYWVtb24ucHJvdG8SDmJlbGxqYXIuYXBpLnYxIhIKEEdldERhZW1vblJlcXVlc3QirAEKEUdldERhZW1vblJlc3BvbnNlEgsKA3BpZBgBIAEoDRIPCgd2ZXJzaW9uGAIgASgJEgwKBHJvb3QYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoARIRCglvbl9kZW1hbmQYBSABKAgSEwoLY29ubmVjdGlvbnMYBiABKA0SLAoJcmVjb3ZlcmVkGAcgAygLMhkuYmVsbGphci5hcGkudjEuUmVjb3ZlcmVkIjUKCVJlY292ZXJlZBIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEd2hhdBgDIAEoCSITChFTdG9wRGFlbW9uUmVxdWVzdCIhChJTdG9wRGFlbW9uUmVzcG9uc2USCwoDcGlkGAEgASgNMrYBCg1EYWVtb25TZXJ2aWNlElAKCUdldERhZW1vbhIgLmJlbGxqYXIuYXBpLnYxLkdldERhZW1vblJlcXVlc3QaIS5iZWxsamFyLmFwaS52MS5HZXREYWVtb25SZXNwb25zZRJTCgpTdG9wRGFlbW9uEiEuYmVsbGphci5hcGkudjEuU3RvcERhZW1vblJlcXVlc3QaIi5iZWxsamFyLmFwaS52MS5TdG9wRGFlbW9uUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Describes the message belljar.api.v1.GetDaemonRequest.
@@ -27,18 +27,25 @@ export const GetDaemonResponseSchema = /*@__PURE__*/
   messageDesc(file_belljar_api_v1_daemon, 1);
 
 /**
+ * Describes the message belljar.api.v1.Recovered.
+ * Use `create(RecoveredSchema)` to create a new message.
+ */
+export const RecoveredSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_daemon, 2);
+
+/**
  * Describes the message belljar.api.v1.StopDaemonRequest.
  * Use `create(StopDaemonRequestSchema)` to create a new message.
  */
 export const StopDaemonRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_daemon, 2);
+  messageDesc(file_belljar_api_v1_daemon, 3);
 
 /**
  * Describes the message belljar.api.v1.StopDaemonResponse.
  * Use `create(StopDaemonResponseSchema)` to create a new message.
  */
 export const StopDaemonResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_daemon, 3);
+  messageDesc(file_belljar_api_v1_daemon, 4);
 
 /**
  * @generated from service belljar.api.v1.DaemonService

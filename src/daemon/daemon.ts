@@ -1,0 +1,141 @@
+/**
+ * The daemon, belljard: owns one root and serves its runtime on a Unix socket. It holds nothing that is not also on disk or in
+ * the guest: told to stop, or killed, it leaves every sandbox running, and the next one picks them up.
+ */
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { apiLimits, type Log, messageChain, VERSION } from "../base/index.ts";
+import { api } from "../protocol/index.ts";
+import type { RuntimeCore, Sandboxes } from "../runtime/index.ts";
+import { Calls } from "./calls.ts";
+import { Listener, type RequestHandler } from "./listener.ts";
+import { daemonSocketPath } from "./places.ts";
+import { containerService } from "./services/container.ts";
+import { daemonService } from "./services/daemon.ts";
+import { processService } from "./services/process.ts";
+import { sandboxService } from "./services/sandbox.ts";
+
+/** What the daemon needs of the runtime: its sandboxes, and to be let go. */
+export type ServedRuntime = Pick<RuntimeCore, "sandboxes" | "recovered" | "release">;
+
+export interface DaemonDeps {
+  readonly root: string;
+  readonly runDir: string;
+  readonly log: Log;
+  /** Takes the root's lock. @throws BelljarError `ROOT_LOCKED` when another process has it */
+  readonly openRuntime: () => Promise<ServedRuntime>;
+  /** End after so long without a client and without a VM; for ever unless told. */
+  readonly idleExitMs?: number | undefined;
+  readonly idleCheckMs?: number | undefined;
+  readonly maxCalls?: number | undefined;
+}
+
+export interface Daemon {
+  readonly socketPath: string;
+  /** Stops accepting, ends streams, lets the runtime go, removes the socket. Idempotent. */
+  stop(): Promise<void>;
+  /** Resolves when it has stopped, whoever asked for it. */
+  readonly stopped: Promise<void>;
+}
+
+export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
+  const { log } = deps;
+  const startedAtMs = Date.now();
+  const runtime = await deps.openRuntime();
+  const socketPath = daemonSocketPath(deps.runDir);
+  const calls = new Calls({ log, maxCalls: deps.maxCalls });
+  let listener: Listener;
+  const stopped = Promise.withResolvers<void>();
+  let stopping: Promise<void> | undefined;
+  let idleTimer: NodeJS.Timeout | undefined;
+
+  const stopOnce = async (): Promise<void> => {
+    clearInterval(idleTimer);
+    log.info("stopping", { root: deps.root });
+    try {
+      await listener.stopListening();
+      await calls.drain(apiLimits.drainTimeoutMs);
+      await listener.close(apiLimits.drainTimeoutMs);
+    } finally {
+      await runtime.release();
+    }
+    log.info("stopped", { root: deps.root });
+  };
+  const stop = (): Promise<void> => {
+    if (stopping === undefined) {
+      stopping = stopOnce();
+      stopping.then(stopped.resolve, stopped.reject);
+    }
+    return stopping;
+  };
+
+  const handle: RequestHandler = connectNodeAdapter({
+    routes: (router) => {
+      router.service(api.SandboxService, sandboxService(runtime.sandboxes, calls));
+      router.service(api.ContainerService, containerService(runtime.sandboxes, calls));
+      router.service(api.ProcessService, processService(runtime.sandboxes, calls));
+      router.service(
+        api.DaemonService,
+        daemonService({
+          info: () => ({
+            pid: process.pid,
+            version: VERSION,
+            root: deps.root,
+            startedAtMs,
+            onDemand: deps.idleExitMs !== undefined,
+            connections: listener.connections,
+            recovered: runtime.recovered.map((each) => ({ ...each })),
+          }),
+          stop: () => void stop(),
+        }),
+      );
+    },
+    interceptors: [calls.interceptor],
+    shutdownSignal: calls.endSignal,
+    grpc: false,
+    grpcWeb: false,
+    acceptCompression: [],
+    readMaxBytes: apiLimits.messageMaxBytes,
+    writeMaxBytes: apiLimits.messageMaxBytes,
+  });
+  try {
+    listener = await Listener.open({ socketPath, handle, log });
+  } catch (error) {
+    await runtime.release();
+    throw error;
+  }
+  if (deps.idleExitMs !== undefined) {
+    const isBusy = async (): Promise<boolean> => listener.connections > 0 || (await hasVm(runtime.sandboxes, log));
+    idleTimer = watchIdleness(isBusy, deps.idleExitMs, deps.idleCheckMs ?? apiLimits.idleCheckMs, () => {
+      log.info("nobody needs this daemon any more");
+      stop().catch(() => {});
+    });
+  }
+  log.info("listening", { root: deps.root, socket: socketPath, pid: process.pid });
+  return { socketPath, stop, stopped: stopped.promise };
+}
+
+async function hasVm(sandboxes: Sandboxes, log: Log): Promise<boolean> {
+  try {
+    return (await sandboxes.list()).some(({ state, problem }) => state !== "stopped" && problem === undefined);
+  } catch (error) {
+    log.warn("the sandboxes could not be listed", { error: messageChain(error).join(": ") });
+    return true;
+  }
+}
+
+function watchIdleness(
+  isBusy: () => Promise<boolean>,
+  idleExitMs: number,
+  checkMs: number,
+  onIdle: () => void,
+): NodeJS.Timeout {
+  let idleSinceMs = performance.now();
+  const timer = setInterval(async () => {
+    if (await isBusy()) idleSinceMs = performance.now();
+    else if (performance.now() - idleSinceMs >= idleExitMs) {
+      clearInterval(timer);
+      onIdle();
+    }
+  }, checkMs);
+  return timer;
+}

@@ -1,0 +1,98 @@
+/**
+ * The parts of this host, put together: images, guest images, hypervisor, acceleration probe, and the runtime of a root made of
+ * them. Nothing is touched before it is needed.
+ */
+import { join } from "node:path";
+import { connectAgent } from "../agent-client/index.ts";
+import { type Log, systemClock } from "../base/index.ts";
+import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages } from "../guest/index.ts";
+import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hypervisor } from "../hypervisor/index.ts";
+import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
+import { type Capability, inspectHost } from "../resources/index.ts";
+import { openRuntime, type RuntimeCore } from "../runtime/index.ts";
+
+export interface HostPaths {
+  /** All state of one runtime. */
+  readonly root: string;
+  /** Sockets and pid files of this root; nothing that matters is only here. */
+  readonly run: string;
+  /** Guest images, shared by all roots of a host. */
+  readonly guest: string;
+  /** What can be found out again: the acceleration probe's answer. */
+  readonly cache: string;
+}
+
+export interface HostDeps {
+  readonly paths: HostPaths;
+  readonly log: Log;
+}
+
+export class Host {
+  readonly guestImages: GuestImages;
+  readonly #deps: HostDeps;
+  readonly #hypervisor: Hypervisor;
+  #images: Promise<ImageStore> | undefined;
+
+  constructor(deps: HostDeps) {
+    this.#deps = deps;
+    this.guestImages = openGuestImages({ dir: deps.paths.guest, log: deps.log });
+    this.#hypervisor = createQemu({ log: deps.log });
+  }
+
+  images(): Promise<ImageStore> {
+    const { paths, log } = this.#deps;
+    this.#images ??= openImageStore({ dir: join(paths.root, "images"), guestDir: paths.guest, log });
+    return this.#images;
+  }
+
+  /** Takes the root and recovers what is in it. @throws BelljarError `ROOT_LOCKED` */
+  async openRuntime(): Promise<RuntimeCore> {
+    const { paths, log } = this.#deps;
+    return await openRuntime({
+      hypervisor: this.#hypervisor,
+      acceleration: this.#probe(),
+      guestImages: this.guestImages,
+      images: await this.images(),
+      connectAgent,
+      rootDir: paths.root,
+      runDir: paths.run,
+      clock: systemClock,
+      log,
+    });
+  }
+
+  /** Builds the guest image unless it is up to date, and the built-in images that come with it. */
+  async buildGuestImage(options: BuildOptions = {}): Promise<GuestImage> {
+    const { paths, log } = this.#deps;
+    const image = await this.guestImages.build(options);
+    await prepareBuiltins({
+      guestDir: paths.guest,
+      log,
+      signal: options.signal,
+      ...(options.progress === undefined ? {} : { progress: options.progress }),
+    });
+    return image;
+  }
+
+  /** What this host can do, what it cannot, and the remedy for each. */
+  async doctor(signal?: AbortSignal | undefined): Promise<readonly Capability[]> {
+    return await inspectHost({
+      hypervisor: () => this.#hypervisor.info(),
+      acceleration: () => this.#probe().resolve("auto", signal),
+      guestImage: () => this.guestImages.current(),
+      signal,
+    });
+  }
+
+  #probe(): AccelerationProbe {
+    return createAccelerationProbe({
+      hypervisor: this.#hypervisor,
+      cacheDir: this.#deps.paths.cache,
+      boot: async () => {
+        const image = await this.guestImages.current();
+        return { kernelPath: image.kernelPath, initrdPath: image.initrdPath, kernelArguments: image.kernelArguments };
+      },
+      log: this.#deps.log,
+    });
+  }
+}

@@ -1,0 +1,31 @@
+/** The daemon and its API: the server, which is loaded only where it runs, and what crosses the wire, for both ends. */
+import type { Daemon, DaemonDeps } from "./daemon.ts";
+import type { Host, HostDeps } from "./host.ts";
+
+export type { Daemon, DaemonDeps, ServedRuntime } from "./daemon.ts";
+export type { Host, HostDeps, HostPaths } from "./host.ts";
+export { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "./places.ts";
+export { stopOnSignals } from "./signals.ts";
+export { toContainerRequest, toLimits, toProcessSpec, toSandboxSpec } from "./wire/config.ts";
+export { fromConnectError } from "./wire/errors.ts";
+export {
+  fromContainerInfo,
+  fromEvent,
+  fromProcessInfo,
+  fromSandboxInfo,
+  fromStatus,
+  incomplete,
+} from "./wire/info.ts";
+export { fromContainerStats, fromSandboxStats } from "./wire/stats.ts";
+
+/** Takes the root and serves it. @throws BelljarError `ROOT_LOCKED`, and what opening the root throws */
+export async function startDaemon(deps: DaemonDeps): Promise<Daemon> {
+  const { serveDaemon } = await import("./daemon.ts");
+  return await serveDaemon(deps);
+}
+
+/** The parts of this host, loaded when they are asked for. */
+export async function openHost(deps: HostDeps): Promise<Host> {
+  const { Host } = await import("./host.ts");
+  return new Host(deps);
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env node
+/**
+ * belljard, the program: what a client starts in the background when there is no daemon. It is told every path, and reads no
+ * environment. `belljar daemon run` does the same in the foreground.
+ */
+import { parseArgs } from "node:util";
+import { apiLimits, BelljarError, createLog, logLevels, messageChain } from "../base/index.ts";
+import { serveDaemon } from "./daemon.ts";
+import { Host } from "./host.ts";
+import { ROOT_LOCKED_STATUS } from "./places.ts";
+import { stopOnSignals } from "./signals.ts";
+
+const FAILED_STATUS = 125;
+
+const { values } = parseArgs({
+  options: {
+    root: { type: "string" },
+    run: { type: "string" },
+    guest: { type: "string" },
+    cache: { type: "string" },
+    "log-level": { type: "string", default: "info" },
+    /** End when nobody needs this daemon any more. */
+    "on-demand": { type: "boolean", default: false },
+  },
+});
+
+const level = logLevels.find((each) => each === values["log-level"]) ?? "info";
+const log = createLog({ level, json: false, write: (line) => process.stderr.write(line) });
+
+function given(name: "root" | "run" | "guest" | "cache"): string {
+  const value = values[name];
+  if (value !== undefined) return value;
+  throw new BelljarError("INVALID_ARGUMENT", `--${name} is missing`);
+}
+
+try {
+  const paths = { root: given("root"), run: given("run"), guest: given("guest"), cache: given("cache") };
+  const host = new Host({ paths, log });
+  const daemon = await serveDaemon({
+    root: paths.root,
+    runDir: paths.run,
+    log,
+    openRuntime: () => host.openRuntime(),
+    idleExitMs: values["on-demand"] ? apiLimits.idleExitMs : undefined,
+  });
+  using _signals = stopOnSignals(daemon);
+  await daemon.stopped;
+} catch (thrown) {
+  const error = BelljarError.from(thrown);
+  log.error(messageChain(error).join(": "), { reason: error.reason });
+  process.exitCode = error.reason === "ROOT_LOCKED" ? ROOT_LOCKED_STATUS : FAILED_STATUS;
+}

@@ -1,0 +1,95 @@
+/**
+ * Processes over the API. Output is a stream of pieces, each with its offset: a client whose connection, or whose daemon, has
+ * died asks again from the first byte it has not got. While the client does not take the next piece nothing is read, but the
+ * process is told now and then that there is a reader, so that it waits for it.
+ */
+import type { ServiceImpl } from "@connectrpc/connect";
+import { BelljarError, linkLimits, streamLimits } from "../../base/index.ts";
+import type { api } from "../../protocol/index.ts";
+import type { OutputPiece, ProcessHandle, Sandboxes } from "../../runtime/index.ts";
+import type { Calls } from "../calls.ts";
+import { missing } from "../wire/config.ts";
+import { toStatus } from "../wire/info.ts";
+import { findContainer, toFacts } from "./container.ts";
+
+export function processService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typeof api.ProcessService> {
+  const find = async (ref: api.ProcessRef | undefined): Promise<ProcessHandle> => {
+    if (ref === undefined) throw missing("process");
+    const container = await findContainer(sandboxes, ref);
+    return ref.process === "" ? await container.attach() : await container.process(ref.process);
+  };
+  return {
+    getProcess: async ({ process }) => ({ process: toFacts(await find(process)) }),
+    streamOutput: async function* ({ process, stream, offset }, context) {
+      const number = streamNumber(stream);
+      const handle = await find(process);
+      yield* pieces(handle, number, offset, calls.waiting(context));
+    },
+    writeInput: async ({ process, offset, data, end }, { signal }) => {
+      if (data.length > streamLimits.chunkMaxBytes) {
+        throw new BelljarError(
+          "INVALID_ARGUMENT",
+          `a piece of ${data.length} bytes is larger than may be sent at once`,
+          {
+            facts: { maxBytes: streamLimits.chunkMaxBytes },
+          },
+        );
+      }
+      const { accepted, closed } = await (await find(process)).writeInput({ offset, data, end }, { signal });
+      return { accepted, closed };
+    },
+    waitProcess: async ({ process, waitMs }, context) => {
+      const handle = await find(process);
+      const longest = Math.min(Math.max(0, waitMs), linkLimits.longPollMs);
+      const status = await handle.waitForEnd(longest, { signal: calls.waiting(context) });
+      return status === undefined ? {} : { status: toStatus(status) };
+    },
+    signalProcess: async ({ process, number }) => {
+      await (await find(process)).signal(number);
+      return {};
+    },
+    resizeTerminal: async ({ process, size }) => {
+      if (size === undefined) throw missing("size");
+      await (await find(process)).resize({ columns: size.columns, rows: size.rows });
+      return {};
+    },
+    releaseProcess: async ({ process }) => {
+      await (await find(process)).release();
+      return {};
+    },
+  };
+}
+
+async function* pieces(
+  process: ProcessHandle,
+  stream: 1 | 2,
+  from: bigint,
+  signal: AbortSignal,
+): AsyncIterable<OutputPiece> {
+  let offset = from;
+  let ended = false;
+  const touch = (detach: boolean): void => {
+    // A failure shows at the next reading, and after the last one there is nobody to tell.
+    process.readOutput({ stream, offset, maxBytes: 0, waitMs: 0, detach }).catch(() => {});
+  };
+  const renewal = setInterval(() => touch(false), streamLimits.readerRenewMs);
+  try {
+    while (!ended) {
+      const request = { stream, offset, maxBytes: streamLimits.chunkMaxBytes, waitMs: linkLimits.longPollMs };
+      const piece = await process.readOutput(request, { signal });
+      ended = piece.end;
+      offset = piece.offset + BigInt(piece.data.length);
+      if (piece.data.length > 0 || ended) yield piece;
+    }
+  } finally {
+    clearInterval(renewal);
+    if (!ended) touch(true);
+  }
+}
+
+function streamNumber(stream: number): 1 | 2 {
+  if (stream === 1 || stream === 2) return stream;
+  throw new BelljarError("INVALID_ARGUMENT", `${stream} is not a stream`, {
+    remedy: "Ask for 1, standard output, or 2, standard error.",
+  });
+}

@@ -1,0 +1,54 @@
+/** Sandboxes over the API: each call is one of the runtime. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { api } from "../../protocol/index.ts";
+import type { Sandboxes } from "../../runtime/index.ts";
+import type { Calls } from "../calls.ts";
+import { fromSandboxSpec } from "../wire/config.ts";
+import { toEvent, toSandboxInfo } from "../wire/info.ts";
+import { toSandboxStats } from "../wire/stats.ts";
+
+export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typeof api.SandboxService> {
+  return {
+    createSandbox: async ({ spec, createOnly }, { signal }) => {
+      const sandbox = await sandboxes.create(fromSandboxSpec(spec), { signal, start: !createOnly });
+      return { sandbox: toSandboxInfo(await sandbox.info()) };
+    },
+    getSandbox: async ({ sandbox }) => {
+      const found = await sandboxes.get(sandbox);
+      return { sandbox: toSandboxInfo(await found.info()) };
+    },
+    listSandboxes: async () => ({ sandboxes: (await sandboxes.list()).map(toSandboxInfo) }),
+    startSandbox: async ({ sandbox }, { signal }) => {
+      await (await sandboxes.get(sandbox)).start({ signal });
+      return {};
+    },
+    stopSandbox: async ({ sandbox, timeoutMs, force }, { signal }) => {
+      await (await sandboxes.get(sandbox)).stop({ signal, timeoutMs, force });
+      return {};
+    },
+    pauseSandbox: async ({ sandbox }) => {
+      await (await sandboxes.get(sandbox)).pause();
+      return {};
+    },
+    resumeSandbox: async ({ sandbox }) => {
+      await (await sandboxes.get(sandbox)).resume();
+      return {};
+    },
+    deleteSandbox: async ({ sandbox, force }, { signal }) => {
+      await (await sandboxes.get(sandbox)).delete({ signal, force });
+      return {};
+    },
+    setAnnotations: async ({ sandbox, annotations }) => {
+      await (await sandboxes.get(sandbox)).setAnnotations(annotations);
+      return {};
+    },
+    getSandboxStats: async ({ sandbox }) => {
+      const found = await sandboxes.get(sandbox);
+      return { stats: toSandboxStats(await found.stats()) };
+    },
+    watchSandbox: async function* ({ sandbox }, context) {
+      const found = await sandboxes.get(sandbox);
+      for await (const event of found.watch({ signal: calls.waiting(context) })) yield toEvent(event);
+    },
+  };
+}

@@ -1,0 +1,183 @@
+/** What callers ask of sandboxes, containers and processes, to the wire and back. The runtime checks the values. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { BelljarError } from "../../base/index.ts";
+import type { ContainerConfig, ContainerLimits, ProcessConfig, TerminalSize } from "../../container/index.ts";
+import type { api } from "../../protocol/index.ts";
+import type { ContainerCreateConfig, SandboxCreateConfig } from "../../runtime/index.ts";
+import { given } from "./given.ts";
+
+const list = (values: readonly string[] | undefined): { values: string[] } | undefined =>
+  values === undefined ? undefined : { values: [...values] };
+
+const values = (wire: api.StringList | undefined): readonly string[] | undefined => wire?.values;
+
+export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typeof api.SandboxSpecSchema> {
+  const { dns } = config;
+  return given({
+    image: config.image,
+    name: config.name,
+    memoryMib: config.memoryMib,
+    cpus: config.cpus,
+    acceleration: config.acceleration,
+    hostname: config.hostname,
+    bootTimeoutMs: config.bootTimeoutMs,
+    annotations: { ...config.annotations },
+    dns:
+      dns === undefined
+        ? undefined
+        : given({ servers: list(dns.servers), search: list(dns.search), options: list(dns.options) }),
+    sharePids: config.sharePids,
+    sharedMemoryBytes: config.sharedMemoryBytes,
+    stopWithMain: config.stopWithMain,
+    autoRemove: config.autoRemove,
+    container: config.container === undefined ? undefined : toContainerSpec(config.container),
+    storageBytes: config.storageBytes,
+  });
+}
+
+export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreateConfig {
+  if (wire === undefined) throw missing("spec");
+  return {
+    image: wire.image,
+    name: wire.name,
+    memoryMib: wire.memoryMib,
+    cpus: wire.cpus,
+    acceleration: wire.acceleration === undefined ? undefined : accelerationOf(wire.acceleration),
+    hostname: wire.hostname,
+    bootTimeoutMs: wire.bootTimeoutMs,
+    annotations: wire.annotations,
+    dns:
+      wire.dns === undefined
+        ? undefined
+        : { servers: values(wire.dns.servers), search: values(wire.dns.search), options: values(wire.dns.options) },
+    sharePids: wire.sharePids,
+    sharedMemoryBytes: wire.sharedMemoryBytes,
+    stopWithMain: wire.stopWithMain,
+    autoRemove: wire.autoRemove,
+    container: wire.container === undefined ? undefined : fromContainerSpec(wire.container),
+    storageBytes: wire.storageBytes,
+  };
+}
+
+export function toContainerRequest(
+  sandbox: string,
+  config: ContainerCreateConfig,
+): MessageInitShape<typeof api.CreateContainerRequestSchema> {
+  return given({
+    sandbox,
+    image: config.image,
+    name: config.name,
+    spec: toContainerSpec(config),
+    storageBytes: config.storageBytes,
+  });
+}
+
+export function fromContainerRequest(wire: api.CreateContainerRequest): ContainerCreateConfig {
+  return {
+    ...(wire.spec === undefined ? {} : fromContainerSpec(wire.spec)),
+    image: wire.image,
+    name: wire.name,
+    storageBytes: wire.storageBytes,
+  };
+}
+
+function toContainerSpec(config: ContainerConfig): MessageInitShape<typeof api.ContainerSpecSchema> {
+  return given({
+    process: toProcessSpec(config),
+    entrypoint: list(config.entrypoint),
+    readOnly: config.readOnly,
+    stdin: config.stdin,
+    keepAlive: config.keepAlive,
+    stopSignal: config.stopSignal,
+    limits: config.limits === undefined ? undefined : toLimits(config.limits),
+    securityOptions: list(config.securityOptions),
+    seccompProfile: config.seccompProfile,
+    pidsLimit: config.pidsLimit,
+    shmBytes: config.shmBytes,
+    tmpfs: list(config.tmpfs),
+    rlimits: config.rlimits?.map((each) => ({ ...each })),
+    annotations: { ...config.annotations },
+  });
+}
+
+function fromContainerSpec(wire: api.ContainerSpec): ContainerConfig {
+  return {
+    ...fromProcessSpec(wire.process),
+    entrypoint: values(wire.entrypoint),
+    readOnly: wire.readOnly,
+    stdin: wire.stdin,
+    keepAlive: wire.keepAlive,
+    stopSignal: wire.stopSignal,
+    limits: wire.limits === undefined ? undefined : fromLimits(wire.limits),
+    securityOptions: values(wire.securityOptions),
+    seccompProfile: wire.seccompProfile,
+    pidsLimit: wire.pidsLimit,
+    shmBytes: wire.shmBytes,
+    tmpfs: values(wire.tmpfs),
+    rlimits: wire.rlimits.length === 0 ? undefined : wire.rlimits,
+    annotations: wire.annotations,
+  };
+}
+
+/** What `K` alone stands for is looked up here: the caller's environment does not leave its process. */
+export function toProcessSpec(config: ProcessConfig): MessageInitShape<typeof api.ProcessSpecSchema> {
+  const env = config.env?.flatMap((entry) => {
+    if (entry.includes("=")) return [entry];
+    const value = config.clientEnvironment?.[entry];
+    return value === undefined ? [] : [`${entry}=${value}`];
+  });
+  return given({
+    command: list(config.command),
+    env: list(env),
+    workingDir: config.workingDir,
+    user: config.user,
+    tty: config.tty,
+    capAdd: list(config.capAdd),
+    capDrop: list(config.capDrop),
+  });
+}
+
+export function fromProcessSpec(wire: api.ProcessSpec | undefined): ProcessConfig {
+  return {
+    command: values(wire?.command),
+    env: values(wire?.env),
+    workingDir: wire?.workingDir,
+    user: wire?.user,
+    tty: wire?.tty,
+    capAdd: values(wire?.capAdd),
+    capDrop: values(wire?.capDrop),
+  };
+}
+
+export function toLimits(limits: ContainerLimits): MessageInitShape<typeof api.ContainerLimitsSchema> {
+  return given({
+    memoryBytes: limits.memoryBytes,
+    cpus: limits.cpus,
+    cpuWeight: limits.cpuWeight,
+    cpuset: limits.cpuset,
+    pids: limits.pids,
+  });
+}
+
+export function fromLimits(wire: api.ContainerLimits): ContainerLimits {
+  return given({
+    memoryBytes: wire.memoryBytes,
+    cpus: wire.cpus,
+    cpuWeight: wire.cpuWeight,
+    cpuset: wire.cpuset,
+    pids: wire.pids,
+  });
+}
+
+export function fromTerminalSize(wire: api.TerminalSize | undefined): TerminalSize | undefined {
+  return wire === undefined ? undefined : { columns: wire.columns, rows: wire.rows };
+}
+
+function accelerationOf(word: string): "auto" | "kvm" | "tcg" {
+  if (word === "auto" || word === "kvm" || word === "tcg") return word;
+  throw new BelljarError("INVALID_ARGUMENT", `acceleration ${JSON.stringify(word)} is not auto, kvm or tcg`);
+}
+
+export function missing(field: string): BelljarError {
+  return new BelljarError("INVALID_ARGUMENT", `the request has no ${field}`, { facts: { field } });
+}

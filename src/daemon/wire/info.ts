@@ -1,0 +1,139 @@
+/** What is told of sandboxes, containers and processes, to the wire and back. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { BelljarError, type EndCause, type LifecycleState, lifecycleStates } from "../../base/index.ts";
+import type { ProcessStatus } from "../../container/index.ts";
+import type { api } from "../../protocol/index.ts";
+import type { ContainerInfo, ProcessInfo, SandboxEvent, SandboxInfo } from "../../runtime/index.ts";
+import { fromLimits, toLimits } from "./config.ts";
+import { given } from "./given.ts";
+
+export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.SandboxInfoSchema> {
+  return given({
+    ...info,
+    annotations: { ...info.annotations },
+    containers: info.containers.map(toContainerInfo),
+    vmm: info.vmm === undefined ? undefined : { ...info.vmm },
+    end: info.end === undefined ? undefined : { ...info.end },
+  });
+}
+
+export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo {
+  if (wire === undefined) throw incomplete("sandbox");
+  return {
+    id: wire.id,
+    name: wire.name,
+    state: stateOf(wire.state),
+    image: wire.image,
+    createdAtMs: wire.createdAtMs,
+    memoryMib: wire.memoryMib,
+    cpus: wire.cpus,
+    hostname: wire.hostname,
+    annotations: wire.annotations,
+    containers: wire.containers.map((each) => fromContainerInfo(each)),
+    vmm:
+      wire.vmm === undefined
+        ? undefined
+        : { pid: wire.vmm.pid, acceleration: wire.vmm.acceleration === "kvm" ? "kvm" : "tcg" },
+    generation: wire.generation,
+    end: fromEnd(wire.end),
+    problem: wire.problem,
+  };
+}
+
+export function toContainerInfo(info: ContainerInfo): MessageInitShape<typeof api.ContainerInfoSchema> {
+  return given({
+    ...info,
+    command: [...info.command],
+    limits: toLimits(info.limits),
+    status: info.status === undefined ? undefined : toStatus(info.status),
+    end: info.end === undefined ? undefined : { ...info.end },
+  });
+}
+
+export function fromContainerInfo(wire: api.ContainerInfo | undefined): ContainerInfo {
+  if (wire === undefined) throw incomplete("container");
+  return {
+    id: wire.id,
+    name: wire.name,
+    state: stateOf(wire.state),
+    image: wire.image,
+    command: wire.command,
+    createdAtMs: wire.createdAtMs,
+    startedAtMs: wire.startedAtMs,
+    pid: wire.pid,
+    tty: wire.tty,
+    stdin: wire.stdin,
+    limits: wire.limits === undefined ? {} : fromLimits(wire.limits),
+    status: fromStatus(wire.status),
+    end: fromEnd(wire.end),
+  };
+}
+
+export function toProcessInfo(info: ProcessInfo): MessageInitShape<typeof api.ProcessInfoSchema> {
+  return given({ ...info, status: info.status === undefined ? undefined : toStatus(info.status) });
+}
+
+export function fromProcessInfo(wire: api.ProcessInfo): ProcessInfo {
+  const { id, pid, startedAtMs, tty } = wire;
+  return { id, pid, startedAtMs, tty, status: fromStatus(wire.status) };
+}
+
+export function toStatus(status: ProcessStatus): MessageInitShape<typeof api.ProcessStatusSchema> {
+  return given({ ...status });
+}
+
+export function fromStatus(wire: api.ProcessStatus | undefined): ProcessStatus | undefined {
+  if (wire === undefined) return undefined;
+  const { exitCode, oomKilled, startedAtMs, exitedAtMs } = wire;
+  return { exitCode, signal: wire.signal, oomKilled, startedAtMs, exitedAtMs, launchError: wire.launchError };
+}
+
+export function toEvent(event: SandboxEvent): MessageInitShape<typeof api.WatchSandboxResponseSchema> {
+  const { atMs } = event;
+  switch (event.kind) {
+    case "state":
+      return { atMs, event: { case: "state", value: event.state } };
+    case "container":
+      return { atMs, event: { case: "container", value: { containerId: event.containerId, state: event.state } } };
+    case "failed":
+      return { atMs, event: { case: "failure", value: { part: event.part, message: event.message } } };
+    case "deleted":
+      return { atMs, event: { case: "deleted", value: {} } };
+  }
+}
+
+export function fromEvent(wire: api.WatchSandboxResponse): SandboxEvent {
+  const { atMs, event } = wire;
+  switch (event.case) {
+    case "state":
+      return { kind: "state", atMs, state: stateOf(event.value) };
+    case "container":
+      return { kind: "container", atMs, containerId: event.value.containerId, state: stateOf(event.value.state) };
+    case "failure":
+      return {
+        kind: "failed",
+        atMs,
+        part: event.value.part === "agent" ? "agent" : "vmm",
+        message: event.value.message,
+      };
+    case "deleted":
+      return { kind: "deleted", atMs };
+    case undefined:
+      throw incomplete("event");
+  }
+}
+
+function fromEnd(wire: api.EndCause | undefined): EndCause | undefined {
+  return wire === undefined ? undefined : { reason: wire.reason, message: wire.message, atMs: wire.atMs };
+}
+
+function stateOf(word: string): LifecycleState {
+  const found = lifecycleStates.find((state) => state === word);
+  if (found === undefined) throw new BelljarError("INTERNAL", `the daemon told of a state ${JSON.stringify(word)}`);
+  return found;
+}
+
+/** An answer of a daemon of another version, or of something that is none. */
+export function incomplete(part: string): BelljarError {
+  return new BelljarError("INTERNAL", `the daemon's answer has no ${part}`);
+}

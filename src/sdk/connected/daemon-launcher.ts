@@ -1,0 +1,98 @@
+/**
+ * Starts a daemon for one root, in a session of its own. Any number of programs may do so at once: the root's lock lets one
+ * daemon live, the others end with a status that says so, and everybody talks to the one.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { constants } from "node:fs";
+import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { apiLimits, BelljarError, hasErrno, type Log } from "../../base/index.ts";
+import { daemonLogPath, daemonProgram, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
+import type { Paths } from "../paths.ts";
+
+export interface Launcher {
+  /**
+   * Starts a daemon, unless one that this launcher started is alive or it is too early to try again.
+   * @throws BelljarError `DAEMON_START_FAILED` when the last one ended for another reason than the root's lock
+   */
+  launch(): Promise<void>;
+  /** Pid of the daemon that this launcher started and that is alive, told once. */
+  takeStarted(): number | undefined;
+}
+
+export class DaemonLauncher implements Launcher {
+  readonly #paths: Paths;
+  readonly #log: Log;
+  #child: ChildProcess | undefined;
+  #isTold = false;
+  #retryAtMs = 0;
+
+  constructor(paths: Paths, log: Log) {
+    this.#paths = paths;
+    this.#log = log;
+  }
+
+  async launch(): Promise<void> {
+    const child = this.#child;
+    if (child !== undefined) {
+      if (child.exitCode === null && child.signalCode === null) return;
+      this.#child = undefined;
+      if (child.exitCode !== ROOT_LOCKED_STATUS) throw await this.#failure(child);
+      this.#retryAtMs = performance.now() + apiLimits.restartIntervalMs;
+    }
+    if (performance.now() < this.#retryAtMs) return;
+    this.#child = await this.#spawn();
+  }
+
+  takeStarted(): number | undefined {
+    const child = this.#child;
+    if (this.#isTold || child === undefined || child.exitCode !== null) return undefined;
+    this.#isTold = true;
+    return child.pid;
+  }
+
+  async #spawn(): Promise<ChildProcess> {
+    const { root, run, guest, cache } = this.#paths;
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    const logPath = daemonLogPath(root);
+    await rotate(logPath);
+    const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
+    try {
+      const args = ["--root", root, "--run", run, "--guest", guest, "--cache", cache, "--on-demand"];
+      const child = spawn(process.execPath, [daemonProgram, ...args], {
+        cwd: "/",
+        detached: true,
+        stdio: ["ignore", file.fd, file.fd],
+      });
+      await new Promise<void>((resolve, reject) => {
+        child.once("spawn", resolve);
+        child.once("error", reject);
+      });
+      child.unref();
+      this.#log.info("started a daemon", { pid: child.pid });
+      return child;
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #failure(child: ChildProcess): Promise<BelljarError> {
+    const path = daemonLogPath(this.#paths.root);
+    const text = await readFile(path, "utf8").catch(() => "");
+    const said = text.slice(-apiLimits.logTailBytes).trim().split("\n").at(-1) ?? "";
+    const status = String(child.exitCode ?? child.signalCode);
+    return new BelljarError("DAEMON_START_FAILED", `the daemon ended with ${status} while it started: ${said}`, {
+      facts: { log: path, status },
+    });
+  }
+}
+
+/** One older log is kept. */
+async function rotate(path: string): Promise<void> {
+  try {
+    if ((await stat(path)).size > apiLimits.logMaxBytes) await rename(path, join(`${path}.old`));
+  } catch (error) {
+    // Another program may have been faster.
+    if (!hasErrno(error, "ENOENT")) throw error;
+  }
+}

@@ -1,0 +1,4 @@
+/** A root behind its daemon. Loaded when it is asked for. */
+export { DaemonLauncher } from "./daemon-launcher.ts";
+export { DaemonLink } from "./daemon-link.ts";
+export { ConnectedSandboxes } from "./sandboxes.ts";

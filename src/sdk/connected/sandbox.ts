@@ -1,0 +1,132 @@
+/** A sandbox behind the daemon. Disposing of the handle that created it deletes it. */
+import { fromEvent, fromSandboxInfo, fromSandboxStats } from "../../daemon/index.ts";
+import type {
+  CallOptions,
+  ContainerHandle,
+  Containers,
+  ExecOptions,
+  ExecResult,
+  ProcessHandle,
+  SandboxEvent,
+  SandboxHandle,
+  SandboxInfo,
+  SandboxStats,
+  StopOptions,
+} from "../../runtime/index.ts";
+import { ConnectedContainer } from "./container.ts";
+import type { DaemonLink, MakeCall } from "./daemon-link.ts";
+
+export class ConnectedSandbox implements SandboxHandle {
+  readonly id: string;
+  readonly name: string;
+  readonly containers: Containers;
+  readonly main: ContainerHandle;
+  readonly #link: DaemonLink;
+  readonly #isOwned: boolean;
+  #isDeleted = false;
+
+  constructor(link: DaemonLink, info: SandboxInfo, containers: Containers, isOwned: boolean) {
+    this.#link = link;
+    this.id = info.id;
+    this.name = info.name;
+    this.containers = containers;
+    // One whose state cannot be read may have none to name: the daemon says what is wrong when it is used.
+    this.main = new ConnectedContainer(link, info.id, info.containers[0] ?? { id: "", name: "" });
+    this.#isOwned = isOwned;
+  }
+
+  async info(): Promise<SandboxInfo> {
+    const answer = await this.#link.call({ what: `${this.#title} was asked for`, repeatable: true }, (clients, call) =>
+      clients.sandbox.getSandbox({ sandbox: this.id }, call),
+    );
+    return fromSandboxInfo(answer.sandbox);
+  }
+
+  async start({ signal }: CallOptions = {}): Promise<void> {
+    await this.#change("was being started", signal, (clients, call) =>
+      clients.sandbox.startSandbox({ sandbox: this.id }, call),
+    );
+  }
+
+  async stop({ signal, timeoutMs, force = false }: StopOptions = {}): Promise<void> {
+    const timeout = timeoutMs === undefined ? {} : { timeoutMs };
+    // Stopping what is stopped is success, so it can be asked for again.
+    await this.#link.call(
+      { what: `${this.#title} was being stopped`, repeatable: true, signal, timeoutMs: 0 },
+      (clients, call) => clients.sandbox.stopSandbox({ sandbox: this.id, ...timeout, force }, call),
+    );
+  }
+
+  async pause(): Promise<void> {
+    await this.#change("was being paused", undefined, (clients, call) =>
+      clients.sandbox.pauseSandbox({ sandbox: this.id }, call),
+    );
+  }
+
+  async resume(): Promise<void> {
+    await this.#change("was being resumed", undefined, (clients, call) =>
+      clients.sandbox.resumeSandbox({ sandbox: this.id }, call),
+    );
+  }
+
+  async delete({ signal, force = false }: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
+    await this.#change("was being deleted", signal, (clients, call) =>
+      clients.sandbox.deleteSandbox({ sandbox: this.id, force }, call),
+    );
+    this.#isDeleted = true;
+  }
+
+  async annotations(): Promise<Readonly<Record<string, string>>> {
+    return (await this.info()).annotations;
+  }
+
+  async setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void> {
+    await this.#link.call({ what: `${this.#title} was being annotated`, repeatable: true }, (clients, call) =>
+      clients.sandbox.setAnnotations({ sandbox: this.id, annotations: { ...annotations } }, call),
+    );
+  }
+
+  async stats(): Promise<SandboxStats> {
+    const answer = await this.#link.call({ what: `${this.#title} was measured`, repeatable: true }, (clients, call) =>
+      clients.sandbox.getSandboxStats({ sandbox: this.id }, call),
+    );
+    return fromSandboxStats(answer.stats);
+  }
+
+  async *watch({ signal }: CallOptions = {}): AsyncGenerator<SandboxEvent> {
+    for (;;) {
+      await this.#link.reach(signal);
+      try {
+        const stop = signal === undefined ? {} : { signal };
+        for await (const event of this.#link.clients.sandbox.watchSandbox({ sandbox: this.id }, stop)) {
+          yield fromEvent(event);
+        }
+        return;
+      } catch (error) {
+        await this.#link.reopen(error, `${this.#title} was watched`, signal);
+      }
+    }
+  }
+
+  exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    return this.main.exec(command, options);
+  }
+
+  spawn(command: readonly string[], options?: ExecOptions): Promise<ProcessHandle> {
+    return this.main.spawn(command, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isOwned || this.#isDeleted) return;
+    await this.delete({ force: true });
+  }
+
+  get #title(): string {
+    return `sandbox ${this.id}`;
+  }
+
+  /** A call that must not be made twice, and takes as long as the runtime lets it. */
+  #change<T>(what: string, signal: AbortSignal | undefined, make: MakeCall<T>): Promise<T> {
+    return this.#link.call({ what: `${this.#title} ${what}`, repeatable: false, signal, timeoutMs: 0 }, make);
+  }
+}

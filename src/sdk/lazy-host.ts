@@ -1,0 +1,61 @@
+/** Images and guest images of this host, whose code and files are touched when they are first used: listing sandboxes needs neither. */
+import type { Log } from "../base/index.ts";
+import { type Host, openHost } from "../daemon/index.ts";
+import type { BuildOptions, GuestImage, GuestImages } from "../guest/index.ts";
+import type { ImageStore } from "../images/index.ts";
+import type { Capability } from "../resources/index.ts";
+import type { Paths } from "./paths.ts";
+
+/** What this host has, whoever owns the root. */
+export interface HostParts {
+  readonly paths: Paths;
+  readonly images: ImageStore;
+  readonly guestImages: GuestImages;
+  /** What this host can do, what it cannot, and the remedy for each. */
+  doctor(options?: { readonly signal?: AbortSignal | undefined }): Promise<readonly Capability[]>;
+  /** Builds the guest image unless it is up to date, and the built-in images that come with it. */
+  buildGuestImage(options?: BuildOptions): Promise<GuestImage>;
+}
+
+export class LazyHost implements HostParts {
+  readonly paths: Paths;
+  readonly images: ImageStore;
+  readonly guestImages: GuestImages;
+  readonly #log: Log;
+  #host: Promise<Host> | undefined;
+
+  constructor(paths: Paths, log: Log) {
+    this.paths = paths;
+    this.#log = log;
+    const store = async (): Promise<ImageStore> => await (await this.open()).images();
+    this.images = {
+      import: async (path, options) => (await store()).import(path, options),
+      pull: async (reference, options) => (await store()).pull(reference, options),
+      list: async () => (await store()).list(),
+      inspect: async (name) => (await store()).inspect(name),
+      resolve: async (name) => (await store()).resolve(name),
+      remove: async (name, options) => (await store()).remove(name, options),
+      collectGarbage: async () => (await store()).collectGarbage(),
+    };
+    const guest = async (): Promise<GuestImages> => (await this.open()).guestImages;
+    this.guestImages = {
+      build: async (options) => (await guest()).build(options),
+      list: async () => (await guest()).list(),
+      current: async () => (await guest()).current(),
+      verify: async (digest) => (await guest()).verify(digest),
+    };
+  }
+
+  open(): Promise<Host> {
+    this.#host ??= openHost({ paths: this.paths, log: this.#log });
+    return this.#host;
+  }
+
+  async doctor({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<readonly Capability[]> {
+    return (await this.open()).doctor(signal);
+  }
+
+  async buildGuestImage(options: BuildOptions = {}): Promise<GuestImage> {
+    return await (await this.open()).buildGuestImage(options);
+  }
+}

@@ -1,0 +1,367 @@
+/**
+ * A runtime without VMs, for tests of the daemon and of what talks to it: sandboxes are objects, a process is its command word.
+ * What `pattern N` writes is the same in every process of the host, so a daemon that was killed has a successor that goes on.
+ */
+import {
+  BelljarError,
+  type ErrorReason,
+  type LifecycleState,
+  newId,
+  throwIfAborted,
+  transition,
+} from "../../src/base/index.ts";
+import type {
+  ContainerHandle,
+  ContainerInfo,
+  ContainerStats,
+  InputAnswer,
+  InputRequest,
+  LogOptions,
+  LogRecord,
+  OutputPiece,
+  OutputRequest,
+  ProcessHandle,
+  SandboxCreateConfig,
+  SandboxEvent,
+  Sandboxes,
+  SandboxHandle,
+  SandboxInfo,
+} from "../../src/runtime/index.ts";
+
+const STATUS = {
+  exitCode: 3,
+  signal: undefined,
+  oomKilled: false,
+  startedAtMs: 1,
+  exitedAtMs: 2,
+  launchError: undefined,
+};
+
+/** The byte at an offset of what `pattern` writes: no two neighbours are equal, and no short period. */
+export function patternByte(offset: number): number {
+  return (offset * 31 + (offset >> 8) * 7 + (offset >> 16)) & 0xff;
+}
+
+export class FakeProcess {
+  readonly id: string;
+  readonly command: readonly string[];
+  readonly input: Buffer[] = [];
+  /** The furthest byte that anybody asked for: how far a process that waits for its reader has come. */
+  furthest = 0n;
+  detached = 0;
+  touched = 0;
+  readonly signals: number[] = [];
+  readonly #end = Promise.withResolvers<void>();
+  #accepted = 0n;
+  #ended = false;
+
+  constructor(id: string, command: readonly string[]) {
+    this.id = id;
+    this.command = command;
+    if (command[0] === "pattern") this.end();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#end.resolve();
+  }
+
+  async readOutput({ stream, offset, maxBytes, detach }: OutputRequest, signal?: AbortSignal): Promise<OutputPiece> {
+    if (detach === true) this.detached += 1;
+    if (maxBytes === 0) {
+      this.touched += 1;
+      return { offset, data: new Uint8Array(0), end: false };
+    }
+    const total = stream === 1 && this.command[0] === "pattern" ? BigInt(this.command[1] ?? 0) : 0n;
+    if (offset >= total) {
+      if (!this.#ended) await aborted(signal, this.#end.promise);
+      return { offset, data: new Uint8Array(0), end: this.#ended };
+    }
+    const count = Math.min(maxBytes, Number(total - offset));
+    this.furthest = offset + BigInt(count) > this.furthest ? offset + BigInt(count) : this.furthest;
+    const data = Uint8Array.from({ length: count }, (_, at) => patternByte(Number(offset) + at));
+    // A process takes time to write.
+    await new Promise((resolve) => setImmediate(resolve));
+    return { offset, data, end: offset + BigInt(count) === total };
+  }
+
+  async writeInput({ offset, data, end }: InputRequest): Promise<InputAnswer> {
+    if (offset === this.#accepted) {
+      // Half of a piece at a time, so that the rest must be sent again.
+      const taken = data.length > 1 ? Math.ceil(data.length / 2) : data.length;
+      this.input.push(Buffer.from(data.subarray(0, taken)));
+      this.#accepted += BigInt(taken);
+    }
+    if (end) this.end();
+    return { accepted: this.#accepted, closed: false };
+  }
+
+  async waitForEnd(waitMs: number, signal?: AbortSignal): Promise<typeof STATUS | undefined> {
+    if (!this.#ended && waitMs > 0) {
+      const late = new Promise<void>((resolve) => setTimeout(resolve, waitMs).unref());
+      await aborted(signal, Promise.race([this.#end.promise, late]));
+    }
+    return this.#ended ? STATUS : undefined;
+  }
+
+  handle(containerId: string): ProcessHandle {
+    return {
+      containerId,
+      id: this.id,
+      pid: 77,
+      tty: false,
+      stdin: new WritableStream(),
+      stdout: new ReadableStream(),
+      stderr: new ReadableStream(),
+      lostBytes: 0n,
+      status: new Promise(() => {}),
+      signal: async (number) => {
+        this.signals.push(number);
+        this.end();
+      },
+      resize: async () => {},
+      release: async () => {},
+      readOutput: (request, options) => this.readOutput(request, options?.signal),
+      writeInput: (request) => this.writeInput(request),
+      waitForEnd: (waitMs, options) => this.waitForEnd(waitMs, options?.signal),
+    };
+  }
+}
+
+/** Waits for `work`, or throws when the signal fires first. */
+async function aborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+  throwIfAborted(signal);
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(BelljarError.from(signal?.reason));
+  signal?.addEventListener("abort", onAbort);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+export class FakeSandbox {
+  readonly id: string;
+  readonly config: SandboxCreateConfig;
+  readonly processes = new Map<string, FakeProcess>();
+  readonly events: SandboxEvent[] = [];
+  readonly limits: object[] = [];
+  annotations: Readonly<Record<string, string>>;
+  state: LifecycleState = "ready";
+  watchers = 0;
+
+  constructor(config: SandboxCreateConfig, id = newId()) {
+    this.id = id;
+    this.config = config;
+    this.annotations = config.annotations ?? {};
+    this.processes.set("", new FakeProcess("", config.container?.command ?? []));
+  }
+
+  move(to: LifecycleState): void {
+    this.state = transition("sandbox", this.state, to, this.id);
+  }
+
+  container(): ContainerInfo {
+    return {
+      id: `${this.id.slice(0, 11)}c`,
+      name: "main",
+      state: this.state,
+      image: this.config.image,
+      command: this.config.container?.command ?? [],
+      createdAtMs: 1_700_000_000_000,
+      startedAtMs: undefined,
+      pid: this.state === "running" ? 77 : undefined,
+      tty: false,
+      stdin: this.config.container?.stdin ?? false,
+      limits: { cpus: 0.5 },
+      status: this.state === "stopped" ? STATUS : undefined,
+      end: undefined,
+    };
+  }
+
+  info(): SandboxInfo {
+    return {
+      id: this.id,
+      name: this.config.name ?? this.id,
+      state: this.state,
+      image: this.config.image,
+      createdAtMs: 1_700_000_000_000,
+      memoryMib: this.config.memoryMib ?? 256,
+      cpus: 1,
+      hostname: this.id,
+      annotations: this.annotations,
+      containers: [this.container()],
+      vmm: this.state === "stopped" ? undefined : { pid: 4711, acceleration: "tcg" },
+      generation: 0,
+      end: undefined,
+      problem: undefined,
+    };
+  }
+}
+
+export class FakeRuntime {
+  readonly sandboxes: Sandboxes;
+  readonly recovered = [{ kind: "sockets", name: "abc", what: "removed" }] as const;
+  readonly all = new Map<string, FakeSandbox>();
+  /** The next call of `create` waits for this. */
+  holdCreate: Promise<void> | undefined;
+  cancelled = 0;
+  released = 0;
+
+  constructor() {
+    this.sandboxes = {
+      create: async (config, options = {}) => {
+        if (config.image === "missing") {
+          throw new BelljarError("IMAGE_NOT_FOUND", "no image missing", {
+            facts: { name: "missing", tries: 2, sure: true, near: ["a", "b"] },
+            cause: new BelljarError("DISK_FAILED", "the index could not be read", { cause: new Error("EIO: sad") }),
+          });
+        }
+        try {
+          if (this.holdCreate !== undefined) await aborted(options.signal, this.holdCreate);
+        } catch (error) {
+          this.cancelled += 1;
+          throw error;
+        }
+        const sandbox = new FakeSandbox(config);
+        this.all.set(sandbox.id, sandbox);
+        if (options.start !== false) sandbox.move("running");
+        return this.#handle(sandbox);
+      },
+      get: async (nameOrId) => this.#handle(this.find(nameOrId)),
+      list: async () => [...this.all.values()].map((sandbox) => sandbox.info()),
+    };
+  }
+
+  async release(): Promise<void> {
+    this.released += 1;
+  }
+
+  find(nameOrId: string): FakeSandbox {
+    const found = [...this.all.values()].find(({ id, config }) => id === nameOrId || config.name === nameOrId);
+    if (found !== undefined) return found;
+    throw notFound("SANDBOX_NOT_FOUND", `no sandbox ${JSON.stringify(nameOrId)}`);
+  }
+
+  #handle(sandbox: FakeSandbox): SandboxHandle {
+    const main = container(sandbox);
+    return {
+      id: sandbox.id,
+      name: sandbox.info().name,
+      info: async () => this.find(sandbox.id).info(),
+      start: async () => sandbox.move("running"),
+      stop: async () => {
+        if (sandbox.state !== "stopped") sandbox.move("stopped");
+      },
+      pause: async () => sandbox.move("paused"),
+      resume: async () => sandbox.move("running"),
+      delete: async () => {
+        this.all.delete(sandbox.id);
+      },
+      annotations: async () => sandbox.annotations,
+      setAnnotations: async (annotations) => {
+        sandbox.annotations = { ...sandbox.annotations, ...annotations };
+      },
+      stats: async () => ({
+        host: { cpuUs: 1n, residentBytes: 2n, threads: 3 },
+        guest: { memoryTotalBytes: 4n, memoryAvailableBytes: 5n, agentResidentBytes: 6n, processes: 7 },
+        containers: { [main.id]: STATS },
+      }),
+      watch: (options) => watch(sandbox, options?.signal),
+      containers: {
+        create: async () => main,
+        get: async (nameOrId) => {
+          if (nameOrId === main.id || nameOrId === "main") return main;
+          throw notFound("CONTAINER_NOT_FOUND", `no container ${nameOrId}`);
+        },
+        list: async () => [sandbox.container()],
+      },
+      main,
+      exec: (command, options) => main.exec(command, options),
+      spawn: (command, options) => main.spawn(command, options),
+      [Symbol.asyncDispose]: async () => {},
+    };
+  }
+}
+
+function notFound(reason: ErrorReason, message: string): BelljarError {
+  return new BelljarError(reason, message);
+}
+
+async function* watch(sandbox: FakeSandbox, signal: AbortSignal | undefined): AsyncGenerator<SandboxEvent> {
+  sandbox.watchers += 1;
+  try {
+    yield* sandbox.events;
+    await aborted(signal, new Promise(() => {}));
+  } finally {
+    sandbox.watchers -= 1;
+  }
+}
+
+async function* logs(sandbox: FakeSandbox, { follow, signal, sinceMs }: LogOptions): AsyncGenerator<LogRecord> {
+  const total = Number(sandbox.config.container?.command?.[1] ?? 0);
+  for (let at = 0; at < total; at += 1000) {
+    const data = Uint8Array.from({ length: Math.min(1000, total - at) }, (_, index) => patternByte(at + index));
+    if (at < (sinceMs ?? 0)) continue;
+    yield { stream: 1, timeMs: at, offset: BigInt(at), data, lostBytes: 0n };
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  if (follow === true) await aborted(signal, new Promise(() => {}));
+}
+
+function container(sandbox: FakeSandbox): ContainerHandle {
+  const { id } = sandbox.container();
+  const find = (processId: string): FakeProcess => {
+    const found = sandbox.processes.get(processId);
+    if (found === undefined) throw notFound("PROCESS_NOT_FOUND", `no process ${processId}`);
+    return found;
+  };
+  const spawn = (command: readonly string[]): FakeProcess => {
+    if (command[0] === "missing") throw new BelljarError("COMMAND_NOT_FOUND", "the command does not exist");
+    const process = new FakeProcess(newId(), command);
+    sandbox.processes.set(process.id, process);
+    return process;
+  };
+  return {
+    id,
+    sandboxId: sandbox.id,
+    name: "main",
+    info: async () => sandbox.container(),
+    start: async () => sandbox.move("running"),
+    stop: async () => {},
+    kill: async ({ number = 9 } = {}) => {
+      find("").signals.push(number);
+      find("").end();
+    },
+    pause: async () => {},
+    resume: async () => {},
+    delete: async () => {},
+    update: async (limits) => {
+      sandbox.limits.push(limits);
+    },
+    stats: async () => STATS,
+    wait: async ({ signal } = {}) => {
+      for (;;) {
+        const status = await find("").waitForEnd(1000, signal);
+        if (status !== undefined) return status;
+      }
+    },
+    attach: async () => find("").handle(id),
+    logs: (options = {}) => logs(sandbox, options),
+    exec: async () => ({ exitCode: 0, stdout: "", stderr: "" }),
+    spawn: async (command) => spawn(command).handle(id),
+    process: async (processId) => find(processId).handle(id),
+    processes: async () =>
+      [...sandbox.processes.keys()].map((each) => ({ id: each, pid: 1, startedAtMs: 5, tty: false })),
+  };
+}
+
+const STATS: ContainerStats = {
+  cpu: { usageUs: 1n, userUs: 2n, systemUs: 3n, periods: 4n, throttledPeriods: 5n, throttledUs: 6n },
+  memory: { usageBytes: 7n, peakBytes: 8n, limitBytes: undefined, swapBytes: 0n, oomKills: 0n, detail: { anon: 9n } },
+  pids: { current: 1n, limit: 100n },
+  blockIo: [{ device: "8:0", readBytes: 1n, writtenBytes: 2n, reads: 3n, writes: 4n }],
+  hugetlb: [{ pageSize: "2MB", usageBytes: 0n, failures: 0n }],
+  network: [],
+};
