@@ -2,51 +2,28 @@
  * One container in the guest: its root file system, its bundle, its processes. It is removed as a whole, whatever state it is in;
  * a start that is under way is waited for and then undone.
  */
-import { mkdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
 import { type LimitChanges, withLimits } from "./cgroup-limits.ts";
 import type { ContainerStats } from "./cgroup-stats.ts";
 import type { Cgroups } from "./cgroups.ts";
-import { readContainerFile } from "./container-files.ts";
 import { type ContainerOptions, type Place, type PlaceDeps, preparePlace, removePlace } from "./container-place.ts";
-import type { PipeMaker } from "./pipes.ts";
-import { GuestProcess } from "./process.ts";
+import { type ExecOptions, type LaunchDeps, Launcher, type StartOptions } from "./launcher.ts";
+import type { GuestProcess } from "./process.ts";
 import { INIT, ProcessTable } from "./process-table.ts";
-import type { ContainerRuntime } from "./runtime.ts";
 import { SIGKILL, sendSignal, signalProcess } from "./signals.ts";
-import { asObject, completeProcess, completeSpec, type JsonObject, type TerminalSize, wantsTerminal } from "./spec.ts";
-import { type ResolvedUser, resolveUser } from "./user.ts";
+import type { JsonObject } from "./spec.ts";
+import { Turns } from "./turns.ts";
 
-export interface ContainerDeps extends PlaceDeps {
-  readonly pipes: Pick<PipeMaker, "open">;
-  readonly runtime: ContainerRuntime;
+export interface ContainerDeps extends PlaceDeps, LaunchDeps {
   readonly cgroups: Pick<
     Cgroups,
     "create" | "cgroupsPath" | "oomKills" | "kill" | "pids" | "freeze" | "thaw" | "update" | "stats" | "remove"
   >;
 }
 
-export interface StartOptions {
-  readonly stdin: boolean;
-  readonly terminalSize: TerminalSize | undefined;
-}
-
-export interface ExecOptions extends StartOptions {
-  readonly processId: string;
-  readonly process: JsonObject;
-  readonly user: string;
-}
-
 export type ContainerPhase = "ready" | "running" | "paused" | "stopped";
-
-interface PreparedLaunch {
-  readonly what: { readonly bundle: string } | { readonly processFile: string };
-  readonly terminal: boolean;
-  readonly stdin: boolean;
-}
 
 export class GuestContainer {
   readonly id: string;
@@ -54,11 +31,14 @@ export class GuestContainer {
   readonly #deps: ContainerDeps;
   readonly #options: ContainerOptions;
   readonly #place: Place;
+  readonly #launcher: Launcher;
   #spec: JsonObject;
   #paused = false;
   /** Its init process has ended, and may have been released since. */
   #stopped = false;
-  #removing = false;
+  /** Pausing, resuming and changing limits; a call that is repeated waits for the first. */
+  readonly #turns = new Turns();
+  #removal: Promise<void> | undefined;
 
   private constructor(deps: ContainerDeps, options: ContainerOptions, place: Place) {
     this.id = options.id;
@@ -66,6 +46,7 @@ export class GuestContainer {
     this.#deps = deps;
     this.#options = options;
     this.#place = place;
+    this.#launcher = new Launcher(deps, options.id, place);
     this.#spec = place.spec;
   }
 
@@ -84,20 +65,12 @@ export class GuestContainer {
     if (this.phase !== "ready") {
       throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} was started before`);
     }
-    const init = await this.#launch(INIT, "init", async (dir) => {
-      const process = asObject(this.#spec["process"], "the configuration's process");
-      const complete = completeSpec(this.#spec, {
-        process: completeProcess(process, await this.#lookUp(this.#options.user), options.terminalSize),
-        rootfs: this.#place.rootfs,
-        cgroupsPath: this.#deps.cgroups.cgroupsPath(this.id),
-      });
-      await writeFile(join(dir, "config.json"), JSON.stringify(complete));
-      return { what: { bundle: dir }, terminal: wantsTerminal(process), stdin: options.stdin };
-    });
+    const { user, sharePids } = this.#options;
+    const init = await this.#launch(INIT, () => this.#launcher.init(this.#spec, user, options));
     void init.ended.then(async () => {
       this.#stopped = true;
       // In a PID namespace of its own the kernel has done so already.
-      if (this.#options.sharePids) await this.#deps.cgroups.kill(this.id).catch(() => {});
+      if (sharePids) await this.#deps.cgroups.kill(this.id).catch(() => {});
     });
     return init;
   }
@@ -108,12 +81,7 @@ export class GuestContainer {
     }
     await this.processes.find(INIT);
     this.#demand("running");
-    return await this.#launch(options.processId, `exec-${options.processId}`, async (dir) => {
-      const processFile = join(dir, "process.json");
-      const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
-      await writeFile(processFile, JSON.stringify(complete));
-      return { what: { processFile }, terminal: wantsTerminal(options.process), stdin: options.stdin };
-    });
+    return await this.#launch(options.processId, () => this.#launcher.exec(options));
   }
 
   /** A process that is gone is success, and so is one that has not come yet: nothing is there to be signalled. */
@@ -134,33 +102,39 @@ export class GuestContainer {
   }
 
   /** Resolves when every process stands still. Success when they do already. */
-  async pause(): Promise<void> {
-    if (this.#paused) return;
-    this.#demand("running");
-    // From here on no exec begins; those under way are waited for, since their set-up cannot end in a frozen group.
-    this.#paused = true;
-    try {
-      await this.processes.all();
-      await this.#deps.cgroups.freeze(this.id);
-    } catch (error) {
-      this.#paused = false;
-      throw error;
-    }
+  pause(): Promise<void> {
+    return this.#turns.take(async () => {
+      if (this.phase === "paused") return;
+      this.#demand("running");
+      // From here on no exec begins; those under way are waited for, since their set-up cannot end in a frozen group.
+      this.#paused = true;
+      try {
+        await this.processes.all();
+        await this.#deps.cgroups.freeze(this.id);
+      } catch (error) {
+        this.#paused = false;
+        throw error;
+      }
+    });
   }
 
   /** Success when nothing is paused. */
-  async resume(): Promise<void> {
-    if (this.phase !== "running") this.#demand("paused");
-    await this.#deps.cgroups.thaw(this.id);
-    this.#paused = false;
+  resume(): Promise<void> {
+    return this.#turns.take(async () => {
+      if (this.phase !== "running") this.#demand("paused");
+      await this.#deps.cgroups.thaw(this.id);
+      this.#paused = false;
+    });
   }
 
   /** All of them or none. @throws BelljarError `INVALID_ARGUMENT`, `INVALID_TRANSITION` */
-  async update(changes: LimitChanges): Promise<void> {
-    await this.processes.find(INIT);
-    if (this.phase === "ready") this.#spec = withLimits(this.#spec, changes);
-    else if (this.phase !== "stopped") await this.#deps.cgroups.update(this.id, changes);
-    else this.#demand("running");
+  update(changes: LimitChanges): Promise<void> {
+    return this.#turns.take(async () => {
+      await this.processes.find(INIT);
+      if (this.phase === "ready") this.#spec = withLimits(this.#spec, changes);
+      else if (this.phase !== "stopped") await this.#deps.cgroups.update(this.id, changes);
+      else this.#demand("running");
+    });
   }
 
   async stats(): Promise<ContainerStats> {
@@ -172,9 +146,16 @@ export class GuestContainer {
     await this.#deps.names.write(this.#place.filesDir);
   }
 
-  /** Kills what runs, unmounts, forgets. May be repeated when it fails. */
-  async remove(): Promise<void> {
-    this.#removing = true;
+  /** Kills what runs, unmounts, forgets. Joins a removal under way; may be repeated when it fails. */
+  remove(): Promise<void> {
+    this.#removal ??= this.#remove().catch((error: unknown) => {
+      this.#removal = undefined;
+      throw error;
+    });
+    return this.#removal;
+  }
+
+  async #remove(): Promise<void> {
     for (const [, process] of await this.processes.all()) {
       if (process.end !== undefined) continue;
       await this.#deps.cgroups.kill(this.id);
@@ -192,30 +173,10 @@ export class GuestContainer {
     throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is ${this.phase}, not ${phase}`);
   }
 
-  async #launch(
-    processId: string,
-    name: string,
-    prepare: (dir: string) => Promise<PreparedLaunch>,
-  ): Promise<GuestProcess> {
-    if (this.#removing) throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is being removed`);
-    return await this.processes.add(processId, async () => {
-      const dir = join(this.#place.dir, name);
-      await mkdir(dir, { mode: 0o700 });
-      try {
-        const { pipes, runtime, cgroups } = this.#deps;
-        const oomKills = (): Promise<number> => cgroups.oomKills(this.id);
-        const prepared = await prepare(dir);
-        return await GuestProcess.start({ pipes, runtime, oomKills }, { containerId: this.id, dir, ...prepared });
-      } catch (error) {
-        await rm(dir, { recursive: true, force: true });
-        throw error;
-      }
-    });
-  }
-
-  async #lookUp(user: string): Promise<ResolvedUser> {
-    const passwd = await readContainerFile(this.#place.rootfs, "/etc/passwd");
-    const group = await readContainerFile(this.#place.rootfs, "/etc/group");
-    return resolveUser(user, passwd, group);
+  async #launch(processId: string, start: () => Promise<GuestProcess>): Promise<GuestProcess> {
+    if (this.#removal !== undefined) {
+      throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is being removed`);
+    }
+    return await this.processes.add(processId, start);
   }
 }

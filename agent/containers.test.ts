@@ -1,6 +1,6 @@
 /** Containers and processes as an owner sees them that comes, goes, and comes again; with plain processes in their place. */
 import assert from "node:assert/strict";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ContainerPhase } from "../src/protocol/index.ts";
@@ -188,5 +188,33 @@ test("pause, resume and update write the kernel's files, each as often as it is 
   assert.ok(stats.network.some(({ name }) => name === "lo"));
   await client.call("signalProcess", { containerId, signal: 9 });
   await client.call("waitProcess", { containerId, waitMs: WAIT_MS });
+  await client.close();
+});
+
+test("a pause that is repeated is answered when the first one is done", async () => {
+  await using agent = await startHostAgent();
+  const client = clientOf(agent);
+  const containerId = "c1";
+  await createContainer(client, containerId, ["sleep", "1000"]);
+  await client.call("startContainer", { containerId });
+  const dir = join(agent.dir, "cgroup/belljar/c1");
+  await writeFile(join(dir, "cgroup.freeze"), "0");
+  await writeFile(join(dir, "cgroup.events"), "frozen 0\n");
+  const answered: string[] = [];
+  const pause = async (name: string): Promise<void> => {
+    await client.call("pauseContainer", { containerId });
+    answered.push(name);
+  };
+  const pauses = [pause("first"), pause("second")];
+  // By the time that this is answered, both are with the agent.
+  await client.call("getGuestStats", {});
+  assert.deepEqual(answered, []);
+  await writeFile(join(dir, "cgroup.events"), "frozen 1\n");
+  await Promise.all(pauses);
+  assert.deepEqual(answered, ["first", "second"]);
+  await client.call("signalProcess", { containerId, signal: 9 });
+  // The kernel removes a group's files with it.
+  await rm(dir, { recursive: true });
+  await Promise.all([1, 2].map(() => client.call("removeContainer", { containerId })));
   await client.close();
 });

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
 import type { RunTool } from "./tools.ts";
+import { Turns } from "./turns.ts";
 
 export interface RootfsDisks {
   /** Serial numbers, the bottom layer first. */
@@ -47,14 +48,14 @@ export class OverlayMounter implements RootfsMounter {
   /** Containers that use a layer, by its serial number; present while it is mounted. */
   readonly #users = new Map<string, number>();
   /** Mounts change one at a time: two containers may want the same layer. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(deps: MounterDeps) {
     this.#deps = deps;
   }
 
   mount(dir: string, disks: RootfsDisks): Promise<MountedRootfs> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const taken: string[] = [];
       try {
         const lines: string[] = [];
@@ -91,7 +92,7 @@ export class OverlayMounter implements RootfsMounter {
   }
 
   unmount(dir: string, disks: RootfsDisks): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       await this.#unmountAll([join(dir, "rootfs"), join(dir, "disk")]);
       await this.#releaseLayers([...new Set(disks.layers)]);
     });
@@ -127,12 +128,6 @@ export class OverlayMounter implements RootfsMounter {
         .catch(() => this.#deps.runTool("busybox", ["umount", "-l", ...targets]));
     }
     for (const dir of dirs) await rmdir(dir).catch(() => {});
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work);
-    this.#last = mine.catch(() => {});
-    return mine;
   }
 }
 

@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import type { BindMount } from "./spec-changes.ts";
 import type { RunTool } from "./tools.ts";
+import { Turns } from "./turns.ts";
 
 /** Unless the host says otherwise; as a container of its own has it. */
 const DEFAULT_BYTES = 64n * 1024n * 1024n;
@@ -12,8 +13,7 @@ export class SharedMemory {
   readonly #dir: string;
   readonly #runTool: RunTool;
   #mounted = false;
-  /** One change at a time. */
-  #last: Promise<void> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(dir: string, runTool: RunTool) {
     this.#dir = dir;
@@ -22,12 +22,12 @@ export class SharedMemory {
 
   /** @throws BelljarError `INVALID_ARGUMENT` for less than what is in it; the size stays then */
   async resize(bytes: bigint): Promise<void> {
-    await this.#inTurn(() => this.#apply(bytes));
+    await this.#turns.take(() => this.#apply(bytes));
   }
 
   /** What a container mounts; makes it unless it is there. */
   async mount(): Promise<BindMount> {
-    await this.#inTurn(async () => {
+    await this.#turns.take(async () => {
       if (!this.#mounted) await this.#apply(DEFAULT_BYTES);
     });
     return { source: this.#dir, destination: "/dev/shm", options: ["nosuid", "noexec", "nodev"] };
@@ -45,11 +45,5 @@ export class SharedMemory {
     await mkdir(this.#dir, { recursive: true, mode: 0o755 });
     await this.#runTool("busybox", ["mount", "-t", "tmpfs", "-o", options, "shm", this.#dir]);
     this.#mounted = true;
-  }
-
-  #inTurn(work: () => Promise<void>): Promise<void> {
-    const mine = this.#last.then(work);
-    this.#last = mine.catch(() => {});
-    return mine;
   }
 }

@@ -1,0 +1,89 @@
+/** How processes of one container are started: their files below its directory, their user from its own root file system. */
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Cgroups } from "./cgroups.ts";
+import { readContainerFile } from "./container-files.ts";
+import type { Place } from "./container-place.ts";
+import type { PipeMaker } from "./pipes.ts";
+import { GuestProcess, type ProcessOptions } from "./process.ts";
+import type { ContainerRuntime } from "./runtime.ts";
+import { asObject, completeProcess, completeSpec, type JsonObject, type TerminalSize, wantsTerminal } from "./spec.ts";
+import { type ResolvedUser, resolveUser } from "./user.ts";
+
+export interface LaunchDeps {
+  readonly pipes: Pick<PipeMaker, "open">;
+  readonly runtime: ContainerRuntime;
+  readonly cgroups: Pick<Cgroups, "cgroupsPath" | "oomKills">;
+}
+
+export interface StartOptions {
+  readonly stdin: boolean;
+  readonly terminalSize: TerminalSize | undefined;
+}
+
+export interface ExecOptions extends StartOptions {
+  readonly processId: string;
+  readonly process: JsonObject;
+  readonly user: string;
+}
+
+type Prepared = Pick<ProcessOptions, "stdin" | "terminal" | "what">;
+
+export class Launcher {
+  readonly #deps: LaunchDeps;
+  readonly #containerId: string;
+  readonly #place: Place;
+
+  constructor(deps: LaunchDeps, containerId: string, place: Place) {
+    this.#deps = deps;
+    this.#containerId = containerId;
+    this.#place = place;
+  }
+
+  /** The first process, as the configuration says. */
+  async init(spec: JsonObject, user: string, options: StartOptions): Promise<GuestProcess> {
+    return await this.#launch("init", async (dir) => {
+      const process = asObject(spec["process"], "the configuration's process");
+      const complete = completeSpec(spec, {
+        process: completeProcess(process, await this.#lookUp(user), options.terminalSize),
+        rootfs: this.#place.rootfs,
+        cgroupsPath: this.#deps.cgroups.cgroupsPath(this.#containerId),
+      });
+      await writeFile(join(dir, "config.json"), JSON.stringify(complete));
+      return { what: { bundle: dir }, terminal: wantsTerminal(process), stdin: options.stdin };
+    });
+  }
+
+  /** A further process in a container that runs. */
+  async exec(options: ExecOptions): Promise<GuestProcess> {
+    return await this.#launch(`exec-${options.processId}`, async (dir) => {
+      const processFile = join(dir, "process.json");
+      const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
+      await writeFile(processFile, JSON.stringify(complete));
+      return { what: { processFile }, terminal: wantsTerminal(options.process), stdin: options.stdin };
+    });
+  }
+
+  async #launch(name: string, prepare: (dir: string) => Promise<Prepared>): Promise<GuestProcess> {
+    const dir = join(this.#place.dir, name);
+    await mkdir(dir, { mode: 0o700 });
+    try {
+      const { pipes, runtime, cgroups } = this.#deps;
+      const oomKills = (): Promise<number> => cgroups.oomKills(this.#containerId);
+      const prepared = await prepare(dir);
+      return await GuestProcess.start(
+        { pipes, runtime, oomKills },
+        { containerId: this.#containerId, dir, ...prepared },
+      );
+    } catch (error) {
+      await rm(dir, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  async #lookUp(user: string): Promise<ResolvedUser> {
+    const passwd = await readContainerFile(this.#place.rootfs, "/etc/passwd");
+    const group = await readContainerFile(this.#place.rootfs, "/etc/group");
+    return resolveUser(user, passwd, group);
+  }
+}
