@@ -116,6 +116,8 @@ export const sandboxLimits = {
   stopGraceMs: 10_000,
   /** Size of a container's own writable disk; sparse. */
   storageDefaultBytes: 10 * GIB,
+  /** A sandbox that removes itself waits so long for readers of its containers' output to come to the end. */
+  lastReadersMs: 10_000,
   /** The guest must have let go of a killed process by then. */
   killTimeoutMs: 10_000,
   /** Between SIGKILL of a container's processes and the end of its output: what its rings hold is a few megabytes. */

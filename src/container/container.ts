@@ -12,6 +12,7 @@ import { changeContainer, forget, stateOf, stoppedState } from "./container-stat
 import { watchForExit } from "./exit-watch.ts";
 import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
+import type { Outputs } from "./outputs.ts";
 import { buildProcess } from "./spec.ts";
 import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
 import { type ContainerStats, toContainerStats } from "./stats.ts";
@@ -30,12 +31,20 @@ export interface StopContainerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What the containers of one sandbox have in common. */
+export interface ContainerHost {
+  readonly sandbox: HostSandbox;
+  readonly outputs: Outputs;
+}
+
 export class Container {
   readonly id: string;
   readonly #sandbox: HostSandbox;
+  readonly #outputs: Outputs;
 
-  constructor(sandbox: HostSandbox, id: string) {
-    this.#sandbox = sandbox;
+  constructor(host: ContainerHost, id: string) {
+    this.#sandbox = host.sandbox;
+    this.#outputs = host.outputs;
     this.id = id;
   }
 
@@ -89,12 +98,14 @@ export class Container {
       end: undefined,
       processes: [],
     });
-    this.watch();
+    await this.watch();
   }
 
-  /** Waits for the end of its first process in the background, until the VM ends or this process lets go. */
-  watch(): void {
-    watchForExit(this.#sandbox, this.id);
+  /** Waits for its output and for its end in the background, until the VM ends or this process lets go. */
+  async watch(): Promise<void> {
+    const { state } = this.state;
+    if (state === "running" || state === "paused") watchForExit(this.#sandbox, this.id);
+    if (this.#sandbox.state.state !== "paused") await this.#outputs.start(this.id);
   }
 
   /** Stop signal, grace, SIGKILL; then out of the guest. A stopped container is success. */
@@ -145,6 +156,7 @@ export class Container {
     const { state } = this;
     if (this.#sandbox.hasMachine && (state.inGuest || state.pending !== undefined)) await this.#leaveGuest();
     for (const disk of state.disks) if (!disk.serial.startsWith(LAYER)) await rm(disk.path, { force: true });
+    await this.#outputs.forget(this.id);
     await forget(this.#sandbox, this.id);
   }
 
@@ -291,6 +303,9 @@ export class Container {
   }
 
   async #leaveGuest(): Promise<void> {
+    await this.#outputs.drain(this.id, { canBeAsked: true }).catch((error: unknown) => {
+      this.#sandbox.log.warn("the last output was not kept", { container: this.id, cause: String(error) });
+    });
     await leaveGuest(this.#sandbox, this.state);
     await this.#sandbox.update((state) => ({
       ...state,

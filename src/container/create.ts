@@ -6,7 +6,7 @@ import type { DiskConfig } from "../hypervisor/interface.ts";
 import type { ResolvedImage } from "../images/index.ts";
 import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig } from "./config.ts";
-import { Container } from "./container.ts";
+import { Container, type ContainerHost } from "./container.ts";
 import { changeContainer, forget } from "./container-state.ts";
 import { enterGuest, LAYER, SWAP, WRITABLE } from "./guest-part.ts";
 import { checkLimits, limitsOf } from "./limits.ts";
@@ -16,8 +16,7 @@ import type { ContainerState, HostSandbox } from "./state.ts";
 import { signalNumber } from "./stop-signal.ts";
 import { storeConfig } from "./stored-config.ts";
 
-export interface ContainerDeps {
-  readonly sandbox: HostSandbox;
+export interface ContainerDeps extends ContainerHost {
   readonly makeDisk: MakeDisk;
 }
 
@@ -59,7 +58,7 @@ export async function createContainer(
     }
     await enterGuest(sandbox, state, signal);
     await changeContainer(sandbox, state.id, (now) => ({ ...now, pending: undefined }));
-    return new Container(sandbox, state.id);
+    return new Container(deps, state.id);
   } catch (error) {
     throw await rollback.fail(error);
   }

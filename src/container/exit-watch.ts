@@ -19,6 +19,8 @@ async function watch(sandbox: HostSandbox, containerId: string): Promise<void> {
   const starts = startsOf(sandbox, containerId);
   while (!signal.aborted) {
     try {
+      // In a paused VM nothing answers, and nothing ends.
+      await sandbox.until((state) => (state.state === "paused" ? undefined : true), signal);
       const answer = await machine.call(
         "waitProcess",
         { containerId, processId: "", waitMs: linkLimits.longPollMs },
@@ -30,7 +32,8 @@ async function watch(sandbox: HostSandbox, containerId: string): Promise<void> {
     } catch (thrown) {
       const error = BelljarError.from(thrown);
       // The VM's own end is written down by whoever watches the VM.
-      if (signal.aborted || error.reason === "VMM_DIED" || error.reason === "GUEST_PANIC") return;
+      if (signal.aborted || sandbox.gone.aborted || error.reason === "VMM_DIED" || error.reason === "GUEST_PANIC")
+        return;
       if (error.reason === "PROCESS_NOT_FOUND" || error.reason === "CONTAINER_NOT_FOUND") {
         await noteExit(sandbox, containerId, starts, undefined, error);
         return;

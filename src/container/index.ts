@@ -1,14 +1,12 @@
 /** Containers in a sandbox: their OCI specification (a pure function), their state, and every move of their life. */
 export type { ContainerConfig, ContainerLimits, ProcessConfig, TerminalSize } from "./config.ts";
-export { Container, type StartContainerOptions, type StopContainerOptions } from "./container.ts";
+export { Container, type ContainerHost, type StartContainerOptions, type StopContainerOptions } from "./container.ts";
 export { changeContainer, stateOf, stoppedState } from "./container-state.ts";
 export { type ContainerDeps, type CreateContainerOptions, createContainer, type MakeDisk } from "./create.ts";
 export { noteExit } from "./exit-watch.ts";
-export { type CursorPiece, type CursorRead, OutputCursor, type OutputCursorOptions } from "./output-cursor.ts";
-export { type OutputHistoryOptions, type OutputHistoryRecord, readOutputHistory } from "./output-history.ts";
-export { OutputLog, type OutputLogOptions } from "./output-log.ts";
-export type { StreamNumber } from "./output-log-format.ts";
-export { OutputPump, type OutputPumpDeps } from "./output-pump.ts";
+export { OutputCursor } from "./output-cursor.ts";
+export { readOutputHistory } from "./output-history.ts";
+export { Outputs } from "./outputs.ts";
 export { buildProcess, buildSpec, type ImageRunConfig, type SpecOptions } from "./spec.ts";
 export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";
 export type { BlockIoStats, ContainerStats, NetworkStats } from "./stats.ts";

@@ -99,7 +99,7 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   logs(options: LogOptions = {}): AsyncIterable<LogRecord> {
-    throw new Error(`not yet ${options.follow}`);
+    return this.#processes.logs(options);
   }
 
   async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
@@ -156,14 +156,14 @@ export class RuntimeContainers implements Containers {
 
   async create(config: ContainerCreateConfig, options: CallOptions = {}): Promise<ContainerHandle> {
     const { image: imageName, name, storageBytes, ...rest } = config;
-    const { runtime, sandbox } = this.#managed;
+    const { runtime, sandbox, outputs } = this.#managed;
     const { signal } = options;
     const image = await runtime.images.resolve(imageName);
     const container = await this.#managed.exclusive(
       "create a container in",
       async () => {
         checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
-        const deps = { sandbox, makeDisk: runtime.makeDisk ?? makeDisk };
+        const deps = { sandbox, outputs, makeDisk: runtime.makeDisk ?? makeDisk };
         return await createContainer(deps, image, rest, { name, storageBytes, signal });
       },
       signal,

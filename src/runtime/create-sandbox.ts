@@ -54,13 +54,14 @@ export async function createSandbox(
   });
   const managed = new ManagedSandbox(deps, sandbox);
   onMade(managed);
+  const { outputs } = managed;
   await sandbox.exclusive("create", async () => {
     try {
       progress("starting the VM");
       await sandbox.boot(guestImage, signal);
       progress("preparing the container");
       const container = await createContainer(
-        { sandbox, makeDisk: runtime.makeDisk ?? makeDisk },
+        { sandbox, outputs, makeDisk: runtime.makeDisk ?? makeDisk },
         image,
         config.container ?? {},
         { storageBytes: config.storageBytes, signal },
@@ -79,6 +80,6 @@ export async function createSandbox(
       throw error;
     }
   });
-  managed.supervise();
+  await managed.supervise();
   return managed;
 }

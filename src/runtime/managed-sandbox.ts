@@ -3,8 +3,8 @@
  * its intent down before the first step, and clears it together with the result.
  */
 import { BelljarError, checkSandboxOperation, messageChain, sandboxLimits, transition } from "../base/index.ts";
-import { Container, type ContainerState, type HostSandbox, stoppedState } from "../container/index.ts";
-import { checkLateAnnotations, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
+import { Container, type ContainerState, type HostSandbox, Outputs, stoppedState } from "../container/index.ts";
+import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
 import { openGuestImage } from "./guest-image.ts";
@@ -23,11 +23,25 @@ export class ManagedSandbox {
   readonly events = new Events();
   /** What is wrong with it although its state can be read. */
   problem: string | undefined;
+  readonly outputs: Outputs;
   readonly #deps: ManagedSandboxDeps;
+  readonly #monitor: Monitor;
 
   constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
     this.sandbox = sandbox;
+    this.outputs = new Outputs(sandbox);
     this.#deps = deps;
+    this.#monitor = new Monitor({
+      checks: {
+        vmm: () => sandbox.machine.vm.check(),
+        agent: (signal) => sandbox.call("getGuestStats", {}, { signal }),
+      },
+      clock: deps.runtime.clock,
+      onFailure: (part, message) => {
+        sandbox.log.warn("the sandbox is failing", { part, message });
+        this.events.emit({ kind: "failed", atMs: deps.runtime.clock.nowMs(), part, message });
+      },
+    });
     sandbox.listen((before, after) => this.#onChange(before, after));
   }
 
@@ -40,7 +54,7 @@ export class ManagedSandbox {
   }
 
   container(id: string): Container {
-    return new Container(this.sandbox, id);
+    return new Container(this, id);
   }
 
   exclusive<T>(what: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -48,13 +62,18 @@ export class ManagedSandbox {
   }
 
   /** From now on the VM's end, and that of its containers, are taken note of. */
-  supervise(): void {
+  async supervise(): Promise<void> {
     this.sandbox.onVmEnd((error) => {
       const note = this.sandbox.exclusive("note the end of", () => this.markEnded(error), { evenWhenDeleting: true });
       note.catch((failure: unknown) => this.#warn("the end of a VM could not be noted", failure));
     });
-    for (const { id, state } of this.state.containers)
-      if (state === "running" || state === "paused") this.container(id).watch();
+    if (this.state.state === "running") this.#monitor.start();
+  }
+
+  /** Takes up what a former owner has let go of. */
+  async takeUp(): Promise<void> {
+    await this.supervise();
+    for (const { id } of this.state.containers) await this.container(id).watch();
     this.#followMain(undefined, this.state);
   }
 
@@ -70,8 +89,16 @@ export class ManagedSandbox {
     await this.exclusive("pause", async () => {
       this.#check("pause");
       await this.#during("pause", async () => {
-        await this.sandbox.machine.vm.pause();
-        await this.sandbox.update(paused, { force: true });
+        await this.#monitor.stop();
+        await this.outputs.suspend();
+        try {
+          await this.sandbox.machine.vm.pause();
+          await this.sandbox.update(paused, { force: true });
+        } catch (error) {
+          await this.outputs.resume();
+          this.#monitor.start();
+          throw error;
+        }
       });
     });
   }
@@ -99,7 +126,9 @@ export class ManagedSandbox {
 
   /** Ends the VM and removes every trace; the state last. */
   async remove(): Promise<void> {
+    await this.#monitor.stop();
     await this.sandbox.endVm();
+    await this.outputs.release();
     await this.sandbox.remove();
     this.#deps.onDeleted(this.sandbox.id);
     this.events.emit({ kind: "deleted", atMs: this.runtime.clock.nowMs() });
@@ -115,13 +144,20 @@ export class ManagedSandbox {
 
   /** The VM is no more, or is not to be any more: everything in it has stopped. The first cause is kept. */
   async markEnded(error: BelljarError | undefined): Promise<void> {
+    await this.#monitor.stop();
     await this.sandbox.endVm();
+    for (const { id } of this.state.containers) {
+      const sealing = this.outputs.drain(id, { canBeAsked: false });
+      await sealing.catch((failure: unknown) => this.#warn("the end of an output could not be written", failure));
+    }
     const atMs = this.runtime.clock.nowMs();
     await this.sandbox.update((state) => stopped(state, error, atMs), { force: true });
   }
 
   async release(): Promise<void> {
     this.events.end();
+    await this.#monitor.stop();
+    await this.outputs.release();
     await this.sandbox.release();
   }
 
@@ -135,8 +171,9 @@ export class ManagedSandbox {
         await this.sandbox.boot(await openGuestImage(this.runtime.guestImages, this.state.guestImage), signal);
         await this.sandbox.agent(signal);
         await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), end: undefined }));
-        this.supervise();
+        await this.supervise();
       }
+      this.#monitor.start();
       for (const { id } of containers) {
         const container = this.container(id);
         if (container.state.state !== "running") await container.start({ signal });
@@ -170,6 +207,9 @@ export class ManagedSandbox {
 
   async #stopContainers(options: StopOptions): Promise<void> {
     const { containers } = this.state;
+    // One that has ended by itself is still in the guest, with the last of its output.
+    const ended = containers.filter(({ state, inGuest }) => state === "stopped" && inGuest);
+    await Promise.all(ended.map(({ id }) => this.outputs.drain(id, { canBeAsked: true })));
     const results = await Promise.allSettled(containers.map(({ id }) => this.container(id).stop(options)));
     const failed = results.filter((result) => result.status === "rejected");
     if (failed.length > 0) throw failed[0]?.reason;
@@ -191,6 +231,8 @@ export class ManagedSandbox {
     const { machine } = this.sandbox;
     await machine.vm.resume();
     await this.sandbox.update(resumed, { force: true });
+    await this.outputs.resume();
+    this.#monitor.start();
     // Its clock stood still.
     await machine.whileAlive(machine.configure()).catch((error: unknown) => {
       this.#warn("the guest's clock could not be set", error);
@@ -236,7 +278,10 @@ export class ManagedSandbox {
     }
     this.#followMain(before, after);
     if (before.state !== "stopped" && after.state === "stopped" && after.settings.autoRemove) {
-      this.#later("remove", () => this.delete());
+      this.#later("remove", async () => {
+        await this.outputs.lastReaders();
+        await this.delete();
+      });
     }
   }
 

@@ -151,7 +151,7 @@ class Runtime implements RuntimeCore {
     const before = managed.state;
     try {
       const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed), { evenWhenDeleting: true });
-      if (outcome === "live") managed.supervise();
+      if (outcome === "live") await managed.takeUp();
       if (outcome === "waiting") void recoverLater(managed);
       const isUnchanged = outcome === "stopped" && before.state === "stopped" && before.pending === undefined;
       if (!isUnchanged) this.#note("sandbox", sandbox.id, outcome);

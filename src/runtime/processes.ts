@@ -1,24 +1,29 @@
 /** Processes of one container: started, found again, read. */
 import type { AgentCaller } from "../agent-client/index.ts";
-import { BelljarError, checkContainerOperation, type LifecycleState, linkLimits, streamLimits } from "../base/index.ts";
+import { BelljarError, checkContainerOperation, linkLimits, streamLimits } from "../base/index.ts";
 import {
   type Container,
   type ContainerState,
   checkSignal,
   type ExecRecord,
+  type HostSandbox,
   type ProcessStatus,
+  readOutputHistory,
   resolveEnvironment,
   SIGKILL,
   stateOf,
   toStatus,
 } from "../container/index.ts";
 import { abortable } from "../sandbox/index.ts";
+import { FirstOutput } from "./first-output.ts";
 import { endedError } from "./info.ts";
 import type {
   AttachOptions,
   CallOptions,
   ExecOptions,
   ExecResult,
+  LogOptions,
+  LogRecord,
   OutputPiece,
   OutputRequest,
   ProcessHandle,
@@ -58,20 +63,37 @@ export class Processes {
     }
   }
 
-  /** Its first process. */
+  /** Its first process, whether it still runs or not. */
   attach(options: AttachOptions = {}): ProcessHandle {
     const { state } = this.#container;
     if (state.starts === 0) throw endedError(`container ${state.id}`, state.end);
-    return this.#handle(
-      {
-        id: "",
-        pid: state.pid ?? 0,
-        startedAtMs: state.startedAtMs ?? 0,
-        tty: state.config.tty === true,
-        stdin: state.config.stdin === true,
-      },
-      options,
-    );
+    const offsets = startOffsets(options);
+    const output = new FirstOutput(this.#managed.outputs, state.id, offsets);
+    return new RuntimeProcess({
+      containerId: state.id,
+      id: "",
+      pid: state.pid ?? 0,
+      tty: state.config.tty === true,
+      stdin: state.config.stdin === true,
+      offsets,
+      agent: this.#agent,
+      readOutput: (request, { signal }) => output.read(request, signal),
+      waitForEnd: (waitMs, { signal }) => within(waitMs, signal, (either) => this.wait(either)),
+      signal: (number) => this.#signal("", number),
+      release: () => output.detach(),
+    });
+  }
+
+  /** What its first process has written in its present start, as the host has it. */
+  async *logs(options: LogOptions): AsyncGenerator<LogRecord> {
+    const { sandbox, outputs } = this.#managed;
+    const { id } = this.#container;
+    const hasStarted = (): true | undefined => (stateOf(sandbox, id).starts > 0 ? true : undefined);
+    if (hasStarted() === undefined) {
+      if (options.follow !== true) return;
+      await sandbox.until(hasStarted, options.signal);
+    }
+    yield* readOutputHistory(await outputs.log(id), options);
   }
 
   /** @throws BelljarError `PROCESS_NOT_FOUND` */
@@ -89,25 +111,25 @@ export class Processes {
     return await sandbox.until(() => statusOf(stateOf(sandbox, this.#container.id)), signal);
   }
 
+  /** What the present state does not allow is said before the guest is asked. */
+  get #agent(): AgentCaller {
+    const { sandbox } = this.#managed;
+    return {
+      call: (method, request, options) => {
+        const operation = method === "writeInput" ? "writeInput" : "resize";
+        const { state, id } = this.#container.state;
+        checkContainerOperation(operation, state, sandbox.state.state, id);
+        return sandbox.call(method, request, options);
+      },
+    };
+  }
+
   #handle(record: ExecRecord, options: AttachOptions): ProcessHandle {
     const { sandbox } = this.#managed;
     const container = this.#container;
-    const { id } = record;
-    const address = { containerId: container.id, processId: id };
-    const agent: AgentCaller = {
-      call: (method, request, callOptions) => {
-        const operation =
-          method === "writeInput" ? "writeInput" : method === "resizeTerminal" ? "resize" : "readOutput";
-        checkContainerOperation(operation, container.state.state, sandbox.state.state, container.id);
-        return sandbox.call(method, request, callOptions);
-      },
-    };
-    const poll = async (waitMs: number, { signal }: CallOptions): Promise<ProcessStatus | undefined> => {
-      if (id === "") return await within(waitMs, signal, (either) => this.wait(either));
-      await whileNotPaused(
-        () => sandbox.state.state,
-        (found) => sandbox.until(found, signal),
-      );
+    const address = { containerId: container.id, processId: record.id };
+    const wait = async (waitMs: number, { signal }: CallOptions): Promise<ProcessStatus | undefined> => {
+      await untilNotPaused(sandbox, signal);
       const answer = await sandbox.call(
         "waitProcess",
         { ...address, waitMs: Math.min(waitMs, linkLimits.longPollMs) },
@@ -116,6 +138,7 @@ export class Processes {
       return answer.ended ? toStatus(answer) : undefined;
     };
     const readOutput = async (request: OutputRequest, { signal }: CallOptions): Promise<OutputPiece> => {
+      await untilNotPaused(sandbox, signal);
       const answer = await sandbox.call(
         "readOutput",
         {
@@ -136,12 +159,12 @@ export class Processes {
     return new RuntimeProcess({
       containerId: container.id,
       ...record,
-      offsets: { 1: options.stdoutOffset ?? 0n, 2: options.stderrOffset ?? 0n },
-      agent,
+      offsets: startOffsets(options),
+      agent: this.#agent,
       readOutput,
-      waitForEnd: poll,
-      signal: (number) => this.#signal(id, number),
-      release: () => (id === "" ? Promise.resolve() : container.release(id)),
+      waitForEnd: wait,
+      signal: (number) => this.#signal(record.id, number),
+      release: () => container.release(record.id),
     });
   }
 
@@ -168,11 +191,13 @@ function statusOf(state: ContainerState): ProcessStatus | undefined {
 }
 
 /** In a paused sandbox nothing answers, and nothing ends. */
-async function whileNotPaused(
-  state: () => LifecycleState,
-  until: (found: () => true | undefined) => Promise<true>,
-): Promise<void> {
-  if (state() === "paused") await until(() => (state() === "paused" ? undefined : true));
+async function untilNotPaused(sandbox: HostSandbox, signal: AbortSignal | undefined): Promise<void> {
+  if (sandbox.state.state === "paused")
+    await sandbox.until((now) => (now.state === "paused" ? undefined : true), signal);
+}
+
+function startOffsets(options: AttachOptions): { readonly 1: bigint; readonly 2: bigint } {
+  return { 1: options.stdoutOffset ?? 0n, 2: options.stderrOffset ?? 0n };
 }
 
 /** The result of a wait, or undefined when it takes longer. */

@@ -109,7 +109,7 @@ export async function recoverLater(managed: ManagedSandbox): Promise<void> {
   try {
     await sandbox.agent();
     await sandbox.exclusive("recover", async () => {
-      if ((await meetAgent(managed)) === "live") managed.supervise();
+      if ((await meetAgent(managed)) === "live") await managed.takeUp();
     });
   } catch (error) {
     if (sandbox.gone.aborted) return;

@@ -15,7 +15,7 @@ export {
 } from "./config.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, type Machine } from "./machine.ts";
-export { Monitor, type MonitorDeps, type MonitoredPart } from "./monitor.ts";
+export { Monitor } from "./monitor.ts";
 export { isUnfinished } from "./record.ts";
 export { type ExclusiveOptions, endProcess, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export {
