@@ -10,6 +10,7 @@ import { writeDirectory, writeErofs } from "./erofs.ts";
 import { FileTree } from "./file-tree.ts";
 import { moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
 import { GUEST_FILES } from "./manifest.ts";
+import { loadableModule } from "./module-file.ts";
 import type { BuiltinContents, PackagedFile, Recipe } from "./recipe.ts";
 import { addSharedLibraries } from "./shared-libraries.ts";
 import { writeCompressedTar } from "./tar.ts";
@@ -74,7 +75,10 @@ async function initramfsTree(inputs: AssemblyInputs, release: string): Promise<F
   await addPackaged(tree, recipe.initramfs.files, inputs);
   addApplets(tree, recipe.initramfs.applets);
   const modules = await moduleClosure(recipe.modules, await unpackedModules(join(kernelDir, "lib/modules", release)));
-  for (const module of modules) tree.file(`lib/modules/${release}/${module.name}.ko`, module.data);
+  for (const module of modules) {
+    const file = `${module.name}.ko`;
+    tree.file(`lib/modules/${release}/${file}`, loadableModule(module.data, file));
+  }
   tree.file(`lib/modules/${release}/modules.dep`, modulesDep(modules));
   const names = modules.map((module) => module.name);
   return tree.file("modules", `${recipe.modules.filter((name) => names.includes(name)).join(" ")}\n`);

@@ -12,8 +12,10 @@ const DT_NULL = 0;
 const DT_NEEDED = 1;
 const DT_STRTAB = 5;
 
-interface Section {
+export interface SectionHeader {
   readonly name: string;
+  /** Where the header itself stands. */
+  readonly headerOffset: number;
   readonly offset: number;
   readonly size: number;
 }
@@ -52,7 +54,7 @@ export function neededLibraries(data: Buffer, name: string): string[] {
 
 /** The `key=value` lines of a kernel module's description; a key may occur more than once. */
 export function moduleInfo(data: Buffer, name: string): (readonly [key: string, value: string])[] {
-  const section = readSections(data, name).find((found) => found.name === ".modinfo");
+  const section = sectionHeaders(data, name).find((found) => found.name === ".modinfo");
   if (section === undefined) throw malformed(name, "it has no .modinfo section, so it is not a kernel module");
   const lines = data.toString("latin1", section.offset, section.offset + section.size).split("\0");
   return lines
@@ -97,7 +99,8 @@ function readSegments(data: Buffer, name: string): Segment[] {
   });
 }
 
-function readSections(data: Buffer, name: string): Section[] {
+/** The list of sections; none in a file from which it was taken. */
+export function sectionHeaders(data: Buffer, name: string): SectionHeader[] {
   requireElf(data, name);
   const table = number64(data, 40, name);
   const size = data.readUInt16LE(58);
@@ -110,6 +113,7 @@ function readSections(data: Buffer, name: string): Section[] {
     const at = table + size * index;
     return {
       name: textAt(data, namesOffset + data.readUInt32LE(at), name),
+      headerOffset: at,
       offset: number64(data, at + 24, name),
       size: number64(data, at + 32, name),
     };

@@ -35,6 +35,12 @@ export interface CommandLine {
  */
 export const TCG_BUFFER_MIB = 128;
 
+/**
+ * The emulated CPU: all that TCG has, but "fast" string instructions. A guest that is told of them copies and clears memory with
+ * `rep movsb`, which TCG carries out byte by byte: a boot takes 0.8 s longer.
+ */
+const TCG_CPU = "max,-erms";
+
 /** Name of the virtio-serial port on which the agent listens. */
 export const AGENT_PORT = "org.belljar.agent";
 
@@ -65,7 +71,7 @@ export function qemuArguments(line: CommandLine): string[] {
     "-accel",
     line.acceleration === "kvm" ? "kvm" : `tcg,thread=multi,tb-size=${TCG_BUFFER_MIB}`,
     "-cpu",
-    line.acceleration === "kvm" ? "host" : "max",
+    line.acceleration === "kvm" ? "host" : TCG_CPU,
     "-smp",
     `cpus=${line.cpus}`,
     "-m",
