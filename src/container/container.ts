@@ -13,7 +13,7 @@ import { watchForExit } from "./exit-watch.ts";
 import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
 import type { Outputs } from "./outputs.ts";
-import { buildProcess } from "./spec.ts";
+import { buildProcess, commandLine } from "./spec.ts";
 import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
 import { type ContainerStats, toContainerStats } from "./stats.ts";
 import { toMilliseconds } from "./status.ts";
@@ -72,7 +72,7 @@ export class Container {
           },
           { signal },
         ),
-        () => buildProcess(this.state.imageConfig, { ...this.state.config, hostname: "" }).args[0],
+        () => commandLine(this.state.imageConfig, this.state.config)[0],
       );
       await this.running(answer);
     } catch (thrown) {

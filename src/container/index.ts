@@ -7,7 +7,7 @@ export { noteExit } from "./exit-watch.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";
 export { Outputs } from "./outputs.ts";
-export { buildProcess, buildSpec, type ImageRunConfig, type SpecOptions } from "./spec.ts";
+export { commandLine } from "./spec.ts";
 export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";
 export type { BlockIoStats, ContainerStats, NetworkStats } from "./stats.ts";
 export { type ProcessStatus, toMilliseconds, toStatus } from "./status.ts";

@@ -78,7 +78,7 @@ export function buildProcess(image: ImageRunConfig, options: SpecOptions): OciPr
 }
 
 /** Docker's rule: entrypoint then command; an entrypoint of the caller's own makes the image's command void. */
-function commandLine(image: ImageRunConfig, options: ContainerConfig): readonly string[] {
+export function commandLine(image: ImageRunConfig, options: ContainerConfig): readonly string[] {
   const entrypoint = options.entrypoint ?? image.entrypoint ?? [];
   const command = options.command ?? (options.entrypoint === undefined ? (image.cmd ?? []) : []);
   const args = [...entrypoint, ...command];

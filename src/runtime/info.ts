@@ -1,6 +1,6 @@
 /** What callers are told of sandboxes and containers: pure functions of the state. */
 import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../base/index.ts";
-import { buildProcess, type ContainerState } from "../container/index.ts";
+import { type ContainerState, commandLine } from "../container/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import type { ContainerInfo, SandboxInfo } from "./interface.ts";
 
@@ -49,7 +49,7 @@ export function containerInfo(container: ContainerState): ContainerInfo {
     name,
     state,
     image,
-    command: config.keepAlive === true ? [] : buildProcess(container.imageConfig, { ...config, hostname: "" }).args,
+    command: config.keepAlive === true ? [] : commandLine(container.imageConfig, config),
     createdAtMs,
     startedAtMs,
     pid,

@@ -81,9 +81,10 @@ export class MemoryHypervisor implements Hypervisor {
     if (path !== undefined && !this.deviceStates.has(path)) {
       throw new BelljarError("VMM_START_FAILED", `there is no device state ${path}`);
     }
-    // Any live process will do as the VM's: this one.
-    const identity = await identifyProcess(process.pid);
-    if (identity === undefined) throw new BelljarError("INTERNAL", "this process cannot be seen");
+    // Its pid can be looked up, and it is nobody's: who would end it by its identity finds it gone.
+    const self = await identifyProcess(process.pid);
+    if (self === undefined) throw new BelljarError("INTERNAL", "this process cannot be seen");
+    const identity = { ...self, startTicks: self.startTicks + this.vms.size + 1 };
     const vm = new MemoryVm(this, config, identity, path === undefined ? "running" : "paused");
     this.vms.set(config.id, vm);
     try {
@@ -128,6 +129,7 @@ export class MemoryVm {
   readonly #hypervisor: MemoryHypervisor;
   readonly #identity: ProcessIdentity;
   readonly #settle: (end: VmEnd) => void;
+  #changed = Promise.withResolvers<void>();
   status: "running" | "paused" | "ended";
   disks: DiskConfig[];
   /** What the guest has written on its console. */
@@ -153,6 +155,13 @@ export class MemoryVm {
   end(end: VmEnd): void {
     this.status = "ended";
     this.#settle(end);
+    this.#changed.resolve();
+  }
+
+  /** Waits until its CPUs run; what is inside does nothing before. @throws BelljarError `AGENT_DISCONNECTED` when it ends */
+  async whileRunning(): Promise<void> {
+    while (this.status === "paused") await this.#changed.promise;
+    if (this.hasEnded) throw new BelljarError("AGENT_DISCONNECTED", "the VM has ended");
   }
 
   handle(): Vm {
@@ -182,6 +191,8 @@ export class MemoryVm {
       resume: async () => {
         await ask("resume");
         this.status = "running";
+        this.#changed.resolve();
+        this.#changed = Promise.withResolvers();
       },
       info: async (): Promise<VmInfo> => {
         if (!this.hasEnded) await ask("vm-info");

@@ -1,0 +1,415 @@
+/**
+ * The guest in memory: what the agent answers, for a VM of `MemoryHypervisor`. It outlives links and owners as a guest does, stands
+ * still while its VM is paused, and is gone with it.
+ *
+ * What a process does is said by its command: `run` goes on until a signal, `stubborn` until SIGKILL, `exit N` ends at once,
+ * `echo TEXT` writes and ends, `missing` does not exist. A test may also end a process, write for it, and play faults: calls that
+ * fail, that are held, whose answer is lost, or is wrong.
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  AgentLink,
+  AgentMethod,
+  AgentRequest,
+  AgentResponse,
+  ConnectAgent,
+} from "../../src/agent-client/index.ts";
+import { BelljarError, cancelledError, parseJson, withDeadline } from "../../src/base/index.ts";
+import { AgentService, ContainerPhase } from "../../src/protocol/index.ts";
+import type { MemoryHypervisor, MemoryVm } from "./memory-hypervisor.ts";
+
+const DEFAULT_TIMEOUT_MS = 30_000;
+const SIGKILL = 9;
+
+interface End {
+  readonly exitCode: number;
+  readonly signal: number;
+}
+
+export class MemoryProcess {
+  readonly id: string;
+  readonly pid: number;
+  readonly args: readonly string[];
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+  readonly startedAtNs = BigInt(Date.now()) * 1_000_000n;
+  readonly output: Record<1 | 2, Buffer> = { 1: Buffer.alloc(0), 2: Buffer.alloc(0) };
+  end: End | undefined;
+  #exitedAtNs = 0n;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(id: string, pid: number, args: readonly string[], options: { terminal: boolean; stdin: boolean }) {
+    this.id = id;
+    this.pid = pid;
+    this.args = args;
+    this.terminal = options.terminal;
+    this.stdin = options.stdin;
+  }
+
+  write(stream: 1 | 2, text: string): void {
+    this.output[stream] = Buffer.concat([this.output[stream], Buffer.from(text)]);
+    this.#change();
+  }
+
+  exit(exitCode: number, signal = 0): void {
+    if (this.end !== undefined) return;
+    this.end = { exitCode, signal };
+    this.#exitedAtNs = BigInt(Date.now()) * 1_000_000n;
+    this.#change();
+  }
+
+  signal(number: number): void {
+    if (this.args[0] === "stubborn" && number !== SIGKILL) return;
+    this.exit(128 + number, number);
+  }
+
+  /** Waits for `condition`; false when it did not come within the time. */
+  async until(condition: () => boolean, waitMs: number): Promise<boolean> {
+    const endMs = performance.now() + waitMs;
+    while (!condition()) {
+      const leftMs = endMs - performance.now();
+      if (leftMs <= 0) return false;
+      let timer: NodeJS.Timeout | undefined;
+      const timeout = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, leftMs);
+        timer.unref();
+      });
+      await Promise.race([this.#changed.promise, timeout]);
+      clearTimeout(timer);
+    }
+    return true;
+  }
+
+  endMessage(): {
+    ended: boolean;
+    exitCode: number;
+    signal: number;
+    startedAtNs: bigint;
+    exitedAtNs: bigint;
+  } {
+    const { exitCode, signal } = this.end ?? { exitCode: 0, signal: 0 };
+    return {
+      ended: this.end !== undefined,
+      exitCode,
+      signal,
+      startedAtNs: this.startedAtNs,
+      exitedAtNs: this.#exitedAtNs,
+    };
+  }
+
+  #change(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}
+
+export class MemoryContainer {
+  readonly id: string;
+  readonly request: AgentRequest<"createContainer">;
+  readonly args: readonly string[];
+  readonly processes = new Map<string, MemoryProcess>();
+  frozen = false;
+
+  constructor(id: string, request: AgentRequest<"createContainer">, args: readonly string[]) {
+    this.id = id;
+    this.request = request;
+    this.args = args;
+  }
+
+  get init(): MemoryProcess | undefined {
+    return this.processes.get("");
+  }
+
+  get phase(): ContainerPhase {
+    if (this.init === undefined) return ContainerPhase.READY;
+    if (this.init.end !== undefined) return ContainerPhase.STOPPED;
+    return this.frozen ? ContainerPhase.PAUSED : ContainerPhase.RUNNING;
+  }
+}
+
+/** One VM's guest. */
+export class MemoryGuest {
+  readonly vm: MemoryVm;
+  readonly containers = new Map<string, MemoryContainer>();
+  /** Changes when the agent starts anew. */
+  instance = `agent-${Math.random()}`;
+  configured: AgentRequest<"configureSandbox">[] = [];
+  #nextPid = 100;
+
+  constructor(vm: MemoryVm) {
+    this.vm = vm;
+  }
+
+  container(id: string): MemoryContainer {
+    const found = this.containers.get(id);
+    if (found !== undefined) return found;
+    throw new BelljarError("CONTAINER_NOT_FOUND", `the guest has no container ${id}`);
+  }
+
+  process(containerId: string, processId: string): MemoryProcess {
+    const found = this.container(containerId).processes.get(processId);
+    if (found !== undefined) return found;
+    throw new BelljarError("PROCESS_NOT_FOUND", `the container has no process ${JSON.stringify(processId)}`);
+  }
+
+  createContainer(request: AgentRequest<"createContainer">): void {
+    const id = request.containerId ?? "";
+    if (this.containers.has(id)) throw new BelljarError("CONTAINER_EXISTS", `the guest has a container ${id} already`);
+    const serials = [...(request.rootfs?.layers ?? []), request.rootfs?.writable, request.swap];
+    for (const disk of serials) {
+      if (disk === undefined || this.vm.disks.some(({ serial }) => serial === disk.serial)) continue;
+      throw new BelljarError("AGENT_FAILED", `the disk ${disk.serial} has not appeared`);
+    }
+    const spec = parseJson(Buffer.from(request.specJson ?? []).toString(), "spec", "INVALID_ARGUMENT");
+    const args = spec
+      .field("process")
+      .field("args")
+      .array((word) => word.string());
+    this.containers.set(id, new MemoryContainer(id, request, request.keepAlive === true ? ["run"] : args));
+  }
+
+  start(
+    containerId: string,
+    processId: string,
+    args: readonly string[],
+    options: { terminal: boolean; stdin: boolean },
+  ): MemoryProcess {
+    const container = this.container(containerId);
+    if (container.processes.has(processId)) throw new BelljarError("INVALID_TRANSITION", "it was started before");
+    if (processId !== "" && container.phase !== ContainerPhase.RUNNING) {
+      throw new BelljarError("INVALID_TRANSITION", `the container ${containerId} is not running`);
+    }
+    if (args[0] === "missing") throw new BelljarError("COMMAND_NOT_FOUND", "no such file");
+    const process = new MemoryProcess(processId, this.#nextPid, args, options);
+    this.#nextPid += 1;
+    container.processes.set(processId, process);
+    if (args[0] === "echo") process.write(1, `${args.slice(1).join(" ")}\n`);
+    if (args[0] === "exit" || args[0] === "echo") process.exit(args[0] === "exit" ? Number(args[1]) : 0);
+    if (processId === "")
+      void process.until(() => process.end !== undefined, 2 ** 31 - 1).then(() => this.#endAll(container));
+    return process;
+  }
+
+  remove(containerId: string): void {
+    const container = this.containers.get(containerId);
+    if (container === undefined) return;
+    for (const process of container.processes.values()) process.signal(SIGKILL);
+    this.containers.delete(containerId);
+  }
+
+  #endAll(container: MemoryContainer): void {
+    for (const process of container.processes.values()) process.signal(SIGKILL);
+  }
+}
+
+type Fault =
+  | { readonly kind: "fail"; readonly error: unknown }
+  /** The call is carried out, and its answer never comes. */
+  | { readonly kind: "lose" }
+  /** These fields of the answer say something else. */
+  | { readonly kind: "wrong"; readonly fields: Readonly<Record<string, unknown>> };
+
+type Methods = (typeof AgentService)["method"];
+type Answer<M extends AgentMethod> = MessageInitShape<Methods[M]["output"]>;
+type Handler<M extends AgentMethod> = (guest: MemoryGuest, request: AgentRequest<M>) => Answer<M> | Promise<Answer<M>>;
+type Handlers = { [M in AgentMethod]?: Handler<M> };
+
+export class MemoryGuests {
+  readonly guests = new Map<string, MemoryGuest>();
+  /** `METHOD CONTAINER PROCESS`, in order; without those that only wait. */
+  readonly calls: string[] = [];
+  readonly #faults = new Map<AgentMethod, Fault[]>();
+  readonly #gates = new Map<AgentMethod, Promise<void>>();
+
+  /** Every VM that the hypervisor starts gets a guest. */
+  constructor(hypervisor: MemoryHypervisor) {
+    hypervisor.onStart = (vm) => void this.guests.set(vm.config.id, new MemoryGuest(vm));
+  }
+
+  guest(sandboxId: string): MemoryGuest {
+    const found = this.guests.get(sandboxId);
+    if (found === undefined) throw new Error(`no VM was started for ${sandboxId}`);
+    return found;
+  }
+
+  /** The next calls of this method, one fault each. */
+  fault(method: AgentMethod, ...faults: Fault[]): void {
+    this.#faults.set(method, [...(this.#faults.get(method) ?? []), ...faults]);
+  }
+
+  /** Calls of this method wait until the answered function is called. */
+  hold(method: AgentMethod): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#gates.set(method, promise);
+    return () => {
+      this.#gates.delete(method);
+      resolve();
+    };
+  }
+
+  readonly connect: ConnectAgent = async ({ socketPath }) => {
+    const id = socketPath.split("/").at(-2) ?? "";
+    const guest = this.guest(id);
+    const { promise: closed, resolve: close } = Promise.withResolvers<BelljarError | undefined>();
+    let ended: BelljarError | undefined;
+    const end = (error: BelljarError | undefined): void => {
+      ended ??= error ?? new BelljarError("AGENT_DISCONNECTED", "the link to the agent was closed");
+      close(error);
+    };
+    void guest.vm.ended.then(() => end(new BelljarError("AGENT_DISCONNECTED", "the agent's socket was closed")));
+    await guest.vm.whileRunning();
+    const link: AgentLink = {
+      hello: { agentVersion: "1", kernelRelease: "6", uptimeMs: 1, agentInstance: guest.instance },
+      closed,
+      close: async () => end(undefined),
+      call: async <M extends AgentMethod>(
+        method: M,
+        request: AgentRequest<M>,
+        options = {},
+      ): Promise<AgentResponse<M>> => {
+        if (ended !== undefined) throw ended;
+        const failed = closed.then((error) => {
+          throw error ?? new BelljarError("AGENT_DISCONNECTED", "the link to the agent was closed");
+        });
+        failed.catch(() => {});
+        const {
+          signal,
+          timeoutMs = DEFAULT_TIMEOUT_MS,
+        }: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined } = options;
+        return await withDeadline({ timeoutMs, what: method, signal, reason: "AGENT_TIMEOUT" }, async (over) =>
+          Promise.race([this.#answer(guest, method, request, over), failed]),
+        );
+      },
+    };
+    return link;
+  };
+
+  async #answer<M extends AgentMethod>(
+    guest: MemoryGuest,
+    method: M,
+    request: AgentRequest<M>,
+    over: AbortSignal,
+  ): Promise<AgentResponse<M>> {
+    await this.#gates.get(method);
+    await guest.vm.whileRunning();
+    if (over.aborted) throw cancelledError(over);
+    if (method !== "waitProcess" && method !== "readOutput") this.calls.push(describe(method, request));
+    const fault = this.#faults.get(method)?.shift();
+    if (fault?.kind === "fail") throw fault.error;
+    const handler: Handler<M> | undefined = handlers[method];
+    if (handler === undefined) throw new BelljarError("AGENT_FAILED", `${method} is not played here`);
+    const answer = create<Methods[M]["output"]>(AgentService.method[method].output, await handler(guest, request));
+    if (fault?.kind === "lose") throw new BelljarError("AGENT_DISCONNECTED", `the answer to ${method} was lost`);
+    return fault?.kind === "wrong" ? Object.assign(answer, fault.fields) : answer;
+  }
+}
+
+function describe(method: string, request: object): string {
+  const part = (name: string): string => {
+    const value: unknown = Reflect.get(request, name);
+    return typeof value === "string" && value !== "" ? ` ${value}` : "";
+  };
+  return `${method}${part("containerId")}${part("processId")}`;
+}
+
+const handlers: Handlers = {
+  configureSandbox: (guest, request) => {
+    guest.configured.push(request);
+    return {};
+  },
+  getGuestStats: (guest) => ({
+    memoryTotalBytes: 256n << 20n,
+    memoryAvailableBytes: 200n << 20n,
+    agentResidentBytes: 50n << 20n,
+    processes: guest.containers.size,
+  }),
+  createContainer: (guest, request) => {
+    guest.createContainer(request);
+    return {};
+  },
+  startContainer: (guest, { containerId = "", stdin = false }) => {
+    const { args, request } = guest.container(containerId);
+    const spec = parseJson(Buffer.from(request.specJson ?? []).toString(), "spec", "INVALID_ARGUMENT");
+    const terminal = spec.field("process").field("terminal").boolean();
+    const { pid, startedAtNs } = guest.start(containerId, "", args, { terminal, stdin });
+    return { pid, startedAtNs };
+  },
+  removeContainer: (guest, { containerId = "" }) => {
+    guest.remove(containerId);
+    return {};
+  },
+  listContainers: (guest) => ({
+    containers: [...guest.containers.values()].map((container) => ({
+      containerId: container.id,
+      phase: container.phase,
+      processes: [...container.processes.values()].map((process) => ({
+        processId: process.id,
+        pid: process.pid,
+        startedAtNs: process.startedAtNs,
+        terminal: process.terminal,
+        stdin: process.stdin,
+        ...(process.end === undefined ? {} : { end: process.endMessage() }),
+      })),
+    })),
+  }),
+  pauseContainer: (guest, { containerId = "" }) => {
+    guest.container(containerId).frozen = true;
+    return {};
+  },
+  resumeContainer: (guest, { containerId = "" }) => {
+    guest.container(containerId).frozen = false;
+    return {};
+  },
+  updateContainer: (guest, { containerId = "" }) => {
+    guest.container(containerId);
+    return {};
+  },
+  getContainerStats: (guest, { containerId = "" }) => {
+    guest.container(containerId);
+    return { cpu: { usageUs: 1n }, memory: { usageBytes: 2n }, pids: { current: 3n } };
+  },
+  execProcess: (guest, { containerId = "", processId = "", processJson, stdin = false }) => {
+    const json = parseJson(Buffer.from(processJson ?? []).toString(), "process", "INVALID_ARGUMENT");
+    const args = json.field("args").array((word) => word.string());
+    const { pid, startedAtNs } = guest.start(containerId, processId, args, {
+      terminal: json.field("terminal").boolean(),
+      stdin,
+    });
+    return { pid, startedAtNs };
+  },
+  signalProcess: (guest, { containerId = "", processId = "", signal = 0, all = false }) => {
+    const container = guest.container(containerId);
+    const processes = all ? [...container.processes.values()] : [guest.process(containerId, processId)];
+    for (const process of processes) process.signal(signal);
+    return {};
+  },
+  waitProcess: async (guest, { containerId = "", processId = "", waitMs = 0 }) => {
+    const process = guest.process(containerId, processId);
+    await process.until(() => process.end !== undefined, waitMs);
+    return process.endMessage();
+  },
+  resizeTerminal: (guest, { containerId = "", processId = "" }) => {
+    guest.process(containerId, processId);
+    return {};
+  },
+  releaseProcess: (guest, { containerId = "", processId = "" }) => {
+    guest.containers.get(containerId)?.processes.delete(processId);
+    return {};
+  },
+  readOutput: async (
+    guest,
+    { containerId = "", processId = "", stream = 1, offset = 0n, maxBytes = 0, waitMs = 0 },
+  ) => {
+    const process = guest.process(containerId, processId);
+    const which = stream === 2 ? 2 : 1;
+    const from = Number(offset);
+    await process.until(() => process.output[which].length > from || process.end !== undefined, waitMs);
+    const data = process.output[which].subarray(from, from + maxBytes);
+    const end = process.end !== undefined && from + data.length >= process.output[which].length && maxBytes > 0;
+    return { offset, data, end };
+  },
+  writeInput: (guest, { containerId = "", processId = "", offset = 0n, data }) => {
+    guest.process(containerId, processId);
+    return { accepted: offset + BigInt(data?.length ?? 0), closed: false };
+  },
+};
