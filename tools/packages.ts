@@ -11,6 +11,7 @@ export interface NeededPackage {
 export const productPackages: readonly NeededPackage[] = [
   { name: "qemu-system-x86", program: "qemu-system-x86_64", reason: "runs the VMs" },
   { name: "erofs-utils", program: "mkfs.erofs", reason: "makes layers and the guest's root" },
+  { name: "lz4", program: "lz4", reason: "unpacks the guest's kernel" },
   { name: "e2fsprogs", program: "mke2fs", reason: "makes the containers' writable disks" },
   { name: "skopeo", program: "skopeo", reason: "fetches images from registries" },
   { name: "ca-certificates", program: "update-ca-certificates", reason: "knows the registries' certificates" },

@@ -1,5 +1,5 @@
 /** Follows the recipe: from unpacked packages, Node and the agent to the files of a guest image. */
-import { copyFile, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, throwIfAborted } from "../base/index.ts";
 import { canonicalJson } from "../store/index.ts";
@@ -8,6 +8,7 @@ import { cpioArchive } from "./cpio.ts";
 import { withoutSymbols } from "./elf.ts";
 import { writeDirectory, writeErofs } from "./erofs.ts";
 import { FileTree } from "./file-tree.ts";
+import { writeKernel } from "./kernel-file.ts";
 import { moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
 import { GUEST_FILES } from "./manifest.ts";
 import { loadableModule } from "./module-file.ts";
@@ -39,7 +40,8 @@ export async function assemble(inputs: AssemblyInputs, directory: string, option
   };
   step("kernel and initramfs");
   const release = await kernelRelease(inputs.kernelDir);
-  await copyFile(join(inputs.kernelDir, "boot", `vmlinuz-${release}`), join(directory, GUEST_FILES.kernel));
+  const kernel = join(directory, GUEST_FILES.kernel);
+  await writeKernel(join(inputs.kernelDir, "boot", `vmlinuz-${release}`), kernel, options.signal);
   await writeFile(join(directory, GUEST_FILES.initrd), cpioArchive(await initramfsTree(inputs, release)));
 
   step("root file system");

@@ -14,6 +14,7 @@ export interface HostTool {
 export const hostTools: readonly HostTool[] = [
   { program: "mkfs.erofs", debianPackage: "erofs-utils", purpose: "makes image layers", required: true },
   { program: "mke2fs", debianPackage: "e2fsprogs", purpose: "makes containers' writable disks", required: true },
+  { program: "lz4", debianPackage: "lz4", purpose: "unpacks the guest's kernel", required: false },
   { program: "fallocate", debianPackage: "util-linux", purpose: "keeps sparse files sparse", required: true },
   { program: "tar", debianPackage: "tar", purpose: "imports directories as images", required: false },
   { program: "skopeo", debianPackage: "skopeo", purpose: "pulls images from registries", required: false },
