@@ -79,13 +79,22 @@ function answer(socket: Socket, line: string): void {
       else done();
       return;
     case "device_del":
+      if (mode === "half-a-disk" || mode === "no-disk") {
+        send(socket, { id, error: { class: "DeviceNotFound", desc: "Device 'disk-a' not found" } });
+        return;
+      }
       done();
       if (mode === "keeps-disks") return;
       send(socket, { event: "DEVICE_DELETED", data: { path: "/machine/peripheral/disk-a", device: "disk-a" } });
       return;
     case "blockdev-del":
       process.stderr.write(`blockdev-del\n`);
-      done();
+      if (mode === "no-disk" || mode === "busy-disk") {
+        send(socket, { id, error: { class: "GenericError", desc: "no such node, or in use" } });
+      } else done();
+      return;
+    case "query-named-block-nodes":
+      done(mode === "busy-disk" ? [{ "node-name": "node-a" }] : [{ "node-name": "other" }, {}]);
       return;
     case "quit":
       if (mode === "deaf-later") return;

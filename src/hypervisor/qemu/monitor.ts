@@ -36,7 +36,10 @@ export async function addDisk(qmp: QmpClient, disk: PlacedDisk): Promise<void> {
   }
 }
 
-/** Takes a disk away; resolves when the guest has let go of it and the file is closed. */
+/**
+ * Takes a disk away, as far as it is there: whoever was adding or removing it may have died half-way. Resolves when the guest has
+ * let go of it and the file is closed.
+ */
 export async function removeDisk(qmp: QmpClient, serial: string, timeoutMs: number): Promise<void> {
   const id = deviceId(serial);
   const { promise: deleted, resolve } = Promise.withResolvers<void>();
@@ -59,9 +62,22 @@ export async function removeDisk(qmp: QmpClient, serial: string, timeoutMs: numb
       throw error ?? new BelljarError("VMM_DIED", `QEMU ended while the disk ${serial} was being removed`);
     });
     await Promise.race([deleted, late, gone]);
+  } catch (error) {
+    if (!(error instanceof BelljarError) || error.facts["qmpClass"] !== "DeviceNotFound") throw error;
   } finally {
     clearTimeout(timer);
     stop();
   }
-  await qmp.execute("blockdev-del", { "node-name": nodeName(serial) });
+  await removeBlockNode(qmp, nodeName(serial));
+}
+
+async function removeBlockNode(qmp: QmpClient, name: string): Promise<void> {
+  try {
+    await qmp.execute("blockdev-del", { "node-name": name });
+  } catch (error) {
+    // QEMU has no error class of its own for a node that is not there.
+    const nodes = await qmp.execute("query-named-block-nodes", { flat: true });
+    const names = nodes.array((node) => node.field("node-name").optional((field) => field.string()));
+    if (names.includes(name)) throw error;
+  }
 }

@@ -226,6 +226,19 @@ test("disks come and go, two at once get two slots", async (t) => {
   await failure(vm.unplugDisk("a"), "INVALID_ARGUMENT");
 });
 
+test("a disk that is there only in part, or not at all, is taken away all the same", async (t) => {
+  for (const mode of ["half-a-disk", "no-disk"]) {
+    const { vm } = await started(t, mode);
+    await vm.plugDisk(disk);
+    await vm.unplugDisk("a");
+    assert.deepEqual(vm.save().disks, []);
+    await vm.kill();
+  }
+  const { vm } = await started(t, "busy-disk");
+  await vm.plugDisk(disk);
+  await failure(vm.unplugDisk("a"), "VMM_PROTOCOL");
+});
+
 test("device state is not saved of a running VM, nor of one with a device that cannot", async (t) => {
   const { vm } = await started(t, "blocked");
   const path = join(t.dir, "devices");
