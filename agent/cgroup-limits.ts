@@ -104,14 +104,20 @@ export function withLimits(spec: JsonObject, changes: LimitChanges): JsonObject 
   const unified = { ...part(resources, "unified") };
   let pids = resources["pids"];
   if (changes.memoryBytes !== undefined) {
-    memory["limit"] = changes.memoryBytes === 0n ? -1 : Number(changes.memoryBytes);
     delete unified["memory.max"];
+    memory["limit"] = Number(changes.memoryBytes);
+    // A limit for swap has no meaning without one for memory.
+    if (changes.memoryBytes === 0n) for (const name of ["limit", "swap"]) delete memory[name];
   }
-  if (changes.cpuQuotaUs !== undefined) cpu["quota"] = changes.cpuQuotaUs === 0n ? -1 : Number(changes.cpuQuotaUs);
+  if (changes.cpuQuotaUs !== undefined) {
+    cpu["quota"] = Number(changes.cpuQuotaUs);
+    if (changes.cpuQuotaUs === 0n) delete cpu["quota"];
+  }
   if (changes.cpuPeriodUs !== undefined) cpu["period"] = Number(changes.cpuPeriodUs);
   if (changes.cpuQuotaUs !== undefined || changes.cpuPeriodUs !== undefined) delete unified["cpu.max"];
   if (changes.cpuset !== undefined) {
     cpu["cpus"] = changes.cpuset;
+    if (changes.cpuset === "") delete cpu["cpus"];
     delete unified["cpuset.cpus"];
   }
   if (changes.cpuWeight !== undefined) {
@@ -119,7 +125,7 @@ export function withLimits(spec: JsonObject, changes: LimitChanges): JsonObject 
     unified["cpu.weight"] = String(changes.cpuWeight);
   }
   if (changes.pids !== undefined) {
-    pids = { limit: changes.pids === 0 ? -1 : changes.pids };
+    pids = changes.pids === 0 ? undefined : { limit: changes.pids };
     delete unified["pids.max"];
   }
   const filled = Object.entries({ memory, cpu, unified }).filter(([, value]) => Object.keys(value).length > 0);

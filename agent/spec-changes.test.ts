@@ -43,9 +43,13 @@ test("limits that change before the start are in the configuration, whatever for
       devices: [],
       memory: { limit: 64, swap: 2 },
       cpu: { quota: 5000, period: 10000, cpus: "0" },
-      pids: { limit: -1 },
       unified: { "memory.high": "9", "cpu.weight": "9" },
     },
+  });
+  const unlimited = withLimits(spec, { memoryBytes: 0n, cpuQuotaUs: 0n, pids: 0 });
+  assert.deepEqual(unlimited["linux"], {
+    x: 1,
+    resources: { devices: [], cpu: { shares: 5 }, unified: { "memory.high": "9" } },
   });
   assert.deepEqual(withLimits({}, { pids: 4 }), { linux: { resources: { pids: { limit: 4 } } } });
 });

@@ -83,7 +83,8 @@ async function limits(guest: TestGuest): Promise<void> {
   const { agent } = guest;
   const containerId = "limits";
   await guest.create(containerId, { keepAlive: true, command: ["unused"] });
-  await agent.call("updateContainer", { containerId, memoryBytes: BigInt(32 * MIB), pids: 50, cpuWeight: 300 });
+  await agent.call("updateContainer", { containerId, memoryBytes: BigInt(32 * MIB), cpuQuotaUs: 9_000n, cpuset: "0" });
+  await agent.call("updateContainer", { containerId, cpuQuotaUs: 0n, cpuset: "", pids: 50, cpuWeight: 300 });
   await agent.call("startContainer", { containerId });
   const files = ["memory.max", "pids.max", "cpu.weight", "cpu.max", "cpuset.cpus"];
   const current = async (): Promise<string> =>
