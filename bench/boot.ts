@@ -1,14 +1,14 @@
-/** Cold boots of a bare sandbox: from the start of the VMM to the agent's first answer, no container. */
+/** Cold boots of a bare VM: from the start of the VMM to the agent's first answer, no container, no sandbox around it. */
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { connectAgent } from "../src/agent-client/index.ts";
-import { newId, silentLog, systemClock } from "../src/base/index.ts";
-import { openGuestImages } from "../src/guest/index.ts";
+import { newId, silentLog } from "../src/base/index.ts";
+import type { GuestImage } from "../src/guest/index.ts";
 import { type Acceleration, createQemu } from "../src/hypervisor/index.ts";
-import { Sandbox, type SandboxDeps, settleSandboxConfig } from "../src/sandbox/index.ts";
 
 export interface BootOptions {
-  readonly guestDir: string;
-  /** For state and sockets; the caller's to remove. */
+  readonly guestImage: GuestImage;
+  /** Sockets go below it; short. */
   readonly dir: string;
   readonly acceleration: Acceleration;
 }
@@ -19,29 +19,32 @@ export interface Boot {
   readonly usedMb: number;
 }
 
-export async function bootOnce(options: BootOptions): Promise<Boot> {
-  const { acceleration } = options;
-  let answeredAt = 0;
-  const deps: SandboxDeps = {
-    hypervisor: createQemu({ log: silentLog }),
-    acceleration: { resolve: async () => ({ acceleration, explanation: "as measured", remembered: true }) },
-    guestImage: await openGuestImages({ dir: options.guestDir, log: silentLog }).current(),
-    connectAgent: async (connectOptions) => {
-      const link = await connectAgent(connectOptions);
-      answeredAt = performance.now();
-      return link;
-    },
-    sandboxesDir: join(options.dir, "sandboxes"),
-    runDir: join(options.dir, "run"),
-    clock: systemClock,
-    log: silentLog,
-  };
+const MEMORY_MIB = 256;
+const BOOT_TIMEOUT_MS = 60_000;
+
+export async function bootOnce({ guestImage, dir, acceleration }: BootOptions): Promise<Boot> {
   const id = newId();
-  const settings = settleSandboxConfig({ memoryMib: 256 }, id);
+  const runDir = join(dir, id);
+  await mkdir(runDir, { recursive: true, mode: 0o700 });
+  const { kernelPath, initrdPath, kernelArguments, rootPath } = guestImage;
   const start = performance.now();
-  await using sandbox = await Sandbox.create(deps, id, "none", settings);
-  const agent = await sandbox.agent();
-  const readyMs = answeredAt - start;
-  const stats = await agent.call("getGuestStats", {});
-  return { readyMs, usedMb: Number(stats.memoryTotalBytes - stats.memoryAvailableBytes) / 1e6 };
+  const vm = await createQemu({ log: silentLog }).start({
+    id,
+    runDir,
+    acceleration,
+    memoryMib: MEMORY_MIB,
+    cpus: 1,
+    boot: { kernelPath, initrdPath, kernelArguments },
+    disks: [{ serial: "root", path: rootPath, format: "raw", readOnly: true }],
+  });
+  try {
+    const link = await connectAgent({ socketPath: vm.agentSocketPath, timeoutMs: BOOT_TIMEOUT_MS, log: silentLog });
+    const readyMs = performance.now() - start;
+    const stats = await link.call("getGuestStats", {});
+    await link.close();
+    return { readyMs, usedMb: Number(stats.memoryTotalBytes - stats.memoryAvailableBytes) / 1e6 };
+  } finally {
+    await vm.kill();
+    await rm(runDir, { recursive: true, force: true });
+  }
 }

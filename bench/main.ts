@@ -21,61 +21,104 @@ const BOOTS = 10;
 const RUNS = 10;
 const EXECS = 30;
 const STREAMS = 5;
+const RECOVERIES = 10;
 const STREAM_MB = 32;
 
 async function main(): Promise<void> {
-  const state = await mkdtemp(join(tmpdir(), "belljar-bench-"));
+  // Short: sockets are made below it.
+  const state = await mkdtemp(join(tmpdir(), "bench-"));
+  const environment = { ...process.env, BELLJAR_ROOT: join(state, "root"), BELLJAR_RUN: join(state, "run") };
+  const cli = async (...args: string[]): Promise<void> => {
+    await run(join(repository, "bin/belljar"), args, { env: environment });
+  };
   try {
-    const environment = { ...process.env, BELLJAR_ROOT: join(state, "root"), BELLJAR_RUN: join(state, "run") };
-    await using runtime = await Runtime.open({ paths: resolvePaths({}, environment, process.getuid?.() ?? 0) });
-    const measurements: Measurement[] = [];
-    let acceleration: Acceleration = "tcg";
+    const paths = resolvePaths({}, environment, process.getuid?.() ?? 0);
+    await using runtime = await Runtime.connect({ paths });
+    const acceleration = await findAcceleration(runtime);
+    const measurements = [
+      ...(await measureBoots(runtime, state, acceleration)),
+      ...(await measureCommands(cli)),
+      ...(await measureSandbox(runtime)),
+      await measureRecovery(runtime),
+    ];
+    await report(measurements, acceleration);
+  } finally {
+    await cli("daemon", "stop").catch(() => {});
+    await rm(state, { recursive: true, force: true });
+  }
+}
 
-    const creations = await repeat(BOOTS, async () => {
-      const start = performance.now();
-      await using sandbox = await createSleeper(runtime);
-      const took = performance.now() - start;
-      ({ acceleration } = await sandbox.info());
-      return took;
-    });
-    const boots: Boot[] = [];
-    for (let i = 0; i < BOOTS; i += 1) {
-      boots.push(await bootOnce({ guestDir: runtime.paths.guest, dir: join(state, "boot"), acceleration }));
-    }
-    measurements.push({
-      name: "cold boot: VMM start to agent ready",
+async function findAcceleration(runtime: Runtime): Promise<Acceleration> {
+  await using sandbox = await createSleeper(runtime);
+  const { vmm } = await sandbox.info();
+  if (vmm === undefined) throw new Error("a running sandbox has no VMM");
+  return vmm.acceleration;
+}
+
+async function measureBoots(runtime: Runtime, dir: string, acceleration: Acceleration): Promise<Measurement[]> {
+  const guestImage = await runtime.guestImages.current();
+  const boots: Boot[] = [];
+  const creations: number[] = [];
+  // In turns, so that both see the same moods of the machine.
+  for (let i = 0; i < BOOTS; i += 1) {
+    boots.push(await bootOnce({ guestImage, dir, acceleration }));
+    const start = performance.now();
+    await using _sandbox = await createSleeper(runtime);
+    creations.push(performance.now() - start);
+  }
+  return [
+    { name: "cold boot: VMM start to agent ready", unit: "ms", values: boots.map((boot) => boot.readyMs) },
+    { name: "memory used by the idle guest", unit: "MB", values: boots.map((boot) => boot.usedMb) },
+    { name: "create: cold boot to container running", unit: "ms", values: creations },
+  ];
+}
+
+async function measureCommands(cli: (...args: string[]) => Promise<void>): Promise<Measurement[]> {
+  return [
+    {
+      name: "belljar run --rm busybox true, whole process",
       unit: "ms",
-      values: boots.map((boot) => boot.readyMs),
-    });
-    measurements.push({ name: "memory used by the idle guest", unit: "MB", values: boots.map((boot) => boot.usedMb) });
-    measurements.push({ name: "create: cold boot to container ready", unit: "ms", values: creations });
+      values: await repeat(RUNS, () => time(() => cli("run", "--rm", "busybox", "true"))),
+    },
+    { name: "belljar ps, whole process", unit: "ms", values: await repeat(RUNS, () => time(() => cli("ps"))) },
+  ];
+}
 
-    const cli = async (...args: string[]): Promise<void> => {
-      await run(join(repository, "bin/belljar"), args, { env: environment });
-    };
-    measurements.push({
-      name: "belljar run busybox true, whole process",
-      unit: "ms",
-      values: await repeat(RUNS, () => time(() => cli("run", "busybox", "true"))),
-    });
-
-    await using sandbox = await createSleeper(runtime);
-    await sandbox.start();
-    measurements.push({
-      name: "exec true, round trip",
+async function measureSandbox(runtime: Runtime): Promise<Measurement[]> {
+  await using sandbox = await createSleeper(runtime);
+  const pauses = await repeat(EXECS, () =>
+    time(async () => {
+      await sandbox.pause();
+      await sandbox.resume();
+    }),
+  );
+  return [
+    {
+      name: "exec true through the daemon, round trip",
       unit: "ms",
       values: await repeat(EXECS, () => time(() => execTrue(sandbox))),
-    });
-    measurements.push({
+    },
+    { name: "pause and resume", unit: "ms", values: pauses },
+    {
       name: "stdout of one process",
       unit: "MB/s",
       values: await repeat(STREAMS, () => stdoutThroughput(sandbox)),
-    });
+    },
+  ];
+}
 
-    await report(measurements, acceleration);
-  } finally {
-    await rm(state, { recursive: true, force: true });
-  }
+/** From SIGKILL of the daemon until a new one has the sandbox again and a command has run in it. */
+async function measureRecovery(runtime: Awaited<ReturnType<typeof Runtime.connect>>): Promise<Measurement> {
+  await using sandbox = await createSleeper(runtime);
+  const values = await repeat(RECOVERIES, async () => {
+    const { pid } = await runtime.daemon();
+    return await time(async () => {
+      process.kill(pid, "SIGKILL");
+      await sandbox.info();
+      await execTrue(sandbox);
+    });
+  });
+  return { name: "SIGKILL of the daemon to the next exec's answer", unit: "ms", values };
 }
 
 function createSleeper(runtime: Runtime): Promise<SandboxHandle> {
