@@ -1,7 +1,8 @@
 /** Connects a process in a sandbox to this one: three streams, signals, window size, exit status. */
 import { constants } from "node:os";
 import { BelljarError, hasErrno } from "../base/index.ts";
-import type { Process } from "../sdk/index.ts";
+import type { ProcessHandle } from "../sdk/index.ts";
+import { DetachKeys } from "./detach-keys.ts";
 import type { SignalRelay } from "./signals.ts";
 import { takeTerminal } from "./terminal.ts";
 
@@ -11,8 +12,11 @@ export interface AttachOptions {
   readonly tty: boolean;
 }
 
-/** Resolves with the exit status once the process has ended and all it wrote has been written here. */
-export async function attachStreams(main: Process, options: AttachOptions): Promise<number> {
+/**
+ * Resolves with the exit status once the process has ended and all it wrote has been written here; with undefined when the
+ * user has left it alone with the detach keys.
+ */
+export async function attachStreams(main: ProcessHandle, options: AttachOptions): Promise<number | undefined> {
   options.relay.forwardTo((signal) => {
     // A signal that cannot be delivered any more changes nothing: the process is on its way out, and `status` says so.
     main.signal(constants.signals[signal]).catch(() => {});
@@ -22,15 +26,22 @@ export async function attachStreams(main: Process, options: AttachOptions): Prom
         main.resize(size).catch(() => {});
       })
     : undefined;
-  const input = options.interactive ? pumpInput(main) : undefined;
+  const input = options.interactive ? pumpInput(main, options.tty) : undefined;
   const pump = async (from: AsyncIterable<Uint8Array>, to: NodeJS.WriteStream): Promise<void> => {
     // When our reader has gone (`| head`), the workload gets what a local program would: SIGPIPE.
     if (!(await pumpOutput(from, to))) await main.signal(constants.signals.SIGPIPE);
   };
   const outputs = [pump(main.stdout, process.stdout)];
   if (!options.tty) outputs.push(pump(main.stderr, process.stderr));
-  const [status] = await Promise.all([main.status, ...outputs]);
+  const ended = Promise.all([main.status, ...outputs]);
+  const first = await (input === undefined ? ended : Promise.race([ended, input.detached]));
   await input?.stop();
+  if (first === undefined) {
+    // Nobody waits for these any more; they end with the connection.
+    ended.catch(() => {});
+    return undefined;
+  }
+  const [status] = first;
   if (status.launchError !== undefined) {
     const reason = status.exitCode === 127 ? "COMMAND_NOT_FOUND" : "COMMAND_NOT_EXECUTABLE";
     throw new BelljarError(reason, `the command cannot be executed: ${status.launchError}`);
@@ -40,57 +51,53 @@ export async function attachStreams(main: Process, options: AttachOptions): Prom
 
 /** Copies until the end; false when whoever reads our output has gone. */
 async function pumpOutput(from: AsyncIterable<Uint8Array>, to: NodeJS.WriteStream): Promise<boolean> {
-  let failure: unknown;
-  const onError = (error: unknown): void => {
-    failure ??= error;
-  };
-  to.on("error", onError);
+  for await (const chunk of from) if (!(await writeFully(to, chunk))) return false;
+  return await writeFully(to, new Uint8Array(0));
+}
+
+/** Waits until the bytes are on their way; false when whoever reads our output has gone. */
+export async function writeFully(to: NodeJS.WriteStream, bytes: Uint8Array): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+  const onError = (error: Error): void => (hasErrno(error, "EPIPE") ? resolve(false) : reject(error));
+  const onClose = (): void => resolve(false);
+  to.once("error", onError);
+  to.once("close", onClose);
+  to.write(bytes, (error) => (error === null || error === undefined ? resolve(true) : onError(error)));
   try {
-    for await (const chunk of from) {
-      if (failure === undefined && !to.write(chunk)) await drained(to);
-      if (failure !== undefined) {
-        if (hasErrno(failure, "EPIPE")) return false;
-        throw failure;
-      }
-    }
-    await new Promise<void>((resolve) => to.write("", () => resolve()));
-    return !hasErrno(failure, "EPIPE");
+    return await promise;
   } finally {
     to.off("error", onError);
+    to.off("close", onClose);
   }
 }
 
-function drained(stream: NodeJS.WriteStream): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      stream.off("drain", done);
-      stream.off("error", done);
-      stream.off("close", done);
-      resolve();
-    };
-    stream.on("drain", done);
-    stream.on("error", done);
-    stream.on("close", done);
-  });
-}
-
 interface InputPump {
+  /** Resolves when the user has typed the detach keys. */
+  readonly detached: Promise<undefined>;
   stop(): Promise<void>;
 }
 
-function pumpInput(main: Process): InputPump {
+function pumpInput(main: ProcessHandle, tty: boolean): InputPump {
   const writer = main.stdin.getWriter();
+  const detached = Promise.withResolvers<undefined>();
+  const keys = tty ? new DetachKeys() : undefined;
   let stopped = false;
   const pump = async (): Promise<void> => {
     for await (const chunk of process.stdin) {
       if (stopped) return;
-      await writer.write(chunk);
+      const bytes = keys === undefined ? chunk : keys.take(chunk);
+      if (bytes.length > 0) await writer.write(bytes);
+      if (keys?.isComplete === true) {
+        detached.resolve(undefined);
+        return;
+      }
     }
     if (!stopped) await writer.close();
   };
   // The process may end, or close its input, while we still have some: no failure of ours.
   const running = pump().catch(() => {});
   return {
+    detached: detached.promise,
     stop: async () => {
       stopped = true;
       process.stdin.destroy();

@@ -1,7 +1,7 @@
-/** What every command is handed: its streams, its output, a runtime opened on demand. The only place that reads the environment. */
+/** What every command is handed: its streams, its output, a runtime when it asks for one. The only place that reads the environment. */
 import { type Command, Option } from "commander";
 import { createLog, type Log, type LogLevel, logLevels } from "../base/index.ts";
-import { type PathOptions, type Paths, Runtime, resolvePaths } from "../sdk/index.ts";
+import type { ConnectedDaemon, HostParts, Paths, Runtime } from "../sdk/index.ts";
 import { createOutput, type Output } from "./output.ts";
 
 /** Options that every command takes. */
@@ -14,9 +14,14 @@ export interface CommonOptions {
 export interface Context {
   readonly output: Output;
   readonly log: Log;
-  readonly paths: Paths;
   readonly environment: NodeJS.ProcessEnv;
-  openRuntime(signal?: AbortSignal): Promise<Runtime>;
+  paths(): Promise<Paths>;
+  /** The root's sandboxes, through its daemon, which is started when there is none. */
+  connect(signal?: AbortSignal): Promise<Runtime>;
+  /** Images and guest images, without a daemon. */
+  host(): Promise<HostParts>;
+  /** The daemon itself, if there is one. */
+  daemon(): Promise<ConnectedDaemon | undefined>;
 }
 
 /** Set before the first output: what a failure that happens later is printed with. */
@@ -47,13 +52,39 @@ export function createContext(options: CommonOptions, holder: ContextHolder): Co
     json: false,
     write: (line) => process.stderr.write(line),
   });
-  const pathOptions: PathOptions = { root: options.root };
-  const paths = resolvePaths(pathOptions, environment, process.getuid?.() ?? 0);
+  // Loaded when a command needs it: `version` and `--help` do without.
+  const load = (): Promise<typeof import("../sdk/index.ts")> => import("../sdk/index.ts");
+  const paths = async (): Promise<Paths> =>
+    (await load()).resolvePaths({ root: options.root }, environment, process.getuid?.() ?? 0);
+  const isTalkative = process.stderr.isTTY || options.logLevel === "info" || options.logLevel === "debug";
   return {
     output,
     log,
-    paths,
     environment,
-    openRuntime: (signal) => Runtime.open({ paths, log, signal }),
+    paths,
+    connect: async (signal) =>
+      await (await load()).Runtime.connect({
+        paths: await paths(),
+        log,
+        signal,
+        onDaemonStarted: (pid) => {
+          if (isTalkative) process.stderr.write(`belljar: started a daemon (pid ${pid})\n`);
+        },
+      }),
+    host: async () => new (await load()).LazyHost(await paths(), log),
+    daemon: async () => {
+      const { connectDaemon, daemonSocketPath } = await load();
+      const all = await paths();
+      try {
+        return await connectDaemon({ paths: all, log, socketPath: daemonSocketPath(all.run), startDaemon: false });
+      } catch (error) {
+        if (isUnavailable(error)) return undefined;
+        throw error;
+      }
+    },
   };
+}
+
+function isUnavailable(error: unknown): boolean {
+  return error instanceof Error && "reason" in error && error.reason === "DAEMON_UNAVAILABLE";
 }

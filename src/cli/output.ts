@@ -36,10 +36,10 @@ export function createOutput(deps: OutputDeps): Output {
   return {
     json: deps.json,
     line: (text) => deps.stdout.write(`${text}\n`),
-    object: (value) => deps.stdout.write(`${JSON.stringify(value)}\n`),
+    object: (value) => deps.stdout.write(`${toJson(value)}\n`),
     table: (head, rows, objects) => {
       if (deps.json) {
-        for (const each of objects) deps.stdout.write(`${JSON.stringify(each)}\n`);
+        for (const each of objects) deps.stdout.write(`${toJson(each)}\n`);
         return;
       }
       const all = [head, ...rows];
@@ -67,6 +67,11 @@ export function createOutput(deps: OutputDeps): Output {
       if (deps.logLevel === "debug") deps.stderr.write(`${stackOf(error)}\n`);
     },
   };
+}
+
+/** Counters are bigint; as numbers they are exact up to 2^53, which is years of microseconds. */
+function toJson(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? Number(item) : item));
 }
 
 /** `what failed: cause: cause of the cause`, on one line. */

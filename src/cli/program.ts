@@ -1,12 +1,27 @@
 /** The whole command tree. One file per verb stands in commands/. */
 import { Command } from "commander";
 import { VERSION } from "../base/index.ts";
+import { addAttachCommand } from "./commands/attach.ts";
+import { addCreateCommand } from "./commands/create.ts";
+import { addDaemonCommand } from "./commands/daemon.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
+import { addExecCommand } from "./commands/exec.ts";
 import { addGuestCommand } from "./commands/guest.ts";
 import { addImageCommand } from "./commands/image.ts";
+import { addInspectCommand } from "./commands/inspect.ts";
+import { addKillCommand } from "./commands/kill.ts";
+import { addLogsCommand } from "./commands/logs.ts";
+import { addPauseCommand, addResumeCommand } from "./commands/pause.ts";
 import { addPruneCommand } from "./commands/prune.ts";
+import { addPsCommand } from "./commands/ps.ts";
+import { addRmCommand } from "./commands/rm.ts";
 import { addRunCommand } from "./commands/run.ts";
+import { addStartCommand } from "./commands/start.ts";
+import { addStatsCommand } from "./commands/stats.ts";
+import { addStopCommand } from "./commands/stop.ts";
+import { addUpdateCommand } from "./commands/update.ts";
 import { addVersionCommand } from "./commands/version.ts";
+import { addWaitCommand } from "./commands/wait.ts";
 import type { ContextHolder } from "./context.ts";
 
 export function buildProgram(holder: ContextHolder, setStatus: (status: number) => void): Command {
@@ -18,8 +33,24 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "belljar: ")) })
     .showHelpAfterError("See `belljar --help`.");
   addRunCommand(program, holder, setStatus);
+  addCreateCommand(program, holder);
+  addStartCommand(program, holder, setStatus);
+  addStopCommand(program, holder);
+  addKillCommand(program, holder);
+  addRmCommand(program, holder);
+  addWaitCommand(program, holder);
+  addPsCommand(program, holder);
+  addInspectCommand(program, holder);
+  addExecCommand(program, holder, setStatus);
+  addAttachCommand(program, holder, setStatus);
+  addLogsCommand(program, holder);
+  addPauseCommand(program, holder);
+  addResumeCommand(program, holder);
+  addUpdateCommand(program, holder);
+  addStatsCommand(program, holder);
   addImageCommand(program, holder);
   addGuestCommand(program, holder);
+  addDaemonCommand(program, holder, setStatus);
   addDoctorCommand(program, holder, setStatus);
   addPruneCommand(program, holder);
   addVersionCommand(program, holder);

@@ -1,4 +1,5 @@
 /** Sizes, counts and durations as users type them. */
+import { constants } from "node:os";
 import { BelljarError } from "../base/index.ts";
 
 const SIZE = /^(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?$/i;
@@ -25,6 +26,29 @@ export function parseCount(text: string, flag: string, range: { readonly min: nu
     throw invalid(flag, text, `a whole number from ${range.min} to ${range.max}`);
   }
   return value;
+}
+
+/** Number of a signal given by name (`TERM`, `SIGTERM`) or number. */
+export function parseSignal(text: string, flag: string): number {
+  const name = text.trim().toUpperCase();
+  const known: Readonly<Record<string, number>> = constants.signals;
+  const number = /^\d+$/.test(name) ? Number(name) : known[name.startsWith("SIG") ? name : `SIG${name}`];
+  if (number === undefined || number < 1 || number > 64) throw invalid(flag, text, "a signal such as TERM or 15");
+  return number;
+}
+
+const AGO = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
+const DURATIONS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds since the epoch: RFC 3339, seconds since the epoch, or how long ago (`10m`). */
+export function parseTime(text: string, flag: string, nowMs: number): number {
+  const ago = AGO.exec(text.trim());
+  const unitMs = DURATIONS[ago?.[2] ?? ""];
+  if (ago !== null && unitMs !== undefined) return nowMs - Number(ago[1]) * unitMs;
+  if (/^\d+(?:\.\d+)?$/.test(text.trim())) return Number(text) * 1000;
+  const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(time)) throw invalid(flag, text, "a time such as 2026-01-31T12:00:00Z or 10m");
+  return time;
 }
 
 function invalid(flag: string, text: string, wanted: string): BelljarError {

@@ -2,13 +2,13 @@
  * The daemon, belljard: owns one root and serves its runtime on a Unix socket. It holds nothing that is not also on disk or in
  * the guest: told to stop, or killed, it leaves every sandbox running, and the next one picks them up.
  */
-import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { apiLimits, type Log, messageChain, VERSION } from "../base/index.ts";
 import { api } from "../protocol/index.ts";
 import type { RuntimeCore, Sandboxes } from "../runtime/index.ts";
 import { Calls } from "./calls.ts";
-import { Listener, type RequestHandler } from "./listener.ts";
+import { Listener } from "./listener.ts";
 import { daemonSocketPath } from "./places.ts";
+import { handleRequests } from "./requests.ts";
 import { containerService } from "./services/container.ts";
 import { daemonService } from "./services/daemon.ts";
 import { processService } from "./services/process.ts";
@@ -68,7 +68,8 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
     return stopping;
   };
 
-  const handle: RequestHandler = connectNodeAdapter({
+  const handle = handleRequests({
+    log,
     routes: (router) => {
       router.service(api.SandboxService, sandboxService(runtime.sandboxes, calls));
       router.service(api.ContainerService, containerService(runtime.sandboxes, calls));

@@ -93,17 +93,24 @@ export class Listener {
     const onError = (error: Error): void => this.#deps.log.debug("connection failed", { error: error.message });
     socket.on("error", onError);
     socket.setTimeout(apiLimits.firstByteTimeoutMs, () => socket.destroy());
+    let seen: Buffer = Buffer.alloc(0);
     const look = (): void => {
       const bytes: unknown = socket.read();
-      // The peer has said nothing and gone.
+      // At the end there is nothing to read.
       if (!Buffer.isBuffer(bytes)) return;
-      socket.unshift(bytes);
-      if (bytes.length < HTTP2_BEGINNING.length) return;
+      seen = Buffer.concat([seen, bytes]);
+      if (seen.length < HTTP2_BEGINNING.length) return;
       socket.off("readable", look);
+      socket.off("end", onEnd);
       socket.setTimeout(0);
-      const isHttp2 = bytes.toString("latin1", 0, HTTP2_BEGINNING.length) === HTTP2_BEGINNING;
+      socket.unshift(seen);
+      const isHttp2 = seen.toString("latin1", 0, HTTP2_BEGINNING.length) === HTTP2_BEGINNING;
       (isHttp2 ? this.#http2 : this.#http).emit("connection", socket);
     };
+    const onEnd = (): void => {
+      socket.destroy();
+    };
+    socket.on("end", onEnd);
     socket.on("readable", look);
   }
 }

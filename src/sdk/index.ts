@@ -7,6 +7,7 @@ export type {
   ProcessStatus,
   TerminalSize,
 } from "../container/index.ts";
+export { type DaemonDeps, daemonSocketPath, openHost, startDaemon, stopOnSignals } from "../daemon/index.ts";
 export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
 export type { ImageInfo } from "../images/index.ts";
 export type { Capability } from "../resources/index.ts";

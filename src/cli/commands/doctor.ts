@@ -13,8 +13,8 @@ export function addDoctorCommand(program: Command, holder: ContextHolder, setSta
   ).action(async (options: CommonOptions) => {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
-    await using runtime = await context.openRuntime(relay.signal);
-    const findings = await runtime.doctor({ signal: relay.signal });
+    const host = await context.host();
+    const findings = await host.doctor({ signal: relay.signal });
     context.output.table(
       ["CAPABILITY", "STATUS", "DETAIL"],
       findings.map((finding) => [

@@ -15,8 +15,8 @@ export function addGuestCommand(program: Command, holder: ContextHolder): void {
   ).action(async (options: CommonOptions & { readonly force?: boolean }) => {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
-    await using runtime = await context.openRuntime(relay.signal);
-    const image = await runtime.buildGuestImage({
+    const host = await context.host();
+    const image = await host.buildGuestImage({
       force: options.force === true,
       signal: relay.signal,
       progress: (step) => context.output.progress(step),
@@ -28,8 +28,8 @@ export function addGuestCommand(program: Command, holder: ContextHolder): void {
 
   withCommonOptions(guest.command("ls").summary("list guest images")).action(async (options: CommonOptions) => {
     const context = createContext(options, holder);
-    await using runtime = await context.openRuntime();
-    const infos = await runtime.guestImages.list();
+    const host = await context.host();
+    const infos = await host.guestImages.list();
     context.output.table(
       ["DIGEST", "CURRENT", "SIZE", "KERNEL", "NODE", "CREATED"],
       infos.map((info) => [
@@ -51,8 +51,8 @@ export function addGuestCommand(program: Command, holder: ContextHolder): void {
       .argument("[digest]", "the current one when left out"),
   ).action(async (digest: string | undefined, options: CommonOptions) => {
     const context = createContext(options, holder);
-    await using runtime = await context.openRuntime();
-    const image = await runtime.guestImages.verify(digest);
+    const host = await context.host();
+    const image = await host.guestImages.verify(digest);
     if (options.json === true) context.output.object({ digest: image.digest, intact: true });
     else context.output.line(`${image.digest}: intact`);
   });

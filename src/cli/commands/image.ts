@@ -30,8 +30,8 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
   ).action(async (reference: string, options: PullOptions) => {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
-    await using runtime = await context.openRuntime(relay.signal);
-    const info = await runtime.images.pull(reference, {
+    const host = await context.host();
+    const info = await host.images.pull(reference, {
       ...(options.name === undefined ? {} : { name: options.name }),
       ...(options.authFile === undefined ? {} : { authFile: options.authFile }),
       plainHttp: options.plainHttp === true,
@@ -56,8 +56,8 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
   ).action(async (source: string, name: string | undefined, options: ImportOptions) => {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
-    await using runtime = await context.openRuntime(relay.signal);
-    const info = await runtime.images.import(source, {
+    const host = await context.host();
+    const info = await host.images.import(source, {
       ...(name === undefined ? {} : { name }),
       kind: options.kind,
       signal: relay.signal,
@@ -69,8 +69,8 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
 
   withCommonOptions(image.command("ls").summary("list images")).action(async (options: CommonOptions) => {
     const context = createContext(options, holder);
-    await using runtime = await context.openRuntime();
-    const infos = await runtime.images.list();
+    const host = await context.host();
+    const infos = await host.images.list();
     context.output.table(
       ["NAME", "DIGEST", "LAYERS", "SIZE", "CREATED"],
       infos.map((info) => [
@@ -88,8 +88,8 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
     image.command("inspect").summary("show an image's configuration and layers as JSON").argument("<name>"),
   ).action(async (name: string, options: CommonOptions) => {
     const context = createContext(options, holder);
-    await using runtime = await context.openRuntime();
-    const details = await runtime.images.inspect(name);
+    const host = await context.host();
+    const details = await host.images.inspect(name);
     context.output.line(JSON.stringify(details, undefined, options.json === true ? undefined : 2));
   });
 
@@ -97,9 +97,9 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
     image.command("rm").summary("remove images; layers that no other image has go too").argument("<name...>"),
   ).action(async (names: string[], options: CommonOptions) => {
     const context = createContext(options, holder);
-    await using runtime = await context.openRuntime();
+    const host = await context.host();
     for (const name of names) {
-      await runtime.images.remove(name);
+      await host.images.remove(name);
       if (options.json === true) context.output.object({ removed: name });
       else context.output.line(name);
     }

@@ -1,17 +1,22 @@
-/** `belljar prune`: removes what processes that died have left behind. Every `run` does the same before it starts. */
+/** `belljar prune`: what was found of processes that died, and what became of it. Whoever takes the root cleans it up. */
 import type { Command } from "commander";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 
 export function addPruneCommand(program: Command, holder: ContextHolder): void {
   withCommonOptions(
-    program.command("prune").summary("remove sandboxes whose owner has died, and files that belong to nobody"),
+    program
+      .command("prune")
+      .summary("have the root recovered, and say what was found")
+      .description(
+        "A daemon does this when it starts: it goes on with sandboxes that run, finishes or undoes what was half done, and " +
+          "removes what belongs to nobody. This command starts one if there is none.",
+      ),
   ).action(async (options: CommonOptions) => {
     const context = createContext(options, holder);
-    await using runtime = await context.openRuntime();
-    const removed = await runtime.prune();
-    for (const each of removed) {
+    await using runtime = await context.connect();
+    for (const each of await runtime.recovered()) {
       if (options.json === true) context.output.object(each);
-      else context.output.line(`${each.kind} ${each.name}: ${each.why}`);
+      else context.output.line(`${each.kind} ${each.name}: ${each.what}`);
     }
   });
 }

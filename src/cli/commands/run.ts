@@ -1,76 +1,40 @@
 /** `belljar run`: a container in a VM of its own, its streams on ours, its exit status ours. */
-import { readFile } from "node:fs/promises";
-import { type Command, Option } from "commander";
-import { BelljarError } from "../../base/index.ts";
-import type { SandboxCreateConfig } from "../../sdk/index.ts";
-import { attachStreams } from "../attach.ts";
-import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
-import { parseBytes, parseCount, parseMebibytes } from "../quantities.ts";
+import type { Command } from "commander";
+import type { ContainerHandle, Runtime, SandboxHandle } from "../../sdk/index.ts";
+import {
+  addContainerOptions,
+  type ContainerOptions,
+  furtherContainerConfig,
+  sandboxConfig,
+} from "../container-options.ts";
+import { type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { runInForeground, settleSandbox } from "../foreground.ts";
 import { SignalRelay } from "../signals.ts";
-import { checkTerminal, terminalSize } from "../terminal.ts";
+import { splitTarget } from "../target.ts";
+import { checkTerminal } from "../terminal.ts";
 
-interface RunOptions extends CommonOptions {
+interface RunOptions extends ContainerOptions {
   readonly rm?: boolean;
-  readonly interactive?: boolean;
-  readonly tty?: boolean;
-  readonly name?: string;
-  readonly env?: readonly string[];
-  readonly workdir?: string;
-  readonly user?: string;
-  readonly memory?: string;
-  readonly cpus?: string;
-  readonly accel?: "auto" | "kvm" | "tcg";
-  readonly entrypoint?: string;
-  readonly hostname?: string;
-  readonly network?: string;
-  readonly readOnly?: boolean;
-  readonly capAdd?: readonly string[];
-  readonly capDrop?: readonly string[];
-  readonly securityOpt?: readonly string[];
-  readonly pidsLimit?: string;
-  readonly shmSize?: string;
-  readonly storageSize?: string;
-  readonly tmpfs?: readonly string[];
-  readonly annotation?: readonly string[];
+  readonly detach?: boolean;
 }
 
-const collect = (value: string, previous: readonly string[] = []): readonly string[] => [...previous, value];
+interface Started {
+  readonly sandbox: SandboxHandle;
+  readonly container: ContainerHandle;
+}
 
 export function addRunCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
   const command = program
     .command("run")
     .summary("run a command in a new container in a VM of its own")
     .description(
-      "Boots a small virtual machine, runs one container in it, connects its streams, and removes both when the command " +
-        "ends. The exit status is the command's own; 125 when Belljar failed, 126 when the command cannot be executed, " +
-        "127 when it does not exist.",
+      "Boots a small virtual machine, runs one container in it, and connects its streams. The exit status is the " +
+        "command's own; 125 when Belljar failed, 126 when the command cannot be executed, 127 when it does not exist. " +
+        "When the command has ended the VM is gone, and the stopped sandbox stays until `belljar rm`.",
     )
-    .argument("<image>", "name of an image (see `belljar image ls`)")
-    .argument("[command...]", "command and arguments; the image's own when left out")
-    .option("--rm", "remove the container when it ends (always so for now)")
-    .option("-i, --interactive", "connect standard input")
-    .option("-t, --tty", "give the container a terminal")
-    .option("--name <name>", "name of the sandbox")
-    .option("-e, --env <K=V>", "environment variable; K alone takes the value from here", collect)
-    .option("-w, --workdir <dir>", "working directory")
-    .option("-u, --user <user[:group]>", "user by name or number, from the container's own files")
-    .option("-m, --memory <size>", "memory of the VM (256m)")
-    .option("--cpus <n>", "CPUs of the VM (1)")
-    .addOption(new Option("--accel <how>", "acceleration").choices(["auto", "kvm", "tcg"]).default("auto"))
-    .option("--entrypoint <program>", "instead of the image's entrypoint; an empty string removes it")
-    .option("--hostname <name>", "host name (the sandbox's id)")
-    .addOption(new Option("--network <mode>", "network of the sandbox: loopback only for now").choices(["none"]))
-    .option("--read-only", "read-only root file system")
-    .option("--cap-add <cap>", "add a capability", collect)
-    .option("--cap-drop <cap>", "drop a capability, or ALL", collect)
-    .option("--security-opt <opt>", "seccomp=FILE, seccomp=unconfined, no-new-privileges", collect)
-    .option("--pids-limit <n>", "processes and threads at most")
-    .option("--shm-size <size>", "size of /dev/shm (64m)")
-    .option("--storage-size <size>", "size of the writable disk (10g, sparse)")
-    .option("--tmpfs <dir[:opts]>", "mount a tmpfs", collect)
-    .option("--annotation <K=V>", "annotation of the container", collect)
-    .passThroughOptions();
-  withCommonOptions(command).action(async (image: string, args: string[], options: RunOptions) => {
+    .option("-d, --detach", "leave it running, and print the sandbox's id")
+    .option("--rm", "delete the sandbox when the command ends");
+  withCommonOptions(addContainerOptions(command)).action(async (image: string, args: string[], options: RunOptions) => {
     setStatus(await run(image, args, options, holder));
   });
 }
@@ -83,84 +47,64 @@ async function run(
 ): Promise<number> {
   const interactive = options.interactive === true;
   const tty = options.tty === true;
-  checkTerminal({ interactive, tty });
+  const detach = options.detach === true;
+  if (!detach) checkTerminal({ interactive, tty });
   const context = createContext(options, holder);
   using relay = new SignalRelay();
-  await using runtime = await context.openRuntime(relay.signal);
-  const security = await readSecurityOptions(options.securityOpt ?? []);
-  const config = sandboxConfig(image, args, options, security, context.environment);
-  await using sandbox = await runtime.sandboxes.create(config, {
-    signal: relay.signal,
-    progress: (step) => context.output.progress(step),
-  });
-  context.output.endProgress();
-  const main = await sandbox.start({ signal: relay.signal, stdin: interactive, terminalSize: terminalSize() });
-  return await attachStreams(main, { relay, interactive, tty });
+  await using runtime = await context.connect(relay.signal);
+  const { sandbox, container } = await start(runtime, image, args, options, context, relay);
+  const isFurther = options.sandbox !== undefined;
+  if (detach) {
+    const id = isFurther ? container.id : sandbox.id;
+    if (context.output.json) context.output.object({ id });
+    else context.output.line(id);
+    return 0;
+  }
+  let status: number | undefined;
+  try {
+    status = await runInForeground(container, { relay, interactive, tty });
+  } catch (error) {
+    if (options.rm === true) await remove(sandbox, container, isFurther);
+    throw error;
+  }
+  // The user has left it alone, running.
+  if (status === undefined) return 0;
+  if (!isFurther) await settleSandbox(sandbox, options.rm === true);
+  else if (options.rm === true) await remove(sandbox, container, true);
+  return status;
 }
 
-function sandboxConfig(
+async function start(
+  runtime: Runtime,
   image: string,
   args: readonly string[],
   options: RunOptions,
-  security: SecurityOptions,
-  environment: NodeJS.ProcessEnv,
-): SandboxCreateConfig {
-  const range = { min: 1, max: 4_194_304 };
-  return {
-    image,
-    name: options.name,
-    memoryMib: options.memory === undefined ? undefined : parseMebibytes(options.memory, "--memory"),
-    cpus: options.cpus === undefined ? undefined : parseCount(options.cpus, "--cpus", { min: 1, max: 32 }),
-    acceleration: options.accel,
-    hostname: options.hostname,
-    container: {
-      command: args.length === 0 ? undefined : args,
-      entrypoint: options.entrypoint === undefined ? undefined : options.entrypoint === "" ? [] : [options.entrypoint],
-      env: options.env ?? [],
-      clientEnvironment: environment,
-      workingDir: options.workdir,
-      user: options.user,
-      tty: options.tty === true,
-      readOnly: options.readOnly === true,
-      capAdd: options.capAdd ?? [],
-      capDrop: options.capDrop ?? [],
-      ...security,
-      pidsLimit: options.pidsLimit === undefined ? undefined : parseCount(options.pidsLimit, "--pids-limit", range),
-      shmBytes: options.shmSize === undefined ? undefined : parseBytes(options.shmSize, "--shm-size"),
-      tmpfs: options.tmpfs ?? [],
-      annotations: parseAnnotations(options.annotation ?? []),
-    },
-    storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
-  };
-}
-
-type SecurityOptions = Pick<SandboxCreateConfig["container"], "securityOptions" | "seccompProfile">;
-
-/** `seccomp=FILE` is read here; the rest is for the container to understand. */
-async function readSecurityOptions(options: readonly string[]): Promise<SecurityOptions> {
-  const securityOptions: string[] = [];
-  let seccompProfile: string | undefined;
-  for (const option of options) {
-    const path = /^seccomp[=:](?!unconfined$)(.+)$/.exec(option)?.[1];
-    if (path === undefined) {
-      securityOptions.push(option);
-      continue;
+  context: Context,
+  { signal }: SignalRelay,
+): Promise<Started> {
+  const { environment, output } = context;
+  if (options.sandbox !== undefined) {
+    const config = await furtherContainerConfig(image, args, options, environment);
+    const sandbox = await runtime.sandboxes.get(splitTarget(options.sandbox).sandboxName);
+    const container = await sandbox.containers.create(config, { signal });
+    try {
+      await container.start({ signal });
+    } catch (error) {
+      await container.delete({ force: true }).catch(() => {});
+      throw error;
     }
-    seccompProfile = await readFile(path, "utf8").catch((cause: unknown) => {
-      throw new BelljarError("INVALID_ARGUMENT", `the seccomp profile ${path} cannot be read`, { cause });
-    });
+    return { sandbox, container };
   }
-  return { securityOptions, seccompProfile };
+  const config = await sandboxConfig(image, args, options, environment);
+  const sandbox = await runtime.sandboxes.create(
+    { ...config, stopWithMain: true, autoRemove: options.rm === true && options.detach === true },
+    { signal, progress: (step) => output.progress(step) },
+  );
+  output.endProgress();
+  return { sandbox, container: sandbox.main };
 }
 
-function parseAnnotations(pairs: readonly string[]): Readonly<Record<string, string>> {
-  return Object.fromEntries(
-    pairs.map((pair) => {
-      const at = pair.indexOf("=");
-      if (at < 1) {
-        throw new BelljarError("INVALID_ARGUMENT", `--annotation ${JSON.stringify(pair)} is not of the form K=V`);
-      }
-      return [pair.slice(0, at), pair.slice(at + 1)];
-    }),
-  );
+/** For the way out after a failure, which is what is told. */
+async function remove(sandbox: SandboxHandle, container: ContainerHandle, isFurther: boolean): Promise<void> {
+  await (isFurther ? container : sandbox).delete({ force: true }).catch(() => {});
 }

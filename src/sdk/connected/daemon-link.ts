@@ -108,10 +108,32 @@ export class DaemonLink {
     throw error;
   }
 
-  /** Judges the failure of a stream, which can always be opened again. */
+  /** Judges the failure of a stream, which can always be opened again, and waits for a connection. */
   async reopen(thrown: unknown, what: string, signal: AbortSignal | undefined): Promise<void> {
     const mayStart = this.#judge(thrown, { what, repeatable: true, signal });
     await this.reach(signal, mayStart);
+  }
+
+  /** Messages of a call that is made anew whenever its connection is lost; one that is let go is cancelled. */
+  async *stream<T>(
+    { what, signal }: Pick<LinkCallOptions, "what" | "signal">,
+    make: (clients: Clients, options: CallOptions) => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
+    const stop = new AbortController();
+    const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+    try {
+      await this.reach(signal);
+      for (;;) {
+        try {
+          yield* make(this.clients, { signal: either });
+          return;
+        } catch (error) {
+          await this.reopen(error, what, signal);
+        }
+      }
+    } finally {
+      stop.abort();
+    }
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
 /** Logs behind the daemon: records in order; after a lost connection they go on behind the last one that came. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { api } from "../../protocol/index.ts";
 import type { LogOptions, LogRecord } from "../../runtime/index.ts";
 import type { DaemonLink } from "./daemon-link.ts";
@@ -13,28 +14,22 @@ export async function* readLogs(
   const ends = new Map<number, bigint>();
   let sinceMs = options.sinceMs;
   let tailLines = options.tailLines;
-  for (;;) {
-    await link.reach(signal);
-    const request = {
-      container,
-      follow,
-      ...(sinceMs === undefined ? {} : { sinceMs }),
-      ...(tailLines === undefined ? {} : { tailLines }),
-    };
-    try {
-      const stop = signal === undefined ? {} : { signal };
-      for await (const wire of link.clients.container.readLogs(request, stop)) {
-        const record = behind(fromRecord(wire), ends.get(wire.stream));
-        if (record === undefined) continue;
-        ends.set(record.stream, record.offset + BigInt(record.data.length));
-        sinceMs = record.timeMs;
-        tailLines = undefined;
-        yield record;
-      }
-      return;
-    } catch (error) {
-      await link.reopen(error, "logs were read", signal);
-    }
+  const request = (): MessageInitShape<typeof api.ReadLogsRequestSchema> => ({
+    container,
+    follow,
+    ...(sinceMs === undefined ? {} : { sinceMs }),
+    ...(tailLines === undefined ? {} : { tailLines }),
+  });
+  const answers = link.stream({ what: "logs were read", signal }, (clients, call) =>
+    clients.container.readLogs(request(), call),
+  );
+  for await (const wire of answers) {
+    const record = behind(fromRecord(wire), ends.get(wire.stream));
+    if (record === undefined) continue;
+    ends.set(record.stream, record.offset + BigInt(record.data.length));
+    sinceMs = record.timeMs;
+    tailLines = undefined;
+    yield record;
   }
 }
 

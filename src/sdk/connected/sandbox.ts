@@ -94,18 +94,10 @@ export class ConnectedSandbox implements SandboxHandle {
   }
 
   async *watch({ signal }: CallOptions = {}): AsyncGenerator<SandboxEvent> {
-    for (;;) {
-      await this.#link.reach(signal);
-      try {
-        const stop = signal === undefined ? {} : { signal };
-        for await (const event of this.#link.clients.sandbox.watchSandbox({ sandbox: this.id }, stop)) {
-          yield fromEvent(event);
-        }
-        return;
-      } catch (error) {
-        await this.#link.reopen(error, `${this.#title} was watched`, signal);
-      }
-    }
+    const events = this.#link.stream({ what: `${this.#title} was watched`, signal }, ({ sandbox }, options) =>
+      sandbox.watchSandbox({ sandbox: this.id }, options),
+    );
+    for await (const event of events) yield fromEvent(event);
   }
 
   exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult> {

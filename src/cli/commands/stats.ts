@@ -1,0 +1,92 @@
+/** `belljar stats`: what running containers use, once or every second. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Command } from "commander";
+import type { ContainerStats, Runtime } from "../../sdk/index.ts";
+import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { formatBytes } from "../output.ts";
+import { SignalRelay } from "../signals.ts";
+
+interface StatsOptions extends CommonOptions {
+  /** False with `--no-stream`. */
+  readonly stream: boolean;
+}
+
+interface Row {
+  readonly sandbox: string;
+  readonly name: string;
+  readonly container: string;
+  readonly stats: ContainerStats;
+  readonly atMs: number;
+}
+
+const INTERVAL_MS = 1000;
+
+export function addStatsCommand(program: Command, holder: ContextHolder): void {
+  const command = program
+    .command("stats")
+    .summary("show what running containers use")
+    .argument("[sandbox...]", "by id, the beginning of an id, or name; all that run when left out")
+    .option("--no-stream", "once, not every second");
+  withCommonOptions(command).action(async (names: string[], options: StatsOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.connect(relay.signal);
+    // CPU use is a difference: the first figures are only a beginning.
+    let before = await measure(runtime, names);
+    do {
+      await sleep(INTERVAL_MS, undefined, { signal: relay.signal });
+      const now = await measure(runtime, names);
+      print(context, before, now);
+      before = now;
+    } while (options.stream);
+  });
+}
+
+async function measure(runtime: Runtime, names: readonly string[]): Promise<readonly Row[]> {
+  const infos =
+    names.length === 0
+      ? (await runtime.sandboxes.list()).filter(({ state }) => state === "running")
+      : await Promise.all(names.map(async (name) => (await runtime.sandboxes.get(name)).info()));
+  const rows = infos.map(async ({ id, name }): Promise<Row[]> => {
+    const sandbox = await runtime.sandboxes.get(id);
+    const { containers } = await sandbox.stats();
+    const atMs = performance.now();
+    return Object.entries(containers).map(([container, stats]) => ({ sandbox: id, name, container, stats, atMs }));
+  });
+  return (await Promise.all(rows)).flat();
+}
+
+function print({ output }: Context, before: readonly Row[], now: readonly Row[]): void {
+  const shares = now.map((row) => {
+    const earlier = before.find(({ container }) => container === row.container);
+    if (earlier === undefined) return 0;
+    return (Number(row.stats.cpu.usageUs - earlier.stats.cpu.usageUs) / 1000 / (row.atMs - earlier.atMs)) * 100;
+  });
+  output.table(
+    ["SANDBOX", "NAME", "CONTAINER", "CPU", "MEMORY / LIMIT", "PIDS", "BLOCK READ / WRITTEN"],
+    now.map(({ sandbox, name, container, stats }, index) => [
+      sandbox,
+      name,
+      container,
+      `${(shares[index] ?? 0).toFixed(1)} %`,
+      `${bytes(stats.memory.usageBytes)} / ${stats.memory.limitBytes === undefined ? "-" : bytes(stats.memory.limitBytes)}`,
+      String(stats.pids.current),
+      `${bytes(sum(stats, "readBytes"))} / ${bytes(sum(stats, "writtenBytes"))}`,
+    ]),
+    now.map(({ sandbox, name, container, stats }, index) => ({
+      sandbox,
+      name,
+      container,
+      cpuPercent: shares[index],
+      ...stats,
+    })),
+  );
+}
+
+function sum(stats: ContainerStats, field: "readBytes" | "writtenBytes"): bigint {
+  return stats.blockIo.reduce((total, device) => total + device[field], 0n);
+}
+
+function bytes(count: bigint): string {
+  return formatBytes(Number(count));
+}

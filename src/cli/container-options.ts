@@ -1,0 +1,192 @@
+/** Options of `run` and `create`: what a new sandbox and its container are to be. */
+import { readFile } from "node:fs/promises";
+import { type Command, Option } from "commander";
+import { BelljarError, checkName } from "../base/index.ts";
+import type { ContainerCreateConfig, SandboxCreateConfig } from "../sdk/index.ts";
+import type { CommonOptions } from "./context.ts";
+import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
+
+export interface ContainerOptions extends CommonOptions {
+  readonly interactive?: boolean;
+  readonly tty?: boolean;
+  readonly name?: string;
+  readonly sandbox?: string;
+  readonly env?: readonly string[];
+  readonly workdir?: string;
+  readonly user?: string;
+  readonly memory?: string;
+  readonly cpus?: string;
+  readonly accel?: "auto" | "kvm" | "tcg";
+  readonly entrypoint?: string;
+  readonly hostname?: string;
+  readonly network?: string;
+  readonly readOnly?: boolean;
+  readonly capAdd?: readonly string[];
+  readonly capDrop?: readonly string[];
+  readonly securityOpt?: readonly string[];
+  readonly pidsLimit?: string;
+  readonly shmSize?: string;
+  readonly storageSize?: string;
+  readonly stopSignal?: string;
+  readonly tmpfs?: readonly string[];
+  readonly annotation?: readonly string[];
+}
+
+export const collect = (value: string, previous: readonly string[] = []): readonly string[] => [...previous, value];
+
+export function addContainerOptions(command: Command): Command {
+  return command
+    .argument("<image>", "name of an image (see `belljar image ls`)")
+    .argument("[command...]", "command and arguments; the image's own when left out")
+    .option("-i, --interactive", "give the container an open standard input")
+    .option("-t, --tty", "give the container a terminal")
+    .option("--name <name>", "name of the sandbox, or with --sandbox of the container")
+    .option("--sandbox <sandbox>", "add the container to a sandbox that is there")
+    .option("-e, --env <K=V>", "environment variable; K alone takes the value from here", collect)
+    .option("-w, --workdir <dir>", "working directory")
+    .option("-u, --user <user[:group]>", "user by name or number, from the container's own files")
+    .option("-m, --memory <size>", "memory of the VM (256m), or with --sandbox limit of the container")
+    .option("--cpus <n>", "CPUs of the VM (1), or with --sandbox limit of the container")
+    .addOption(new Option("--accel <how>", "acceleration").choices(["auto", "kvm", "tcg"]).default("auto"))
+    .option("--entrypoint <program>", "instead of the image's entrypoint; an empty string removes it")
+    .option("--hostname <name>", "host name (the sandbox's id)")
+    .addOption(new Option("--network <mode>", "network of the sandbox: loopback only for now").choices(["none"]))
+    .option("--read-only", "read-only root file system")
+    .option("--cap-add <cap>", "add a capability", collect)
+    .option("--cap-drop <cap>", "drop a capability, or ALL", collect)
+    .option("--security-opt <opt>", "seccomp=FILE, seccomp=unconfined, no-new-privileges", collect)
+    .option("--pids-limit <n>", "processes and threads at most")
+    .option("--shm-size <size>", "size of /dev/shm (64m)")
+    .option("--storage-size <size>", "size of the writable disk (10g, sparse)")
+    .option("--stop-signal <signal>", "what `stop` sends first (the image's, or SIGTERM)")
+    .option("--tmpfs <dir[:opts]>", "mount a tmpfs", collect)
+    .option("--annotation <K=V>", "annotation of the sandbox, or with --sandbox of the container", collect)
+    .passThroughOptions();
+}
+
+/** For a new sandbox. */
+export async function sandboxConfig(
+  image: string,
+  args: readonly string[],
+  options: ContainerOptions,
+  environment: NodeJS.ProcessEnv,
+): Promise<SandboxCreateConfig> {
+  return {
+    image,
+    name: options.name,
+    memoryMib: options.memory === undefined ? undefined : parseMebibytes(options.memory, "--memory"),
+    cpus: options.cpus === undefined ? undefined : parseCount(options.cpus, "--cpus", { min: 1, max: 32 }),
+    acceleration: options.accel,
+    hostname: options.hostname,
+    annotations: parseAnnotations(options.annotation ?? []),
+    container: await containerConfig(args, options, environment),
+    storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
+  };
+}
+
+/** For a further container in a sandbox that is there. */
+export async function furtherContainerConfig(
+  image: string,
+  args: readonly string[],
+  options: ContainerOptions,
+  environment: NodeJS.ProcessEnv,
+): Promise<ContainerCreateConfig> {
+  if (options.hostname !== undefined) {
+    throw new BelljarError("INVALID_ARGUMENT", "--hostname is the sandbox's, and --sandbox names one that is there");
+  }
+  return {
+    ...(await containerConfig(args, options, environment)),
+    image,
+    name: options.name === undefined ? undefined : checkName(options.name, "the name"),
+    limits: parseLimits({ memory: options.memory, cpus: options.cpus }),
+    annotations: parseAnnotations(options.annotation ?? []),
+    storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
+  };
+}
+
+async function containerConfig(
+  args: readonly string[],
+  options: ContainerOptions,
+  environment: NodeJS.ProcessEnv,
+): Promise<NonNullable<SandboxCreateConfig["container"]>> {
+  const security = await readSecurityOptions(options.securityOpt ?? []);
+  return {
+    command: args.length === 0 ? undefined : args,
+    // What the image runs by itself is what was asked for.
+    keepAlive: false,
+    entrypoint: options.entrypoint === undefined ? undefined : options.entrypoint === "" ? [] : [options.entrypoint],
+    env: options.env ?? [],
+    clientEnvironment: environment,
+    workingDir: options.workdir,
+    user: options.user,
+    tty: options.tty === true,
+    stdin: options.interactive === true,
+    readOnly: options.readOnly === true,
+    capAdd: options.capAdd ?? [],
+    capDrop: options.capDrop ?? [],
+    ...security,
+    stopSignal: options.stopSignal,
+    pidsLimit: options.pidsLimit === undefined ? undefined : parsePids(options.pidsLimit),
+    shmBytes: options.shmSize === undefined ? undefined : parseBytes(options.shmSize, "--shm-size"),
+    tmpfs: options.tmpfs ?? [],
+  };
+}
+
+type SecurityOptions = Pick<NonNullable<SandboxCreateConfig["container"]>, "securityOptions" | "seccompProfile">;
+
+/** `seccomp=FILE` is read here; the rest is for the container to understand. */
+async function readSecurityOptions(options: readonly string[]): Promise<SecurityOptions> {
+  const securityOptions: string[] = [];
+  let seccompProfile: string | undefined;
+  for (const option of options) {
+    const path = /^seccomp[=:](?!unconfined$)(.+)$/.exec(option)?.[1];
+    if (path === undefined) {
+      securityOptions.push(option);
+      continue;
+    }
+    seccompProfile = await readFile(path, "utf8").catch((cause: unknown) => {
+      throw new BelljarError("INVALID_ARGUMENT", `the seccomp profile ${path} cannot be read`, { cause });
+    });
+  }
+  return { securityOptions, seccompProfile };
+}
+
+export interface LimitOptions {
+  readonly memory?: string | undefined;
+  readonly cpus?: string | undefined;
+  readonly pidsLimit?: string | undefined;
+}
+
+/** Limits of a container within its sandbox. */
+export function parseLimits(options: LimitOptions): NonNullable<ContainerCreateConfig["limits"]> {
+  const { memory, cpus, pidsLimit } = options;
+  return {
+    ...(memory === undefined ? {} : { memoryBytes: parseBytes(memory, "--memory") }),
+    ...(cpus === undefined ? {} : { cpus: parseCpus(cpus) }),
+    ...(pidsLimit === undefined ? {} : { pids: parsePids(pidsLimit) }),
+  };
+}
+
+function parseCpus(text: string): number {
+  const value = Number(text);
+  if (/^\d*\.?\d+$/.test(text) && value > 0 && value <= 32) return value;
+  throw new BelljarError("INVALID_ARGUMENT", `--cpus ${JSON.stringify(text.slice(0, 60))} is not a number of CPUs`, {
+    remedy: "Ask for a number above 0 and up to 32; 0.5 is half of one.",
+  });
+}
+
+function parsePids(text: string): number {
+  return parseCount(text, "--pids-limit", { min: 1, max: 4_194_304 });
+}
+
+export function parseAnnotations(pairs: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf("=");
+      if (at < 1) {
+        throw new BelljarError("INVALID_ARGUMENT", `--annotation ${JSON.stringify(pair)} is not of the form K=V`);
+      }
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}
