@@ -7,7 +7,7 @@
  */
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrno, messageChain, sandboxLimits, streamLimits, systemClock } from "../base/index.ts";
+import { BelljarError, hasErrno, messageChain, sandboxLimits, streamLimits, systemClock } from "../base/index.ts";
 import { stateOf } from "./container-state.ts";
 import { OutputCursor } from "./output-cursor.ts";
 import { OutputLog } from "./output-log.ts";
@@ -28,6 +28,7 @@ const streams: readonly StreamNumber[] = [1, 2];
 export class Outputs {
   readonly #sandbox: HostSandbox;
   readonly #outputs = new Map<string, Promise<Output>>();
+  #released = false;
 
   constructor(sandbox: HostSandbox) {
     this.#sandbox = sandbox;
@@ -127,11 +128,13 @@ export class Outputs {
 
   /** Stops writing; what is written stays, and what is not, the guest keeps. */
   async release(): Promise<void> {
+    this.#released = true;
     await Promise.all([...this.#outputs.keys()].map((id) => this.#close(id)));
   }
 
-  #output(id: string): Promise<Output> {
+  async #output(id: string): Promise<Output> {
     const { starts } = stateOf(this.#sandbox, id);
+    if (this.#released) throw new BelljarError("CANCELLED", "the output of this sandbox is not looked after any more");
     const known = this.#outputs.get(id) ?? Promise.resolve(undefined);
     const output = known
       .catch(() => undefined)
@@ -150,7 +153,7 @@ export class Outputs {
         };
       });
     this.#outputs.set(id, output);
-    return output;
+    return await output;
   }
 
   async #close(id: string): Promise<void> {

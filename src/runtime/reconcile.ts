@@ -26,7 +26,9 @@ export async function reconcileContainers(managed: ManagedSandbox, signal: Abort
       continue;
     }
     await adopt(managed, container.state, guest);
-    if (pending?.operation === "stop") await container.stop({ timeoutMs: 0, force: true });
+    if (pending?.operation !== "stop") continue;
+    await container.watch();
+    await container.stop({ timeoutMs: 0, force: true });
   }
   const known = new Set(sandbox.state.containers.map(({ id }) => id));
   for (const { containerId } of found) {

@@ -120,6 +120,7 @@ export async function recoverLater(managed: ManagedSandbox): Promise<void> {
 async function stopContainers(managed: ManagedSandbox): Promise<void> {
   const { containers } = managed.state;
   await managed.sandbox.agent();
+  for (const { id } of containers) await managed.container(id).watch();
   await Promise.all(containers.map(({ id }) => managed.container(id).stop({ timeoutMs: 0, force: true })));
 }
 

@@ -1,0 +1,265 @@
+import assert from "node:assert/strict";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "../../test/support/harness.ts";
+import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { newId } from "../base/index.ts";
+import { type ContainerState, containerSandboxSchema } from "../container/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
+import { encodeEnvelope, StateFile } from "../store/index.ts";
+import type { SandboxHandle } from "./interface.ts";
+
+type State = SandboxState<ContainerState>;
+
+/** What a killed owner has left in the state file. */
+async function rewrite(world: MemoryRuntime, id: string, change: (state: State) => State): Promise<void> {
+  await world.core.release();
+  const file = new StateFile(world.stateFile(id), containerSandboxSchema, world.deps.disk);
+  await file.read();
+  await file.update(change);
+}
+
+const onMain = (state: State, change: Partial<ContainerState>): State => ({
+  ...state,
+  containers: state.containers.map((each, index) => (index === 0 ? { ...each, ...change } : each)),
+});
+
+async function pair(
+  t: Parameters<typeof MemoryRuntime.open>[0],
+): Promise<{ world: MemoryRuntime; sandbox: SandboxHandle }> {
+  const world = await MemoryRuntime.open(t);
+  return { world, sandbox: await world.core.sandboxes.create({ image: "busybox", name: "web" }) };
+}
+
+const again = (world: MemoryRuntime): Promise<SandboxHandle> => world.core.sandboxes.get("web");
+
+test("recovery: running and paused sandboxes are live again, and nothing in them has noticed", async (t) => {
+  const { world, sandbox } = await pair(t);
+  const child = await sandbox.spawn(["run"]);
+  const frozen = await sandbox.containers.create({ image: "busybox", name: "frozen" });
+  await frozen.start();
+  await frozen.pause();
+  const { pid } = await sandbox.main.info();
+  await world.reopen();
+  const found = await again(world);
+  assert.equal((await found.main.info()).pid, pid);
+  assert.equal((await found.exec(["echo", "on"])).stdout, "on\n");
+  assert.equal((await (await found.containers.get("frozen")).info()).state, "paused");
+  await (await found.main.process(child.id)).signal(9);
+  assert.equal((await (await found.main.process(child.id)).status).signal, 9);
+
+  await found.pause();
+  await world.reopen();
+  const paused = await again(world);
+  assert.equal((await paused.info()).state, "paused");
+  await paused.resume();
+  assert.equal((await (await paused.containers.get("frozen")).info()).state, "paused");
+  assert.equal((await paused.main.info()).state, "running");
+  assert.deepEqual(
+    world.core.recovered.map(({ kind, what }) => [kind, what]),
+    [["sandbox", "live"]],
+  );
+});
+
+test("recovery: what ended meanwhile is known, its output is whole", async (t) => {
+  const { world, sandbox } = await pair(t);
+  const init = world.guests.guest(sandbox.id).container(sandbox.main.id).init;
+  init?.write(1, "before ");
+  await world.core.release();
+  init?.write(1, "meanwhile");
+  init?.exit(9);
+  await world.reopen();
+  const found = await again(world);
+  assert.equal((await found.main.wait()).exitCode, 9);
+  let text = "";
+  for await (const { data } of found.main.logs({ follow: true })) text += Buffer.from(data).toString();
+  assert.equal(text, "before meanwhile");
+});
+
+test("recovery: a VM that is gone is a stopped sandbox with its cause, and can be started", async (t) => {
+  const { world, sandbox } = await pair(t);
+  await world.core.release();
+  world.guests.guest(sandbox.id).vm.end({ cause: "died", detail: "SIGKILL" });
+  await world.reopen();
+  const found = await again(world);
+  const info = await found.info();
+  assert.equal(info.state, "stopped");
+  assert.equal(info.end?.reason, "VMM_DIED");
+  assert.equal(info.containers[0]?.end?.reason, "VMM_DIED");
+  await found.start();
+  assert.equal((await found.exec(["echo", "on"])).stdout, "on\n");
+});
+
+test("recovery: a guest whose agent started anew is ended; one that answers too late is waited for", async (t) => {
+  const { world, sandbox } = await pair(t);
+  await world.core.release();
+  world.guests.guest(sandbox.id).instance = "another";
+  await world.reopen();
+  assert.equal((await (await again(world)).info()).end?.reason, "AGENT_FAILED");
+  await (await again(world)).start();
+  await world.core.release();
+  const answer = world.guests.hold("listContainers");
+  const startMs = performance.now();
+  await world.reopen();
+  assert.ok(performance.now() - startMs < 5_000);
+  assert.match((await (await again(world)).info()).problem ?? "", /agent does not answer/);
+  answer();
+  const endMs = performance.now() + 5_000;
+  while ((await (await again(world)).info()).problem !== undefined) {
+    assert.ok(performance.now() < endMs, "it was not recovered");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
+});
+
+test("recovery: what was half created is undone, half deleted or half stopped is finished", async (t) => {
+  for (const operation of ["create", "delete"] as const) {
+    const { world, sandbox } = await pair(t);
+    await rewrite(world, sandbox.id, (state) => ({ ...state, pending: { operation, sinceMs: 1 } }));
+    await world.reopen();
+    assert.deepEqual(await world.core.sandboxes.list(), []);
+    assert.deepEqual(world.hypervisor.live, []);
+    assert.deepEqual(await readdir(world.sandboxesDir), []);
+    assert.deepEqual(await readdir(world.deps.runDir), []);
+  }
+  const { world, sandbox } = await pair(t);
+  await rewrite(world, sandbox.id, (state) => ({ ...state, pending: { operation: "stop", sinceMs: 1 } }));
+  await world.reopen();
+  const info = await (await again(world)).info();
+  assert.equal(info.state, "stopped");
+  assert.equal(info.end, undefined);
+  assert.equal(info.containers[0]?.state, "stopped");
+  assert.deepEqual(world.hypervisor.live, []);
+});
+
+test("recovery: a pause, resume or start that was cut short is what the VM and the guest say", async (t) => {
+  for (const operation of ["pause", "resume"] as const) {
+    for (const status of ["running", "paused"] as const) {
+      const { world, sandbox } = await pair(t);
+      if (operation === "resume") await sandbox.pause();
+      await rewrite(world, sandbox.id, (state) => ({ ...state, pending: { operation, sinceMs: 1 } }));
+      const { vm } = world.guests.guest(sandbox.id);
+      if (status === "paused" && vm.status === "running") await vm.handle().pause();
+      if (status === "running" && vm.status === "paused") await vm.handle().resume();
+      await world.reopen();
+      const found = await again(world);
+      const info = await found.info();
+      assert.deepEqual([info.state, info.containers[0]?.state], [status, status], operation);
+      if (status === "paused") await found.resume();
+      assert.equal((await found.exec(["echo", "on"])).stdout, "on\n");
+    }
+  }
+  // Of a stopped sandbox: the VM had come up, its container had not.
+  const { world, sandbox } = await pair(t);
+  await rewrite(world, sandbox.id, (state) => ({
+    ...onMain(state, { state: "stopped", inGuest: false }),
+    state: "stopped",
+    pending: { operation: "start", sinceMs: 1 },
+  }));
+  world.guests.guest(sandbox.id).containers.clear();
+  await world.reopen();
+  const info = await (await again(world)).info();
+  assert.deepEqual([info.state, info.containers[0]?.state], ["running", "stopped"]);
+  await (await again(world)).main.start();
+});
+
+test("recovery: containers that were half made, half started, half stopped or half deleted", async (t) => {
+  const { world, sandbox } = await pair(t);
+  const second = await sandbox.containers.create({ image: "busybox", name: "second" });
+  const layers = world.guests.guest(sandbox.id).vm.disks.length;
+  for (const operation of ["create", "delete"] as const) {
+    const gone = await (await again(world)).containers.create({ image: "busybox", name: operation });
+    await rewrite(world, sandbox.id, (state) => ({
+      ...state,
+      containers: state.containers.map((each) =>
+        each.id === gone.id ? { ...each, inGuest: operation === "delete", pending: { operation, sinceMs: 1 } } : each,
+      ),
+    }));
+    await world.reopen();
+    assert.equal((await (await again(world)).containers.list()).length, 2);
+    assert.equal(world.guests.guest(sandbox.id).vm.disks.length, layers);
+    assert.equal(world.guests.guest(sandbox.id).containers.has(gone.id), false);
+  }
+  // Started in the guest, and its owner died before it could say so.
+  world.guests.guest(sandbox.id).start(second.id, "", ["run"], { terminal: false, stdin: false });
+  await rewrite(world, sandbox.id, (state) => ({
+    ...state,
+    containers: state.containers.map((each) =>
+      each.id === second.id ? { ...each, pending: { operation: "start", sinceMs: 1 } } : each,
+    ),
+  }));
+  await world.reopen();
+  const started = await (await again(world)).containers.get("second");
+  assert.equal((await started.info()).state, "running");
+  assert.equal((await started.attach()).containerId, second.id);
+  await rewrite(world, sandbox.id, (state) => ({
+    ...state,
+    containers: state.containers.map((each) =>
+      each.id === second.id ? { ...each, pending: { operation: "stop", sinceMs: 1 } } : each,
+    ),
+  }));
+  await world.reopen();
+  assert.equal((await (await (await again(world)).containers.get("second")).info()).state, "stopped");
+  assert.equal((await (await again(world)).main.info()).state, "running");
+});
+
+test("recovery: what belongs to nobody is removed; what cannot be read is told and left, the others go on", async (t) => {
+  const { world } = await pair(t);
+  const damaged = newId();
+  const newer = newId();
+  const removed = newId();
+  const orphan = newId();
+  const readable = world.deps.disk;
+  assert.ok(readable);
+  await world.core.release();
+  const state = Buffer.from(await readable.read(world.stateFile((await readdir(world.sandboxesDir))[0] ?? ""), 1e6));
+  for (const id of [damaged, newer]) await mkdir(join(world.sandboxesDir, id, "disks"), { recursive: true });
+  const put = async (id: string, bytes: Uint8Array): Promise<void> => {
+    const file = await readable.create(world.stateFile(id), 0o600);
+    await file.write(bytes);
+  };
+  await put(damaged, state.subarray(0, state.length - 20));
+  await put(newer, encodeEnvelope({ kind: "sandbox", version: 99, sequence: 1 }, {}));
+  await mkdir(join(world.sandboxesDir, removed));
+  await mkdir(join(world.sandboxesDir, `.new-${newId()}`));
+  await mkdir(join(world.deps.runDir, orphan));
+  await mkdir(join(world.deps.runDir, damaged));
+  await mkdir(join(world.sandboxesDir, "lost+found"));
+  await writeFile(join(world.deps.runDir, "not-ours"), "");
+  await world.reopen();
+  const kinds = world.core.recovered.map(({ kind, name }) => `${kind} ${name}`);
+  for (const expected of [
+    `unreadable ${damaged}`,
+    `unreadable ${newer}`,
+    `unfinished ${removed}`,
+    `sockets ${orphan}`,
+  ]) {
+    assert.ok(kinds.includes(expected), `${expected} in ${kinds.join(", ")}`);
+  }
+  assert.deepEqual((await readdir(world.deps.runDir)).includes(damaged), true);
+  const infos = await world.core.sandboxes.list();
+  assert.equal(infos.length, 3);
+  assert.equal(infos.filter(({ problem }) => problem !== undefined).length, 2);
+  await assert.rejects(world.core.sandboxes.get(damaged), { reason: "STATE_CORRUPT" });
+  await assert.rejects(world.core.sandboxes.get(newer), { reason: "STATE_VERSION" });
+  assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
+  assert.deepEqual(await readable.read(world.stateFile(damaged), 1e6), state.subarray(0, state.length - 20));
+  await rm(join(world.sandboxesDir, "lost+found"), { recursive: true });
+});
+
+test("recovery: a container of the guest that no state knows is taken out of it", async (t) => {
+  const { world, sandbox } = await pair(t);
+  const guest = world.guests.guest(sandbox.id);
+  const known = guest.container(sandbox.main.id);
+  await world.core.release();
+  const stranger = newId();
+  guest.createContainer({ ...known.request, containerId: stranger });
+  await world.reopen();
+  assert.deepEqual([...guest.containers.keys()], [known.id]);
+});
+
+test("the root: one owner at a time, and the other is told whom to ask", async (t) => {
+  const { world } = await pair(t);
+  const { openRuntime } = await import("./open.ts");
+  await assert.rejects(openRuntime(world.deps), { reason: "ROOT_LOCKED", remedy: /daemon/ });
+});
