@@ -1,5 +1,5 @@
 /**
- * Mutations of state files and journals: of their bytes, of the words of their first line, and of their JSON, which are
+ * Mutations of state files: of their bytes, of the words of their first line, and of their JSON, which are
  * sealed afterwards with right lengths and checksums, computed by code of its own.
  */
 import { createHash } from "node:crypto";
@@ -90,7 +90,7 @@ const oddKeys = [
   "end",
 ] as const;
 
-/** Changes one value of the JSON in a random line (a journal) or behind the first line (a state file). */
+/** Changes one value of the JSON in a random line, or behind the first line. */
 const mutateJson: Mutate = (input, random) => {
   const { head, json, tail } = jsonPart(input, random);
   let text: string;

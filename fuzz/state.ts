@@ -1,5 +1,5 @@
 /**
- * Fuzzer of what reads the state directory: the envelope, decoding with migrations, and the journal.
+ * Fuzzer of what reads the state directory: the envelope, decoding with migrations, and sandboxes' states.
  *
  *   node fuzz/state.ts [--seed 1] [--runs 100000]      random inputs, each repeatable from seed and number
  *   node fuzz/state.ts --repro FILE                    one input from a file, with what came of it
@@ -14,8 +14,8 @@ import { createHash } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { BelljarError, type Field } from "../src/base/index.ts";
+import { containerSandboxSchema } from "../src/container/index.ts";
 import { decodeState, encodeEnvelope, type StateSchema } from "../src/store/index.ts";
-import { decodeJournal, encodeJournal } from "../src/store/journal-format.ts";
 import { inputOf, type Seeds } from "./state-mutations.ts";
 
 const CORPUS = new URL("corpus/state/", import.meta.url);
@@ -77,17 +77,16 @@ function rebuilt(old: Field): Record<string, unknown> {
 }
 
 /** Gives one input to every decoder. @throws when one of them breaks its rule */
-export function tryInput(input: Uint8Array): { readonly state: Outcome; readonly journal: Outcome } {
-  const state = outcomeOf(() => {
-    const { value, sequence } = decodeState(input, NAME, schema);
-    const again = encodeEnvelope({ kind: schema.kind, version: schema.migrations.length + 1, sequence }, value);
-    assert.deepEqual(decodeState(again, NAME, schema), { value, sequence });
+export function tryInput(input: Uint8Array): { readonly state: Outcome; readonly sandbox: Outcome } {
+  return { state: tryDecoder(input, schema), sandbox: tryDecoder(input, containerSandboxSchema) };
+}
+
+function tryDecoder<T>(input: Uint8Array, { kind, migrations, decode }: StateSchema<T>): Outcome {
+  return outcomeOf(() => {
+    const { value, sequence } = decodeState(input, NAME, { kind, migrations, decode });
+    const again = encodeEnvelope({ kind, version: migrations.length + 1, sequence }, value);
+    assert.deepEqual(decodeState(again, NAME, { kind, migrations, decode }), { value, sequence });
   });
-  const journal = outcomeOf(() => {
-    const { unfinished } = decodeJournal(input, NAME);
-    assert.deepEqual(decodeJournal(encodeJournal(unfinished), NAME).unfinished, unfinished);
-  });
-  return { state, journal };
 }
 
 function outcomeOf(act: () => void): Outcome {
@@ -114,7 +113,7 @@ export async function readSeeds(): Promise<Seeds> {
 }
 
 export interface FuzzReport {
-  /** How often each outcome came, as `state accepted`, `journal STATE_CORRUPT`, ... */
+  /** How often each outcome came, as `state accepted`, `sandbox STATE_CORRUPT`, ... */
   readonly outcomes: ReadonlyMap<string, number>;
 }
 

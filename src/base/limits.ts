@@ -245,8 +245,4 @@ export const storeLimits = {
   headerMaxBytes: 1 * KIB,
   /** Writes of one state file that may wait for each other: as many as there are containers that change at once. */
   writesWaitingMax: 1_024,
-  /** A journal above this is written anew without its ended operations. */
-  journalCompactBytes: 64 * KIB,
-  /** A journal above this is not read: compaction keeps it far below. */
-  journalMaxBytes: 1 * MIB,
 } as const;

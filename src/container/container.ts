@@ -241,7 +241,8 @@ export class Container {
       tty: config.tty === true,
       stdin,
     };
-    await this.#change((state) => ({ ...state, processes: [...state.processes, record] }));
+    // It runs already, and the agent has it on its list: a disk that fails changes nothing about that.
+    await this.#change((state) => ({ ...state, processes: [...state.processes, record] }), { force: true });
     return record;
   }
 
@@ -250,10 +251,13 @@ export class Container {
     if (this.#sandbox.hasMachine && this.state.inGuest) {
       await this.#sandbox.call("releaseProcess", { containerId: this.id, processId });
     }
-    await this.#change((state) => {
-      const processes = state.processes.filter((each) => each.id !== processId);
-      return processes.length === state.processes.length ? state : { ...state, processes };
-    });
+    await this.#change(
+      (state) => {
+        const processes = state.processes.filter((each) => each.id !== processId);
+        return processes.length === state.processes.length ? state : { ...state, processes };
+      },
+      { force: true },
+    );
   }
 
   /** Takes note that it runs no more, for whatever reason; the first cause is kept. */

@@ -6,7 +6,6 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
 import { encodeEnvelope } from "./envelope.ts";
-import { decodeJournal, encodeJournal } from "./journal-format.ts";
 import { decodeState, type StateSchema } from "./state-file.ts";
 
 interface Lamp {
@@ -69,38 +68,5 @@ describe("golden state files", () => {
       reason: "STATE_VERSION",
       message: "/s/lamp.json has version 2 of its file format; this Belljar knows up to 1",
     });
-  });
-});
-
-describe("golden journals", () => {
-  it("version 1 is today's", async () => {
-    const { unfinished, torn, lastId } = decodeJournal(await golden("journal-1"), "journal");
-    const entries = [
-      {
-        id: 2,
-        operation: "create-container",
-        facts: { container: "web", disks: 2, tty: false },
-        steps: [
-          { step: "disk attached", facts: { node: "disk1" } },
-          { step: "container made", facts: {} },
-        ],
-      },
-    ];
-    assert.deepEqual(unfinished, entries);
-    assert.deepEqual({ torn, lastId }, { torn: false, lastId: 3 });
-    // The ended operations 1 and 3 are not written anew.
-    const rewritten = Buffer.from(encodeJournal(entries)).toString("utf8").split("\n");
-    const before = Buffer.from(await golden("journal-1"))
-      .toString("utf8")
-      .split("\n");
-    assert.deepEqual(
-      rewritten,
-      before.filter((line) => !/"(begin|end)":[13]/.test(line)),
-    );
-  });
-
-  it("version 2 is newer", async () => {
-    const bytes = await golden("journal-2");
-    assert.throws(() => decodeJournal(bytes, "journal"), { reason: "STATE_VERSION" });
   });
 });

@@ -1,4 +1,4 @@
-/** Everything that is kept on disk goes through here: the durable writer, state files, locks and the journal. */
+/** Everything that is kept on disk goes through here: the durable writer, state files and locks. */
 
 export { canonicalJson } from "./canonical-json.ts";
 export { type Disk, type DiskFile, systemDisk } from "./disk.ts";
@@ -12,8 +12,6 @@ export {
   writeFileDurably,
 } from "./durable-file.ts";
 export { decodeEnvelope, type Envelope, type EnvelopeHeader, encodeEnvelope } from "./envelope.ts";
-export { Intent, Journal } from "./journal.ts";
-export type { JournalFacts, JournalStep } from "./journal-format.ts";
 export { acquireLock, type FileLock, type LockOptions, withLock } from "./lock.ts";
 export { decodeState, type Migration, StateFile, type StateSchema } from "./state-file.ts";
 export { Turns } from "./turns.ts";

@@ -11,7 +11,7 @@ describe("fuzzing of the state directory", () => {
 
   it("keeps its rules on 5,000 seeded inputs, and reaches every outcome", async () => {
     const { outcomes } = await fuzz(await readSeeds(), 7, 5_000);
-    for (const decoder of ["state", "journal"]) {
+    for (const decoder of ["state", "sandbox"]) {
       for (const outcome of ["accepted", "STATE_CORRUPT", "STATE_VERSION"]) {
         assert.ok((outcomes.get(`${decoder} ${outcome}`) ?? 0) > 0, `${decoder} never gave ${outcome}`);
       }
