@@ -1,0 +1,72 @@
+/** Where an owner can be killed: every step of every operation, and what the target may be afterwards. */
+import type { Field } from "../../src/base/index.ts";
+import { type Base, type KillPoint, type OperationName, phases, SECOND, TARGET } from "../programs/owner-commands.ts";
+import type { FoundSandbox } from "./world.ts";
+
+export interface Scenario {
+  readonly operation: OperationName;
+  readonly base: Base;
+  /** The old state and the new one, as `describeTarget` has them. */
+  readonly outcomes: readonly [string, string];
+}
+
+export const scenarios: readonly Scenario[] = [
+  { operation: "exec", base: "running", outcomes: ["running, main running", "running, main running"] },
+  { operation: "pause", base: "running", outcomes: ["running, main running", "paused, main paused"] },
+  { operation: "resume", base: "paused", outcomes: ["paused, main paused", "running, main running"] },
+  {
+    operation: "create container",
+    base: "running",
+    outcomes: ["running, main running", "running, main running, second ready"],
+  },
+  {
+    operation: "start container",
+    base: "second ready",
+    outcomes: ["running, main running, second ready", "running, main running, second running"],
+  },
+  {
+    operation: "stop container",
+    base: "second running",
+    outcomes: ["running, main running, second running", "running, main running, second stopped"],
+  },
+  {
+    operation: "delete container",
+    base: "second ready",
+    outcomes: ["running, main running, second ready", "running, main running"],
+  },
+  { operation: "stop", base: "running", outcomes: ["running, main running", "stopped, main stopped"] },
+  { operation: "restart", base: "stopped", outcomes: ["stopped, main stopped", "running, main running"] },
+  { operation: "delete", base: "paused", outcomes: ["paused, main paused", "gone"] },
+  { operation: "start", base: "ready", outcomes: ["ready, main ready", "running, main running"] },
+  { operation: "create", base: "none", outcomes: ["gone", "running, main running"] },
+];
+
+export function describeTarget(sandboxes: readonly FoundSandbox[]): string {
+  const target = sandboxes.find(({ name }) => name === TARGET);
+  if (target === undefined) return "gone";
+  const second = target.containers.find(({ name }) => name === SECOND);
+  const parts = [target.state, `main ${target.containers[0]?.state ?? "gone"}`];
+  if (second !== undefined) parts.push(`second ${second.state}`);
+  return parts.join(", ");
+}
+
+/** What goes on all the time, whatever the operation: readings of output, waits for ends, looks of the monitor. */
+const BACKGROUND = /^(agent (readOutput|waitProcess|getGuestStats)|qmp query-status)$/;
+/** An exec does these too; the first one of the time when it runs stands for them. */
+const OF_EXEC = /^agent (readOutput|waitProcess)$/;
+
+/** Points of one run of an operation, in the order in which they came. */
+export function pointsOf(answer: Field, operation: OperationName): KillPoint[] {
+  const steps = answer.field("steps").array((told) => ({
+    step: told.field("step").string(),
+    phase: told.field("phase").oneOf(["before", "after"]),
+    occurrence: told.field("occurrence").integer({ min: 1 }),
+  }));
+  return steps.flatMap(({ step, phase, occurrence }): KillPoint[] => {
+    const isOfExec = operation === "exec" && OF_EXEC.test(step) && occurrence === 1;
+    if (phase === "after" || (BACKGROUND.test(step) && !isOfExec)) return [];
+    // A change on disk is made or not made; the others are something that goes on elsewhere.
+    const used = step.startsWith("store ") ? phases.filter((each) => each !== "during") : phases;
+    return used.map((each) => ({ step, occurrence, phase: each }));
+  });
+}

@@ -1,0 +1,140 @@
+/** What a kill of the owner may not have changed: a witness that counts, and a host on which everything belongs to somebody. */
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Field } from "../../src/base/index.ts";
+import { findLeaks, networkObjects } from "../support/leaks.ts";
+import type { OwnerProcess } from "./owner-process.ts";
+
+export interface Place {
+  readonly testId: string;
+  /** Above all the others. */
+  readonly dir: string;
+  readonly rootDir: string;
+  readonly runDir: string;
+}
+
+export interface FoundSandbox {
+  readonly id: string;
+  readonly name: string;
+  readonly state: string;
+  readonly vmmPid: number | undefined;
+  readonly problem: string | undefined;
+  readonly containers: readonly { readonly id: string; readonly name: string; readonly state: string }[];
+}
+
+export async function listSandboxes(owner: OwnerProcess): Promise<FoundSandbox[]> {
+  const answer = await owner.ask({ do: "list" });
+  return answer.field("sandboxes").array((sandbox) => ({
+    id: sandbox.field("id").string(),
+    name: sandbox.field("name").string(),
+    state: sandbox.field("state").string(),
+    vmmPid: sandbox.field("vmm").optional((vmm) => vmm.field("pid").integer()),
+    problem: sandbox.field("problem").optional((text) => text.string()),
+    containers: sandbox.field("containers").array((container) => ({
+      id: container.field("id").string(),
+      name: container.field("name").string(),
+      state: container.field("state").string(),
+    })),
+  }));
+}
+
+/** The numbers that a process counts, read on from where the last reading ended. */
+export class Counter {
+  readonly #sandbox: string;
+  #offset = "0";
+  #next = 0;
+  #partial = "";
+
+  constructor(sandbox: string) {
+    this.#sandbox = sandbox;
+  }
+
+  get count(): number {
+    return this.#next;
+  }
+
+  /** What is wrong with what came since the last time: bytes lost, a number left out or repeated, or none at all. */
+  async check(owner: OwnerProcess): Promise<string[]> {
+    const before = this.#next;
+    const problems = this.#take(
+      await owner.ask({ do: "read", sandbox: this.#sandbox, offset: this.#offset, waitMs: 5_000 }),
+    );
+    if (this.#next === before) problems.push(`${this.#sandbox} counted no further than ${before}`);
+    return problems;
+  }
+
+  #take(answer: Field): string[] {
+    const problems: string[] = [];
+    const lost = answer.field("lost").string();
+    if (lost !== "0") problems.push(`${this.#sandbox} lost ${lost} bytes after offset ${this.#offset}`);
+    this.#offset = answer.field("next").string();
+    const text = answer.field("text").string({ maxLength: Number.MAX_SAFE_INTEGER });
+    const lines = (this.#partial + text).split("\n");
+    this.#partial = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line !== String(this.#next) && problems.length < 3) {
+        problems.push(`${this.#sandbox} wrote ${JSON.stringify(line.slice(0, 40))} where ${this.#next} was due`);
+      }
+      this.#next = Number.parseInt(line, 10) + 1;
+    }
+    return problems;
+  }
+}
+
+/** What ends by itself when its owner has been killed (a tool of the host that was at work) may take so long. */
+const GRACE_MS = 3_000;
+
+/** Processes, sockets and files that belong to no sandbox. */
+export async function findOrphans(
+  place: Place,
+  sandboxes: readonly FoundSandbox[],
+  ownerPid: number,
+): Promise<string[]> {
+  const untilMs = performance.now() + GRACE_MS;
+  for (;;) {
+    const orphans = [...(await orphanProcesses(place, sandboxes, ownerPid)), ...(await orphanFiles(place, sandboxes))];
+    if (orphans.length === 0 || performance.now() > untilMs) return orphans;
+    await sleep(100);
+  }
+}
+
+async function orphanProcesses(place: Place, sandboxes: readonly FoundSandbox[], ownerPid: number): Promise<string[]> {
+  const { testId, dir, runDir } = place;
+  const leaks = await findLeaks({ testId, dir, before: await networkObjects() });
+  const live = sandboxes.filter(({ vmmPid }) => vmmPid !== undefined);
+  const owned = [`process ${ownerPid}:`, ...live.map(({ vmmPid }) => `process ${vmmPid}:`)];
+  const homes = live.map(({ id }) => join(runDir, id));
+  return leaks.filter(
+    (leak) =>
+      !owned.some((start) => leak.startsWith(start)) && !homes.some((home) => leak.startsWith(`socket ${home}/`)),
+  );
+}
+
+async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Promise<string[]> {
+  const orphans: string[] = [];
+  const compare = async (dir: string, allowed: (name: string) => boolean): Promise<void> => {
+    for (const name of await readdir(dir).catch(() => [])) if (!allowed(name)) orphans.push(`file ${join(dir, name)}`);
+  };
+  const ids = new Set(sandboxes.map(({ id }) => id));
+  const live = new Set(sandboxes.flatMap(({ id, vmmPid }) => (vmmPid === undefined ? [] : [id])));
+  await compare(place.runDir, (name) => live.has(name));
+  await compare(join(place.rootDir, "sandboxes"), (name) => ids.has(name));
+  await compare(place.rootDir, (name) => ["images", "lock", "sandboxes"].includes(name));
+  for (const { id, containers } of sandboxes) {
+    const dir = join(place.rootDir, "sandboxes", id);
+    const belongs = (name: string): boolean => containers.some((container) => name.includes(container.id));
+    await compare(dir, (name) => ["sandbox.json", "lock", "disks", "logs"].includes(name));
+    await compare(join(dir, "disks"), belongs);
+    await compare(join(dir, "logs"), belongs);
+  }
+  return orphans;
+}
+
+/** Ends what is left of a campaign that failed: its VMs outlive it otherwise. */
+export async function endProcesses({ testId, dir }: Place): Promise<void> {
+  for (const leak of await findLeaks({ testId, dir, before: await networkObjects() })) {
+    const pid = Number(/^process (\d+):/.exec(leak)?.[1] ?? 0);
+    if (pid > 0) process.kill(pid, "SIGKILL");
+  }
+}

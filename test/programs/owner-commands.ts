@@ -1,0 +1,195 @@
+/** What an owner can be told, and the scripted operations that it performs on the sandbox `target`. */
+import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
+import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo } from "../../src/runtime/index.ts";
+
+export const TARGET = "target";
+export const SECOND = "second";
+
+/** Prints consecutive numbers, a few each second. */
+export const COUNTER = ["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); usleep 100000; done"];
+/** The same as fast as it can. */
+export const FLOOD = ["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); done"];
+
+export const phases = ["before", "during", "after"] as const;
+export type Phase = (typeof phases)[number];
+
+export interface KillPoint {
+  readonly step: string;
+  /** Which of the steps of this name, from 1. */
+  readonly occurrence: number;
+  readonly phase: Phase;
+}
+
+export interface StepTold {
+  readonly step: string;
+  readonly phase: "before" | "after";
+  readonly occurrence: number;
+}
+
+/** What the target is before an operation. */
+export const bases = ["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const;
+export type Base = (typeof bases)[number];
+
+export const operationNames = [
+  "create",
+  "start",
+  "restart",
+  "exec",
+  "pause",
+  "resume",
+  "stop",
+  "delete",
+  "create container",
+  "start container",
+  "stop container",
+  "delete container",
+] as const;
+export type OperationName = (typeof operationNames)[number];
+
+export type Command =
+  | { readonly do: "open" | "list" | "usage" | "release" }
+  | { readonly do: "make witness"; readonly name: string; readonly command: readonly string[] }
+  | { readonly do: "delete"; readonly sandbox: string }
+  | { readonly do: "prepare"; readonly base: Base; readonly command: readonly string[] }
+  | { readonly do: "operate"; readonly operation: OperationName; readonly kill: KillPoint | undefined }
+  | { readonly do: "read"; readonly sandbox: string; readonly offset: string; readonly waitMs: number }
+  | { readonly do: "load"; readonly sandbox: string; readonly loops: number }
+  | { readonly do: "leftovers"; readonly sandbox: string }
+  | { readonly do: "exec"; readonly sandbox: string; readonly command: readonly string[] };
+
+export type Answer = Readonly<Record<string, unknown>>;
+
+export function decodeCommand(line: string): Command {
+  const field = parseJson(line, "command", "INVALID_ARGUMENT");
+  const text = (name: string): string => field.field(name).string();
+  const words = (name: string): string[] => field.field(name).array((word) => word.string());
+  const name = field
+    .field("do")
+    .oneOf([
+      ...(["open", "list", "usage", "release", "make witness", "delete"] as const),
+      ...(["prepare", "operate", "read", "load", "leftovers", "exec"] as const),
+    ]);
+  switch (name) {
+    case "make witness":
+      return { do: name, name: text("name"), command: words("command") };
+    case "delete":
+      return { do: name, sandbox: text("sandbox") };
+    case "prepare":
+      return { do: name, base: field.field("base").oneOf(bases), command: words("command") };
+    case "operate":
+      return {
+        do: name,
+        operation: field.field("operation").oneOf(operationNames),
+        kill: field.field("kill").optional(decodeKillPoint),
+      };
+    case "read":
+      return { do: name, sandbox: text("sandbox"), offset: text("offset"), waitMs: field.field("waitMs").integer() };
+    case "load":
+      return { do: name, sandbox: text("sandbox"), loops: field.field("loops").integer() };
+    case "leftovers":
+      return { do: name, sandbox: text("sandbox") };
+    case "exec":
+      return { do: name, sandbox: text("sandbox"), command: words("command") };
+    default:
+      return { do: name };
+  }
+}
+
+function decodeKillPoint(field: Field): KillPoint {
+  return {
+    step: field.field("step").string(),
+    occurrence: field.field("occurrence").integer({ min: 1 }),
+    phase: field.field("phase").oneOf(phases),
+  };
+}
+
+/** Ids and random parts are left out, so that the same step has the same name in every run. */
+export function stepName(message: unknown): { readonly step: string; readonly phase: Step["phase"] } {
+  const field = decodeField(message, "step", "INTERNAL");
+  const kind = field.field("kind").oneOf(["store", "qmp", "agent", "child"]);
+  const name = field
+    .field("name")
+    .string()
+    .replace(/[0-9a-f]{12,}/g, "*");
+  return { step: `${kind} ${name}`, phase: field.field("phase").oneOf(["before", "after"]) };
+}
+
+type Operation = (sandboxes: Sandboxes) => Promise<void>;
+
+const onTarget =
+  (work: (target: SandboxHandle) => Promise<unknown>): Operation =>
+  async (sandboxes) =>
+    void (await work(await sandboxes.get(TARGET)));
+
+const onSecond = (work: (second: ContainerHandle) => Promise<unknown>): Operation =>
+  onTarget(async (target) => work(await target.containers.get(SECOND)));
+
+export const operations: Readonly<Record<OperationName, Operation>> = {
+  create: async (sandboxes) => void (await createTarget(sandboxes, COUNTER, true)),
+  start: onTarget((target) => target.start()),
+  restart: onTarget((target) => target.start()),
+  exec: onTarget(async (target) => {
+    const { exitCode, stdout } = await target.exec(["echo", "hello"]);
+    if (exitCode !== 0 || stdout !== "hello\n") throw new Error(`exec answered ${exitCode} and ${stdout}`);
+  }),
+  pause: onTarget((target) => target.pause()),
+  resume: onTarget((target) => target.resume()),
+  stop: onTarget((target) => target.stop({ timeoutMs: 0 })),
+  delete: onTarget((target) => target.delete()),
+  "create container": onTarget((target) =>
+    target.containers.create({ image: "busybox", name: SECOND, command: COUNTER }),
+  ),
+  "start container": onSecond((second) => second.start()),
+  "stop container": onSecond((second) => second.stop({ timeoutMs: 0 })),
+  "delete container": onSecond((second) => second.delete()),
+};
+
+async function createTarget(sandboxes: Sandboxes, command: readonly string[], start: boolean): Promise<void> {
+  await sandboxes.create({ image: "busybox", name: TARGET, container: { command } }, { start });
+}
+
+async function findTarget(sandboxes: Sandboxes): Promise<SandboxInfo | undefined> {
+  return (await sandboxes.list()).find(({ name }) => name === TARGET);
+}
+
+/** Brings the target from whatever it is to a base. */
+export async function prepare(sandboxes: Sandboxes, base: Base, command: readonly string[]): Promise<void> {
+  let info = await findTarget(sandboxes);
+  const isFresh = base === "none" || base === "ready";
+  if (info !== undefined && isFresh && info.state !== base) {
+    await (await sandboxes.get(TARGET)).delete({ force: true });
+    info = undefined;
+  }
+  if (base === "none") return;
+  if (info === undefined) await createTarget(sandboxes, command, base !== "ready");
+  if (base === "ready") return;
+  const target = await sandboxes.get(TARGET);
+  if (info?.state === base && (base === "paused" || base === "stopped")) return;
+  if (info?.state === "paused") await target.resume();
+  if (info?.state === "ready" || info?.state === "stopped") await target.start();
+  if ((await target.main.info()).state === "stopped") await target.main.start();
+  await releaseLeftovers(target.main);
+  await prepareSecond(target, base);
+  if (base === "paused") await target.pause();
+  if (base === "stopped") await target.stop({ timeoutMs: 0 });
+}
+
+/** Commands whose caller has died: they are kept until somebody releases them. */
+async function releaseLeftovers(container: ContainerHandle): Promise<void> {
+  for (const { id } of await container.processes()) {
+    if (id === "") continue;
+    const child = await container.process(id);
+    await child.status;
+    await child.release();
+  }
+}
+
+async function prepareSecond(target: SandboxHandle, base: Base): Promise<void> {
+  const found = (await target.containers.list()).find(({ name }) => name === SECOND);
+  const wanted = base === "second ready" ? "ready" : base === "second running" ? "running" : undefined;
+  if (found?.state === wanted) return;
+  if (found !== undefined) await (await target.containers.get(SECOND)).delete({ force: true });
+  if (wanted === undefined) return;
+  const second = await target.containers.create({ image: "busybox", name: SECOND, command: COUNTER });
+  if (wanted === "running") await second.start();
+}

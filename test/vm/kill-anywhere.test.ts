@@ -1,0 +1,37 @@
+/**
+ * A sample of the campaign that kills the owner at every step (docs/internals/fault-model.md), in real VMs. BELLJAR_SEED chooses
+ * another sample.
+ */
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Campaign } from "../fault/campaign.ts";
+import { scenarios } from "../fault/kill-points.ts";
+import { test } from "../support/harness.ts";
+import { seededRandom } from "../support/random.ts";
+
+/** Those whose points need no new VM each. */
+const sampled = ["exec", "pause", "resume", "create container", "stop container"];
+const POINTS_EACH = 2;
+const RANDOM_KILLS = 2;
+
+test("an owner that is killed anywhere is followed by one that goes on", async (t) => {
+  const seed = Number(process.env["BELLJAR_SEED"] ?? 1);
+  const random = seededRandom(seed);
+  const place = { testId: t.testId, dir: t.dir, rootDir: join(t.dir, "root"), runDir: join(t.dir, "run") };
+  await mkdir(place.rootDir);
+  const campaign = new Campaign(place, (line) => t.diagnostic(line));
+  t.after(() => campaign.abandon());
+  await campaign.begin();
+  for (const scenario of scenarios.filter(({ operation }) => sampled.includes(operation))) {
+    const points = await campaign.list(scenario);
+    for (let count = 0; count < POINTS_EACH; count += 1) {
+      const [point] = points.splice(random.below(points.length), 1);
+      if (point !== undefined) await campaign.killAt(scenario, point);
+    }
+  }
+  await campaign.killUnderLoad(random, RANDOM_KILLS);
+  const failed = campaign.kills.filter(({ problems }) => problems.length > 0);
+  assert.deepEqual(failed, [], `seed ${seed}`);
+  assert.deepEqual(await campaign.end(), []);
+});
