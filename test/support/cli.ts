@@ -1,5 +1,9 @@
-/** Runs `bin/belljar` as a user does, with a root and run directory of the test's own; the guest image is shared. */
+/**
+ * Runs `bin/belljar` as a user does, with a root and run directory of the test's own; the guest image is shared. At the end of
+ * the test its sandboxes are deleted and its daemon is stopped.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestScope } from "./scope.ts";
@@ -9,7 +13,7 @@ const BINARY = join(import.meta.dirname, "../../bin/belljar");
 const TIMEOUT_MS = 120_000;
 
 export interface CliOptions {
-  readonly input?: Uint8Array;
+  readonly input?: Uint8Array | undefined;
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
   readonly cwd?: string;
@@ -22,7 +26,9 @@ export interface CliResult {
   readonly stderr: string;
 }
 
+/** For programs that start the command line themselves; what they leave in the root is cleaned up too. */
 export function cliEnvironment(t: TestScope): NodeJS.ProcessEnv {
+  cleanUpRoot(t, {});
   return { ...process.env, BELLJAR_ROOT: join(t.dir, "root"), BELLJAR_RUN: join(t.dir, "run") };
 }
 
@@ -30,7 +36,54 @@ export function runCli(t: TestScope, args: readonly string[], options: CliOption
   return startCli(t, args, options).done;
 }
 
+/** Roots of each test that have a clean-up already. */
+const cleaned = new WeakMap<TestScope, Set<string>>();
+
+/** Registered before the first command of a root, so that it runs after the last one has ended. */
+function cleanUpRoot(t: TestScope, options: CliOptions): void {
+  const root = options.env?.["BELLJAR_ROOT"] ?? join(t.dir, "root");
+  const known = cleaned.get(t) ?? new Set();
+  cleaned.set(t, known);
+  if (known.has(root)) return;
+  known.add(root);
+  t.after(async () => {
+    const { BELLJAR_GUEST, BELLJAR_RUN } = options.env ?? {};
+    const places = Object.entries({ BELLJAR_GUEST, BELLJAR_RUN }).filter(([, value]) => value !== undefined);
+    const env = { ...Object.fromEntries(places), BELLJAR_ROOT: root };
+    const call = (args: readonly string[]): Promise<CliResult> =>
+      launch(t, args, { ...options, input: undefined, env }).done;
+    const sandboxes = await readdir(join(root, "sandboxes")).catch(() => []);
+    if (sandboxes.length > 0) {
+      const ids = (await call(["ps", "-aq"])).stdout.toString().split("\n").filter(Boolean);
+      if (ids.length > 0) await call(["rm", "-f", ...ids]);
+    }
+    await call(["daemon", "stop"]);
+    await endStartingDaemons(root);
+  });
+}
+
+/** A command that was killed may have started a daemon that nobody can reach yet. */
+async function endStartingDaemons(root: string): Promise<void> {
+  const find = async (): Promise<number[]> => {
+    const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+    const found = pids.map(async (pid) => {
+      const words = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+      return words.includes(root) && words.some((word) => word.endsWith("/daemon/main.ts")) ? [Number(pid)] : [];
+    });
+    return (await Promise.all(found)).flat();
+  };
+  for (let pids = await find(); pids.length > 0; pids = await find()) {
+    for (const pid of pids) process.kill(pid, "SIGTERM");
+    await sleep(20);
+  }
+}
+
 export function startCli(t: TestScope, args: readonly string[], options: CliOptions = {}): CliProcess {
+  cleanUpRoot(t, options);
+  return launch(t, args, options);
+}
+
+function launch(t: TestScope, args: readonly string[], options: CliOptions): CliProcess {
   const child = spawn(BINARY, args, {
     cwd: options.cwd,
     env: { ...cliEnvironment(t), ...options.env },

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { cp, mkdir, open, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { resolvePaths } from "../../src/sdk/index.ts";
-import { cliEnvironment, runCli, startCli, tempDir, test } from "../support/harness.ts";
+import { cliEnvironment, runCli, startCli, type TestScope, tempDir, test } from "../support/harness.ts";
 
 test("an unknown image is named, with what to do", async (t) => {
   const { status, stderr } = await runCli(t, ["run", "no-such-image", "true"]);
@@ -141,18 +141,38 @@ test("a full disk during import is named, and nothing is left", async (t) => {
   assert.equal(list.stdout.toString().includes("big"), false);
 });
 
-test("what a killed run leaves is gone after one clean-up call", async (t) => {
+test("what killed commands and killed daemons leave is found by the next daemon, and can be deleted", async (t) => {
   const environment = cliEnvironment(t);
   for (let round = 0; round < 10; round += 1) {
     const cli = startCli(t, ["run", "busybox", "sh", "-c", "echo up; sleep 600"]);
     await cli.afterMs(Math.random() * 8000);
     cli.kill("SIGKILL");
     await cli.done;
+    // The client alone dies in every other round: its sandbox lives on, or was being made and is undone.
+    if (round % 2 === 1) await killDaemon(t);
   }
   const pruned = await runCli(t, ["prune"]);
   assert.equal(pruned.status, 0, pruned.stderr);
+  const listed = await runCli(t, ["ps", "-a", "--json"]);
+  const lines = listed.stdout.toString().split("\n").filter(Boolean);
+  const infos = lines.map((line): { id: string; state: string; problem?: string } => JSON.parse(line));
+  for (const { state, problem } of infos) {
+    assert.equal(problem, undefined);
+    assert.match(state, /^(running|stopped)$/);
+  }
+  if (infos.length > 0) {
+    const removed = await runCli(t, ["rm", "-f", ...infos.map(({ id }) => id)]);
+    assert.equal(removed.status, 0, removed.stderr);
+  }
+  assert.equal((await runCli(t, ["daemon", "stop"])).status, 0);
   const paths = resolvePaths({}, environment, process.getuid?.() ?? 0);
   assert.deepEqual(await readdir(join(paths.root, "sandboxes")).catch(() => []), []);
   assert.deepEqual(await readdir(paths.run).catch(() => []), []);
   await rm(paths.root, { recursive: true, force: true });
 });
+
+async function killDaemon(t: TestScope): Promise<void> {
+  const status = await runCli(t, ["daemon", "status", "--json"]);
+  const { pid }: { pid?: number } = JSON.parse(status.stdout.toString());
+  if (pid !== undefined) process.kill(pid, "SIGKILL");
+}

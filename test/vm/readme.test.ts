@@ -45,11 +45,11 @@ test("the program under 'From a program' runs", async (t) => {
   assert.match(code, /from "belljar"/);
   const file = join(await tempDir(t), "example.ts");
   const sdk = join(repository, "src/sdk/index.ts");
-  // `Runtime.open()` takes the host's directories; the test has its own.
+  // `Runtime.connect()` takes the host's directories; the test has its own.
   const source = code
     .replace('"belljar"', JSON.stringify(sdk))
     .replace("import { Runtime }", "import { Runtime, resolvePaths }")
-    .replace("Runtime.open()", "Runtime.open({ paths: resolvePaths({}, process.env, 0) })");
+    .replace("Runtime.connect()", "Runtime.connect({ paths: resolvePaths({}, process.env, 0) })");
   await writeFile(file, `${source}\nprocess.stdout.write(JSON.stringify({ exitCode, stdout }));\n`);
   const { stdout } = await run(process.execPath, [file], { env: cliEnvironment(t) });
   assert.deepEqual(JSON.parse(stdout), { exitCode: 0, stdout: "42\n" });

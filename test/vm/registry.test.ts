@@ -40,7 +40,7 @@ test("an image with layers and whiteouts from a real registry runs a Python scri
   const pulled = await runCli(t, ["image", "pull", "--plain-http", reference]);
   assert.equal(pulled.status, 0, pulled.stderr);
 
-  const { status, stdout, stderr } = await runCli(t, ["run", reference]);
+  const { status, stdout, stderr } = await runCli(t, ["run", "--rm", reference]);
   assert.equal(status, 0, stderr);
   assert.deepEqual(stdout.toString().trim().split("\n"), [
     "66a045b452102c59d840ec097d59d9467e13a3f34f6494e539ffd32c1bb35f18",

@@ -135,7 +135,9 @@ export class Connection {
     session.on("close", forget);
     // Each call under way is told of it too.
     session.on("error", forget);
-    session.on("connect", () => session.setLocalWindowSize(apiLimits.connectionWindowBytes));
+    session.on("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(apiLimits.connectionWindowBytes);
+    });
     if (this.#isClosed) {
       session.destroy();
       return;

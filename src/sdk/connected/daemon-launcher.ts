@@ -16,7 +16,7 @@ export interface Launcher {
    * @throws BelljarError `DAEMON_START_FAILED` when the last one ended for another reason than the root's lock
    */
   launch(): Promise<void>;
-  /** Pid of the daemon that this launcher started and that is alive, told once. */
+  /** There is a connection: the pid of the daemon that this launcher started for it, if it did; told once. */
   takeStarted(): number | undefined;
 }
 
@@ -46,7 +46,10 @@ export class DaemonLauncher implements Launcher {
 
   takeStarted(): number | undefined {
     const child = this.#child;
-    if (this.#isTold || child === undefined || child.exitCode !== null) return undefined;
+    // From now on its end is no failure to start.
+    this.#child = undefined;
+    const isAlive = child !== undefined && child.exitCode === null && child.signalCode === null;
+    if (!isAlive || this.#isTold) return undefined;
     this.#isTold = true;
     return child.pid;
   }

@@ -1,0 +1,162 @@
+/** Sandboxes through the daemon, as users and scripts handle them; and what becomes of them when the daemon dies. */
+import assert from "node:assert/strict";
+import { runCli, startCli, type TestScope, test } from "../support/harness.ts";
+
+async function ok(t: TestScope, ...args: readonly string[]): Promise<string> {
+  const { status, stdout, stderr } = await runCli(t, args);
+  assert.equal(status, 0, `${args.join(" ")}: ${stderr}`);
+  return stdout.toString();
+}
+
+async function json<T>(t: TestScope, ...args: readonly string[]): Promise<T> {
+  return JSON.parse(await ok(t, ...args, "--json"));
+}
+
+interface Inspected {
+  readonly id: string;
+  readonly name: string;
+  readonly state: string;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly vmm?: { readonly pid: number };
+  readonly containers: readonly {
+    readonly id: string;
+    readonly state: string;
+    readonly status?: { exitCode: number };
+  }[];
+}
+
+const COUNTER = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done";
+
+test("a detached container is listed, read, entered, paused, stopped, started again and removed", async (t) => {
+  const id = (
+    await ok(t, "run", "-d", "--name", "web", "--annotation", "team=blue", "busybox", "sh", "-c", COUNTER)
+  ).trim();
+  assert.match(id, /^[0-9a-f]{12}$/);
+  assert.equal(await ok(t, "ps", "-q"), `${id}\n`);
+  assert.equal(await ok(t, "ps", "-q", "--filter", "annotation=team=red"), "");
+  const shown = await json<Inspected>(t, "inspect", "web");
+  assert.deepEqual([shown.id, shown.name, shown.state, shown.annotations], [id, "web", "running", { team: "blue" }]);
+
+  const follower = startCli(t, ["logs", "-f", id.slice(0, 6)]);
+  await follower.waitForOutput("line 5\n");
+  follower.kill("SIGINT");
+  assert.equal((await follower.done).status, 130);
+  assert.equal(follower.stdoutText().startsWith("line 0\nline 1\n"), true);
+  assert.match(await ok(t, "logs", "--tail", "2", "web"), /^line \d+\nline \d+\n$/);
+
+  const entered = await runCli(t, [
+    "exec",
+    "-e",
+    "A=1",
+    "-w",
+    "/tmp",
+    "web",
+    "sh",
+    "-c",
+    "echo $A $(pwd); echo e >&2; exit 5",
+  ]);
+  assert.deepEqual([entered.status, entered.stdout.toString(), entered.stderr], [5, "1 /tmp\n", "e\n"]);
+  const piped = await runCli(t, ["exec", "-i", "web", "cat"], { input: Buffer.from("abc") });
+  assert.deepEqual([piped.status, piped.stdout.toString()], [0, "abc"]);
+  assert.equal((await runCli(t, ["exec", "web", "no-such-command"])).status, 127);
+
+  const attached = startCli(t, ["attach", "--no-stdin", "web"]);
+  await attached.waitForOutput("line ");
+  assert.doesNotMatch(attached.stdoutText(), /^line 0$/m, "from now on");
+  attached.kill("SIGKILL");
+  await attached.done;
+
+  await ok(t, "pause", "web");
+  assert.equal((await json<Inspected>(t, "inspect", "web")).state, "paused");
+  const refused = await runCli(t, ["exec", "web", "true"]);
+  assert.equal(refused.status, 125);
+  assert.match(refused.stderr, /paused/);
+  await ok(t, "resume", "web");
+  await ok(t, "update", "-m", "64m", "--cpus", "0.5", "web");
+  assert.match(await ok(t, "stats", "--no-stream", "web"), /67\.1 MB/);
+
+  const running = await runCli(t, ["rm", "web"]);
+  assert.equal(running.status, 125);
+  assert.match(running.stderr, /running/);
+  const waiter = startCli(t, ["wait", "web"]);
+  await ok(t, "stop", "-t", "1", "web");
+  assert.equal((await waiter.done).stdout.toString(), "143\n");
+  assert.equal(await ok(t, "ps", "-q"), "");
+  await ok(t, "start", "web");
+  assert.equal((await json<Inspected>(t, "inspect", "web")).state, "running");
+  await ok(t, "kill", "web");
+  assert.equal(await ok(t, "wait", "web"), "137\n");
+  await ok(t, "rm", "-f", "web");
+  assert.equal(await ok(t, "ps", "-aq"), "");
+});
+
+test("a container is created, started with its output attached, and a second one added", async (t) => {
+  const id = (await ok(t, "create", "busybox", "sh", "-c", "echo first; sleep 600")).trim();
+  assert.equal((await json<Inspected>(t, "inspect", id)).state, "ready");
+  const first = startCli(t, ["start", "-a", id]);
+  await first.waitForOutput("first\n");
+  const second = await runCli(t, ["run", "--rm", "--sandbox", id, "busybox", "sh", "-c", "echo second; exit 6"]);
+  assert.deepEqual([second.status, second.stdout.toString(), second.stderr], [6, "second\n", ""]);
+  const third = (await ok(t, "create", "--sandbox", id, "--name", "third", "busybox", "sleep", "600")).trim();
+  await ok(t, "start", `${id}/third`);
+  assert.equal((await ok(t, "exec", `${id}/${third}`, "hostname")).trim(), id);
+  await ok(t, "rm", "-f", `${id}/third`);
+  assert.equal((await json<Inspected>(t, "inspect", id)).containers.length, 1);
+  first.kill("SIGTERM");
+  assert.equal((await first.done).status, 143);
+});
+
+test("names that are unknown, taken, ambiguous or unsafe are refused, each with what to do", async (t) => {
+  await ok(t, "create", "--name", "one", "busybox", "true");
+  for (const [args, expected] of [
+    [["run", "--name", "one", "busybox", "true"], /sandbox one already/],
+    [["inspect", "nonesuch"], /nonesuch.*\n.*ps -a/],
+    [["stop", "../../etc"], /sandbox "\.\."/],
+    [["exec", "one/../x", "true"], /container "\.\.\/x"/],
+    [["inspect", "one/nonesuch"], /nonesuch/],
+    [["ps", "--filter", "colour=red"], /colour=red.*\n.*state=/],
+    [["kill", "-s", "NOSUCH", "one"], /NOSUCH/],
+    [["logs", "--since", "yesterday", "one"], /yesterday/],
+    [["update", "one"], /nothing to update/],
+  ] as const) {
+    const { status, stderr } = await runCli(t, [...args]);
+    assert.equal(status, 125, args.join(" "));
+    assert.match(stderr, expected);
+  }
+});
+
+test("a run in the foreground goes on, without gap or repeat, when the daemon is killed", async (t) => {
+  const script = "i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); sleep 0.05; done; exit 4";
+  const cli = startCli(t, ["run", "--rm", "busybox", "sh", "-c", script]);
+  for (const mark of ["20\n", "80\n"]) {
+    await cli.waitForOutput(`\n${mark}`);
+    const { pid } = await json<{ pid: number }>(t, "daemon", "status");
+    process.kill(pid, "SIGKILL");
+  }
+  const { status, stdout, stderr } = await cli.done;
+  const wanted = Array.from({ length: 200 }, (_, index) => `${index}\n`).join("");
+  assert.deepEqual({ status, stdout: stdout.toString(), stderr }, { status: 4, stdout: wanted, stderr: "" });
+});
+
+test("a sandbox outlives its client, and its daemon", async (t) => {
+  const cli = startCli(t, ["run", "--name", "alive", "busybox", "sh", "-c", `echo up; ${COUNTER}`]);
+  await cli.waitForOutput("up\n");
+  cli.kill("SIGKILL");
+  await cli.done;
+  const before = await json<Inspected>(t, "inspect", "alive");
+  assert.equal(before.state, "running");
+  assert.match(await ok(t, "daemon", "stop"), /stopped the daemon/);
+  assert.equal((await runCli(t, ["daemon", "status"])).status, 3);
+  const after = await json<Inspected>(t, "inspect", "alive");
+  assert.deepEqual([after.state, after.vmm?.pid], ["running", before.vmm?.pid]);
+  await ok(t, "rm", "-f", "alive");
+});
+
+test("two commands at once without a daemon share the one that comes", async (t) => {
+  const both = await Promise.all([runCli(t, ["ps", "-q"]), runCli(t, ["ps", "-q"]), runCli(t, ["ps", "-q"])]);
+  for (const { status, stderr } of both) assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
+  const { pid } = await json<{ pid: number }>(t, "daemon", "status");
+  const second = await runCli(t, ["daemon", "run"]);
+  assert.equal(second.status, 125);
+  assert.match(second.stderr, new RegExp(`pid ${pid}`));
+});
