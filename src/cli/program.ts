@@ -43,11 +43,11 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addInspectCommand(program, holder);
   addExecCommand(program, holder, setStatus);
   addAttachCommand(program, holder, setStatus);
-  addLogsCommand(program, holder);
+  addLogsCommand(program, holder, setStatus);
   addPauseCommand(program, holder);
   addResumeCommand(program, holder);
   addUpdateCommand(program, holder);
-  addStatsCommand(program, holder);
+  addStatsCommand(program, holder, setStatus);
   addImageCommand(program, holder);
   addGuestCommand(program, holder);
   addDaemonCommand(program, holder, setStatus);

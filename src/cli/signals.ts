@@ -4,6 +4,7 @@
  */
 import { constants } from "node:os";
 import { BelljarError } from "../base/index.ts";
+import { exitStatusOf } from "./exit-status.ts";
 
 const FORWARDED: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
 
@@ -46,5 +47,19 @@ export class SignalRelay implements Disposable {
         facts: { signal, signalNumber: constants.signals[signal] },
       }),
     );
+  }
+}
+
+/** For what goes on until the user has seen enough: being interrupted is its proper end, and says nothing but its status. */
+export async function* untilInterrupted<T>(
+  items: AsyncIterable<T>,
+  signal: AbortSignal,
+  setStatus: (status: number) => void,
+): AsyncGenerator<T> {
+  try {
+    yield* items;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    setStatus(exitStatusOf(BelljarError.from(signal.reason)));
   }
 }

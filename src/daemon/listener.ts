@@ -8,6 +8,7 @@ import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import { apiLimits, type Log } from "../base/index.ts";
+import { shareSocket } from "./share-socket.ts";
 
 export type RequestHandler = (
   request: http.IncomingMessage | http2.Http2ServerRequest,
@@ -59,6 +60,7 @@ export class Listener {
       listener.#server.listen(temporary, resolve);
     });
     await chmod(temporary, SOCKET_MODE);
+    await shareSocket(temporary);
     await rename(temporary, deps.socketPath);
     return listener;
   }

@@ -40,6 +40,19 @@ test("the commands under 'Try it' do what they say", async (t) => {
   ]);
 });
 
+test("the commands for a container in the background work in their order", async (t) => {
+  const [, second = ""] = await blocks("Try it", "console");
+  const commands = second.split("\n").filter((line) => line.startsWith("$ "));
+  assert.equal(commands.length, 5);
+  const outputs: string[] = [];
+  for (const command of commands) {
+    const options = { cwd: repository, env: cliEnvironment(t) };
+    outputs.push((await run("sh", ["-c", command.slice(2)], options)).stdout);
+  }
+  assert.match(outputs[1] ?? "", /demo.*running/);
+  assert.match(outputs[3] ?? "", /sh -c/);
+});
+
 test("the program under 'From a program' runs", async (t) => {
   const [code = ""] = await blocks("From a program", "ts");
   assert.match(code, /from "belljar"/);

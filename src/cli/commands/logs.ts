@@ -4,7 +4,7 @@ import type { LogRecord } from "../../sdk/index.ts";
 import { writeFully } from "../attach.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { parseCount, parseTime } from "../quantities.ts";
-import { SignalRelay } from "../signals.ts";
+import { SignalRelay, untilInterrupted } from "../signals.ts";
 import { findTarget } from "../target.ts";
 
 interface LogsOptions extends CommonOptions {
@@ -13,7 +13,7 @@ interface LogsOptions extends CommonOptions {
   readonly tail?: string;
 }
 
-export function addLogsCommand(program: Command, holder: ContextHolder): void {
+export function addLogsCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
   const command = program
     .command("logs")
     .summary("print what a container has written")
@@ -32,7 +32,7 @@ export function addLogsCommand(program: Command, holder: ContextHolder): void {
     await using runtime = await context.connect(relay.signal);
     const { container } = await findTarget(runtime, name);
     const records = container.logs({ follow: options.follow === true, sinceMs, tailLines, signal: relay.signal });
-    for await (const record of records) {
+    for await (const record of untilInterrupted(records, relay.signal, setStatus)) {
       const bytes = context.output.json ? Buffer.from(`${JSON.stringify(toJson(record))}\n`) : record.data;
       const isError = record.stream === 2 && !context.output.json;
       if (!(await writeFully(isError ? process.stderr : process.stdout, bytes))) return;

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import type { ContainerStats, Runtime } from "../../sdk/index.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { formatBytes } from "../output.ts";
-import { SignalRelay } from "../signals.ts";
+import { SignalRelay, untilInterrupted } from "../signals.ts";
 
 interface StatsOptions extends CommonOptions {
   /** False with `--no-stream`. */
@@ -21,7 +21,7 @@ interface Row {
 
 const INTERVAL_MS = 1000;
 
-export function addStatsCommand(program: Command, holder: ContextHolder): void {
+export function addStatsCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
   const command = program
     .command("stats")
     .summary("show what running containers use")
@@ -31,15 +31,25 @@ export function addStatsCommand(program: Command, holder: ContextHolder): void {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
-    // CPU use is a difference: the first figures are only a beginning.
-    let before = await measure(runtime, names);
-    do {
-      await sleep(INTERVAL_MS, undefined, { signal: relay.signal });
-      const now = await measure(runtime, names);
-      print(context, before, now);
-      before = now;
-    } while (options.stream);
+    const rounds = measureOften(runtime, names, options.stream, relay.signal);
+    for await (const [before, now] of untilInterrupted(rounds, relay.signal, setStatus)) print(context, before, now);
   });
+}
+
+/** CPU use is a difference, so each round comes with the one before; the first figures are only a beginning. */
+async function* measureOften(
+  runtime: Runtime,
+  names: readonly string[],
+  forever: boolean,
+  signal: AbortSignal,
+): AsyncGenerator<readonly [readonly Row[], readonly Row[]]> {
+  let before = await measure(runtime, names);
+  do {
+    await sleep(INTERVAL_MS, undefined, { signal });
+    const now = await measure(runtime, names);
+    yield [before, now];
+    before = now;
+  } while (forever);
 }
 
 async function measure(runtime: Runtime, names: readonly string[]): Promise<readonly Row[]> {
