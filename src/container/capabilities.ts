@@ -17,14 +17,18 @@ const DEFAULT_CAPABILITIES = [
 ].map((name) => `CAP_${name}`);
 
 /**
- * The set that remains of docker's default: `ALL` on either side means all; a capability that is both added and dropped by
- * name is added, as docker has it.
+ * The set that remains of `own`, docker's default unless told: `ALL` on either side means all; a capability that is both added
+ * and dropped by name is added, as docker has it.
  * @throws BelljarError `INVALID_ARGUMENT`, naming the capability.
  */
-export function resolveCapabilities(add: readonly string[], drop: readonly string[]): readonly string[] {
+export function resolveCapabilities(
+  add: readonly string[],
+  drop: readonly string[],
+  own: readonly string[] = DEFAULT_CAPABILITIES,
+): readonly string[] {
   const added = add.map((name) => canonicalName(name, "--cap-add"));
   const dropped = drop.map((name) => canonicalName(name, "--cap-drop"));
-  const start = added.includes("ALL") ? ALL_CAPABILITIES : dropped.includes("ALL") ? [] : DEFAULT_CAPABILITIES;
+  const start = added.includes("ALL") ? ALL_CAPABILITIES : dropped.includes("ALL") ? [] : own;
   const kept = start.filter((name) => !dropped.includes(name));
   const wanted = new Set([...kept, ...added.filter((name) => name !== "ALL")]);
   return ALL_CAPABILITIES.filter((name) => wanted.has(name));

@@ -9,6 +9,7 @@ import { rm } from "node:fs/promises";
 import { BelljarError, checkContainerOperation, newId, sandboxLimits, transition } from "../base/index.ts";
 import type { ContainerLimits, ProcessConfig, TerminalSize } from "./config.ts";
 import { changeContainer, forget, stateOf, stoppedState } from "./container-state.ts";
+import { execConfig } from "./exec-config.ts";
 import { watchForExit } from "./exit-watch.ts";
 import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
@@ -210,13 +211,8 @@ export class Container {
     this.#check("exec");
     const { imageConfig, config: own } = this.state;
     const id = newId();
-    const process = buildProcess(imageConfig, {
-      ...own,
-      ...config,
-      tty: config.tty,
-      entrypoint: [],
-      hostname: this.#sandbox.state.settings.hostname,
-    });
+    const { hostname } = this.#sandbox.state.settings;
+    const process = buildProcess(imageConfig, { ...execConfig(own, config), hostname });
     const stdin = options.stdin === true;
     const answer = await this.#launch(
       this.#sandbox.call(

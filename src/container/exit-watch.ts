@@ -27,6 +27,7 @@ async function watch(sandbox: HostSandbox, containerId: string): Promise<void> {
         { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal },
       );
       if (!answer.ended) continue;
+      if (sandbox.gone.aborted) return;
       await noteExit(sandbox, containerId, starts, toStatus(answer), undefined);
       return;
     } catch (thrown) {
