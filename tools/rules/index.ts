@@ -6,6 +6,7 @@ import { checkLinks } from "./links.ts";
 import { checkPlaces } from "./places.ts";
 import { checkShape } from "./shape.ts";
 import type { Finding, SourceTree } from "./source-tree.ts";
+import { checkSources } from "./sources.ts";
 
 export { type Finding, readSourceTree, SourceTree } from "./source-tree.ts";
 
@@ -17,6 +18,7 @@ export function checkRules(tree: SourceTree, cloneDir: string, homeDir: string):
     ...checkBanned(tree),
     ...checkShape(tree),
     ...checkLinks(tree),
+    ...checkSources(tree),
     ...checkPlaces(tree, cloneDir, homeDir),
   ];
 }

@@ -7,6 +7,7 @@ import { anchorsOf, checkLinks } from "./links.ts";
 import { checkPlaces } from "./places.ts";
 import { checkShape } from "./shape.ts";
 import { type Finding, SourceTree } from "./source-tree.ts";
+import { checkSources } from "./sources.ts";
 
 const shown = (findings: readonly Finding[]): string[] =>
   findings.map(({ rule, path, line }) => `${rule} ${path}:${line}`);
@@ -167,6 +168,27 @@ test("links: missing files and anchors are found, code is not looked at", () => 
 test("links: anchors as the forges make them", () => {
   const anchors = anchorsOf('# A b\n## A b\n### `X_Y`: z\n<a id="own"></a>\n```\n# no\n```\n');
   assert.deepEqual([...anchors].toSorted(), ["a-b", "a-b-1", "own", "x_y-z"]);
+});
+
+test("sources: files, names in them and tests that a row names are there", () => {
+  const tree = new SourceTree({
+    "docs/reference/sources.md": [
+      "The word `nowhere` outside of a table is not looked at.",
+      "| `stop`: ends it | where | test | note |",
+      '| `stop`: ends it | [base/a.ts] `stop` | [base/a.test.ts] "it stops", "it goes on" | the `other` one |',
+      '| ends it | [base/a.ts] `start` | [base/a.test.ts] "it starts" | [base/c.ts] |',
+      '| ends it | [base/gone.ts] `stop` | "no test yet" | [why](../decisions/why.md) |',
+      "",
+      "[base/a.ts]: ../../src/base/a.ts",
+      "[base/a.test.ts]: ../../src/base/a.test.ts",
+      "[base/gone.ts]: ../../src/base/gone.ts",
+    ].join("\n"),
+    "src/base/a.ts": "export function stop() {}",
+    "src/base/a.test.ts": 'test("it stops"); test(`it goes on`);',
+  });
+  const line = "sources docs/reference/sources.md";
+  assert.deepEqual(shown(checkSources(tree)), [`${line}:9`, `${line}:4`, `${line}:4`, `${line}:4`]);
+  assert.deepEqual(checkSources(new SourceTree({})), []);
 });
 
 test("machine paths: the clone, the folder above it, the home directory", () => {
