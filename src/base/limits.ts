@@ -67,6 +67,38 @@ export const logLimits = {
   retryMs: 250,
 } as const;
 
+/** Files of a container, from outside. */
+export const fileLimits = {
+  /** As the kernel has it, for paths and for what links lead to. */
+  pathMaxBytes: 4_096,
+  /** Components of a resolved path; each is an open descriptor while the agent walks. */
+  pathDepthMax: 128,
+  /** Links followed on one path, as the kernel has it. */
+  linksMax: 40,
+  /** Walks that the agent has under way in all containers; more wait. Times the depth, below what a process may have open. */
+  walksMax: 8,
+  /** Data of one read or write. */
+  chunkMaxBytes: 256 * KIB,
+  /** Reads or writes of one file under way at once: enough to hide the round trip. */
+  requestsAhead: 3,
+  /** Entries of one page of a directory. */
+  pageMaxEntries: 1_024,
+  /** Entries of a directory that can be listed: each page passes over all of them. */
+  directoryMaxEntries: 131_072,
+  /** Open files of one sandbox; one that nobody has used for so long is closed. */
+  openMax: 128,
+  openLeaseMs: 60_000,
+  /** Watches of one sandbox, and events that one of them keeps for a reader that is behind. */
+  watchesMax: 64,
+  watchEventsMax: 1_024,
+  /** What `read` keeps in memory. */
+  readMaxBytes: 64 * MIB,
+  /** Directories in directories that are removed or copied as a whole. */
+  treeDepthMax: 128,
+  /** Removing a tree, whole. */
+  removeTimeoutMs: 600_000,
+} as const;
+
 export const vmmLimits = {
   /** From spawn until QMP has answered. */
   startTimeoutMs: 20_000,
@@ -124,8 +156,9 @@ export const sandboxLimits = {
   drainTimeoutMs: 2_000,
   /** Another process that holds a sandbox's lock is only looking, or about to end. */
   lockTimeoutMs: 10_000,
-  /** What a new owner waits for a sandbox's VM and agent; those that are slower are waited for afterwards. */
-  recoveryTimeoutMs: 3_500,
+  /** What a new owner waits for a sandbox's VMM, and then for its agent; those that are slower are waited for afterwards. */
+  recoveryVmmTimeoutMs: 1_500,
+  recoveryAgentTimeoutMs: 3_000,
   /** Containers of one sandbox. */
   containersMax: 100,
   /** Annotations of one sandbox or container, and the length of one of them. */

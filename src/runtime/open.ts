@@ -71,6 +71,9 @@ class Runtime implements RuntimeCore {
   readonly #unreadable = new Map<string, BelljarError>();
   /** Names and ids of sandboxes that are being made. */
   readonly #reserved = new Set<string>();
+  /** Creations under way; they are undone before the runtime is let go. */
+  readonly #creating = new Set<Promise<unknown>>();
+  readonly #closing = new AbortController();
   #released: Promise<void> | undefined;
 
   constructor(deps: RuntimeDeps, lock: FileLock) {
@@ -118,6 +121,8 @@ class Runtime implements RuntimeCore {
   };
 
   async #release(): Promise<void> {
+    this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
+    await Promise.allSettled(this.#creating);
     await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
     await this.#lock.release();
   }
@@ -153,6 +158,7 @@ class Runtime implements RuntimeCore {
       const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed), { evenWhenDeleting: true });
       if (outcome === "live") await managed.takeUp();
       if (outcome === "waiting") void recoverLater(managed);
+      if (outcome === "stopped" && before.state === "stopped" && before.settings.autoRemove) await managed.delete();
       const isUnchanged = outcome === "stopped" && before.state === "stopped" && before.pending === undefined;
       if (!isUnchanged) this.#note("sandbox", sandbox.id, outcome);
     } catch (error) {
@@ -173,8 +179,17 @@ class Runtime implements RuntimeCore {
     this.#reserved.add(name);
     try {
       const deps = { runtime: this.#deps, onDeleted: (gone: string) => void this.#managed.delete(gone) };
-      const managed = await createSandbox(deps, id, settled, config, options, (made) => this.#managed.set(id, made));
-      return new RuntimeSandbox(managed, true);
+      const { signal } = options;
+      const either = signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, signal]);
+      const creating = createSandbox(deps, id, settled, config, { ...options, signal: either }, (made) =>
+        this.#managed.set(id, made),
+      );
+      this.#creating.add(creating);
+      try {
+        return new RuntimeSandbox(await creating, true);
+      } finally {
+        this.#creating.delete(creating);
+      }
     } finally {
       this.#reserved.delete(name);
     }

@@ -47,7 +47,7 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
   }
   if (operation === "stop") {
     // As far as the guest goes along: what is unmounted is written.
-    if (status === "running") await bounded("the containers", () => stopContainers(managed)).catch(() => {});
+    if (status === "running") await bounded("the agent", () => stopContainers(managed)).catch(() => {});
     await managed.markEnded(undefined);
     return "stopped";
   }
@@ -130,8 +130,10 @@ async function attachQuietly(managed: ManagedSandbox): Promise<void> {
   await bounded("the VMM", () => managed.sandbox.attach([])).catch(() => {});
 }
 
-async function bounded<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  return await withDeadline({ timeoutMs: sandboxLimits.recoveryTimeoutMs, what }, work);
+const limits = { "the VMM": sandboxLimits.recoveryVmmTimeoutMs, "the agent": sandboxLimits.recoveryAgentTimeoutMs };
+
+async function bounded<T>(what: keyof typeof limits, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  return await withDeadline({ timeoutMs: limits[what], what }, work);
 }
 
 /** Undefined for a sandbox that had been stopped: it is as it was. */

@@ -24,7 +24,7 @@ import {
 import type { GuestImage } from "../guest/index.ts";
 import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type StateSchema, Turns } from "../store/index.ts";
-import { endError, Machine } from "./machine.ts";
+import { abortable, endError, Machine } from "./machine.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
 
@@ -158,7 +158,9 @@ export class Sandbox<C extends SandboxedContainer> {
    */
   async exclusive<T>(what: string, work: () => Promise<T>, options: ExclusiveOptions = {}): Promise<T> {
     throwIfAborted(this.gone);
-    return await this.#turns.take(async () => {
+    let hasBegun = false;
+    const turn = this.#turns.take(async () => {
+      hasBegun = true;
       throwIfAborted(this.gone);
       throwIfAborted(options.signal);
       const { pending } = this.state;
@@ -168,6 +170,14 @@ export class Sandbox<C extends SandboxedContainer> {
       await using _lock = await this.#lock(what, options);
       return await work();
     });
+    try {
+      return await abortable(turn, options.signal);
+    } catch (error) {
+      // What has begun undoes itself when it sees the signal; only the waiting for one's turn ends at once.
+      if (hasBegun || options.signal?.aborted !== true) return await turn;
+      turn.catch(() => {});
+      throw error;
+    }
   }
 
   /** Boots a VM from the guest image. Resolves as soon as the VMM answers; the guest still boots then. */
@@ -272,6 +282,8 @@ export class Sandbox<C extends SandboxedContainer> {
     const machine = this.#machine;
     this.#machine = undefined;
     await machine?.release();
+    // What was under way sees that, and ends; the next owner must not find it writing.
+    await this.#turns.take(async () => {});
   }
 
   #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {

@@ -79,12 +79,12 @@ test("an owner killed over a paused sandbox: it is paused still, and goes on whe
   await owner.ask({ do: "make witness", name: "target", command: counter });
   const output = new Counter("target");
   assert.deepEqual(await output.check(owner), []);
-  await owner.ask({ do: "operate", operation: "pause" });
+  await owner.ask({ do: "operate", operation: "pause", kill: undefined });
   await kill(owner);
   const next = await own(places);
   const found = await only(next);
   assert.deepEqual([found.state, found.containers[0]?.state], ["paused", "paused"]);
-  await next.ask({ do: "operate", operation: "resume" });
+  await next.ask({ do: "operate", operation: "resume", kill: undefined });
   assert.deepEqual(await output.check(next), []);
   assert.equal((await only(next)).state, "running");
   await kill(next);
@@ -146,7 +146,7 @@ test("a state directory that is moved away or read-only under a live sandbox: it
   await runTool("mount", ["-o", "remount,ro,bind", dir]);
   try {
     await owner.ask({ do: "exec", sandbox: "target", command: ["true"] });
-    await assert.rejects(owner.ask({ do: "operate", operation: "pause" }), /read-only/i);
+    await assert.rejects(owner.ask({ do: "operate", operation: "pause", kill: undefined }), /read-only/i);
     assert.equal((await only(owner)).state, "running");
   } finally {
     await runTool("umount", ["-l", dir]);
