@@ -424,3 +424,36 @@ test("a state directory that is removed under a live sandbox: it runs on, says s
   await sandbox.delete({ force: true });
   await assertNothing(world);
 });
+
+test("waiting for one's turn can be given up, and nothing is done then", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  await using sandbox = await create(world);
+  const release = world.guests.hold("createContainer");
+  const making = sandbox.containers.create({ image: "busybox" });
+  const controller = new AbortController();
+  const stopping = sandbox.stop({ signal: controller.signal });
+  controller.abort();
+  await assert.rejects(stopping, { reason: "CANCELLED" });
+  release();
+  await making;
+  assert.equal((await sandbox.info()).state, "running");
+});
+
+test("closing a runtime undoes what is half created, and lets go of the rest", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const sandbox = await create(world, { name: "stays" });
+  const release = world.guests.hold("createContainer");
+  const making = assert.rejects(create(world, { name: "goes" }), { reason: "CANCELLED" });
+  await until(() => world.hypervisor.live.length === 2);
+  await world.core.release();
+  await making;
+  release();
+  await assert.rejects(world.core.sandboxes.list(), { reason: "CANCELLED" });
+  await assert.rejects(sandbox.exec(["true"]), { reason: "CANCELLED" });
+  assert.equal(world.hypervisor.live.length, 1);
+  await world.reopen();
+  assert.deepEqual(
+    (await world.core.sandboxes.list()).map(({ name, state }) => [name, state]),
+    [["stays", "running"]],
+  );
+});

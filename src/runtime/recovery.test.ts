@@ -263,3 +263,23 @@ test("the root: one owner at a time, and the other is told whom to ask", async (
   const { openRuntime } = await import("./open.ts");
   await assert.rejects(openRuntime(world.deps), { reason: "ROOT_LOCKED", remedy: /daemon/ });
 });
+
+test("recovery: a sandbox that removes itself is removed, however far it had come", async (t) => {
+  for (const state of ["stopped", "running"] as const) {
+    const world = await MemoryRuntime.open(t);
+    const sandbox = await world.core.sandboxes.create({ image: "busybox", autoRemove: true, stopWithMain: true });
+    const guest = world.guests.guest(sandbox.id);
+    await world.core.release();
+    if (state === "running") guest.container([...guest.containers.keys()][0] ?? "").init?.exit(0);
+    else
+      await rewrite(world, sandbox.id, (now) => ({ ...onMain(now, { state, inGuest: false }), state, vm: undefined }));
+    if (state === "stopped") guest.vm.end({ cause: "requested" });
+    await world.reopen();
+    const endMs = performance.now() + 5_000;
+    while ((await world.core.sandboxes.list()).length > 0) {
+      assert.ok(performance.now() < endMs, `it is still there, from ${state}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    assert.deepEqual(world.hypervisor.live, []);
+  }
+});

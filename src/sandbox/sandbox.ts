@@ -109,6 +109,7 @@ export class Sandbox<C extends SandboxedContainer> {
 
   /** @throws BelljarError `VMM_DIED` when there is no VM */
   get machine(): Machine {
+    throwIfAborted(this.gone);
     if (this.#machine !== undefined) return this.#machine;
     throw new BelljarError("VMM_DIED", `sandbox ${this.id} has no VM`);
   }
