@@ -6,23 +6,26 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { BelljarError, linkLimits, streamLimits } from "../../base/index.ts";
 import type { api } from "../../protocol/index.ts";
-import type { OutputPiece, ProcessHandle, Sandboxes } from "../../runtime/index.ts";
+import type { AttachOptions, OutputPiece, ProcessHandle, Sandboxes } from "../../runtime/index.ts";
 import type { Calls } from "../calls.ts";
 import { missing } from "../wire/config.ts";
 import { toStatus } from "../wire/info.ts";
 import { findContainer, toFacts } from "./container.ts";
 
+/** A process's end may come with its answer just after the wait; the client waits longer than this. */
+const ANSWER_SLACK_MS = linkLimits.longPollSlackMs / 2;
+
 export function processService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typeof api.ProcessService> {
-  const find = async (ref: api.ProcessRef | undefined): Promise<ProcessHandle> => {
+  const find = async (ref: api.ProcessRef | undefined, options: AttachOptions = {}): Promise<ProcessHandle> => {
     if (ref === undefined) throw missing("process");
     const container = await findContainer(sandboxes, ref);
-    return ref.process === "" ? await container.attach() : await container.process(ref.process);
+    return ref.process === "" ? await container.attach(options) : await container.process(ref.process, options);
   };
   return {
     getProcess: async ({ process }) => ({ process: toFacts(await find(process)) }),
     streamOutput: async function* ({ process, stream, offset }, context) {
       const number = streamNumber(stream);
-      const handle = await find(process);
+      const handle = await find(process, { stdoutOffset: offset, stderrOffset: offset });
       yield* pieces(handle, number, offset, calls.waiting(context));
     },
     writeInput: async ({ process, offset, data, end }, { signal }) => {
@@ -40,9 +43,17 @@ export function processService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
     },
     waitProcess: async ({ process, waitMs }, context) => {
       const handle = await find(process);
-      const longest = Math.min(Math.max(0, waitMs), linkLimits.longPollMs);
-      const status = await handle.waitForEnd(longest, { signal: calls.waiting(context) });
-      return status === undefined ? {} : { status: toStatus(status) };
+      const longestMs = Math.min(Math.max(0, waitMs), linkLimits.longPollMs);
+      // A process in a paused sandbox cannot even be asked: the answer is then the same, that it has not ended.
+      const timeout = AbortSignal.timeout(longestMs + ANSWER_SLACK_MS);
+      const signal = AbortSignal.any([calls.waiting(context), timeout]);
+      try {
+        const status = await handle.waitForEnd(longestMs, { signal });
+        return status === undefined ? {} : { status: toStatus(status) };
+      } catch (error) {
+        if (timeout.aborted) return {};
+        throw error;
+      }
     },
     signalProcess: async ({ process, number }) => {
       await (await find(process)).signal(number);
@@ -68,15 +79,20 @@ async function* pieces(
 ): AsyncIterable<OutputPiece> {
   let offset = from;
   let ended = false;
+  let isReading = false;
   const touch = (detach: boolean): void => {
     // A failure shows at the next reading, and after the last one there is nobody to tell.
     process.readOutput({ stream, offset, maxBytes: 0, waitMs: 0, detach }).catch(() => {});
   };
-  const renewal = setInterval(() => touch(false), streamLimits.readerRenewMs);
+  const renewal = setInterval(() => {
+    if (!isReading) touch(false);
+  }, streamLimits.readerRenewMs);
   try {
     while (!ended) {
       const request = { stream, offset, maxBytes: streamLimits.chunkMaxBytes, waitMs: linkLimits.longPollMs };
+      isReading = true;
       const piece = await process.readOutput(request, { signal });
+      isReading = false;
       ended = piece.end;
       offset = piece.offset + BigInt(piece.data.length);
       if (piece.data.length > 0 || ended) yield piece;
