@@ -120,14 +120,26 @@ function openSocket(path: string, signal: AbortSignal): Promise<Socket> {
   });
 }
 
-/** Sends a hello and waits for its echo; answers what came behind it. A try that brings nothing is given up early. */
+/**
+ * Sends a hello and waits for its echo; answers what came behind it. A try that brings nothing is given up early.
+ *
+ * Data and the news that a host has come or gone reach the guest by different ways: it may hear of the end of the connection
+ * before this one when it has this one's hello already, and drop it. Then it takes a further hello. Only the last one's echo counts:
+ * nothing of the handshake can come after it.
+ */
 async function shakeHands(socket: Socket, timeoutMs: number, signal: AbortSignal): Promise<Buffer> {
-  const nonce = randomBytes(16).toString("hex");
-  const scanner = new EchoScanner(nonce);
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  let scanner: EchoScanner | undefined;
+  let repeatTimer: NodeJS.Timeout | undefined;
+  const sayHello = (waitMs: number): void => {
+    const nonce = randomBytes(16).toString("hex");
+    scanner = new EchoScanner(nonce);
+    socket.write(encodeHello({ nonce, version: PROTOCOL_VERSION }));
+    repeatTimer = setTimeout(() => sayHello(2 * waitMs), waitMs);
+  };
   const onData = (chunk: Buffer): void => {
-    const result = scanner.push(chunk);
-    if (result.kind === "waiting") return;
+    const result = scanner?.push(chunk);
+    if (result === undefined || result.kind === "waiting") return;
     // Whatever comes before the link listens has to wait for it.
     socket.pause();
     if (result.kind === "flooded") {
@@ -149,9 +161,10 @@ async function shakeHands(socket: Socket, timeoutMs: number, signal: AbortSignal
   socket.on("error", onEnd);
   socket.on("close", onEnd);
   try {
-    socket.write(encodeHello({ nonce, version: PROTOCOL_VERSION }));
+    sayHello(linkLimits.helloRepeatMs);
     return await withDeadline({ timeoutMs, what: "the handshake", signal, reason: "AGENT_TIMEOUT" }, () => promise);
   } finally {
+    clearTimeout(repeatTimer);
     socket.off("data", onData);
     socket.off("error", onEnd);
     socket.off("close", onEnd);

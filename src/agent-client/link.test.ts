@@ -13,6 +13,7 @@ import {
   encodeEcho,
   encodeErrorResponse,
   encodeFrame,
+  encodeHello,
   encodeReset,
   encodeResponse,
   type Frame,
@@ -189,6 +190,32 @@ test("a link is made behind old bytes, after the guest has hung up twice", async
   });
   const link = await connectAgent({ ...options, socketPath: server.path });
   assert.equal(link.hello.kernelRelease, "6.1 [2J");
+  await link.close();
+});
+
+test("a guest that has dropped a hello hears another on the same connection; a late echo of the first does no harm", async () => {
+  let connections = 0;
+  await using server = await listen((socket) => {
+    connections += 1;
+    const scanner = new HelloScanner();
+    let dropped: string | undefined;
+    const onData = (chunk: Buffer): void => {
+      for (const event of scanner.push(chunk)) {
+        if (event.kind !== "hello") continue;
+        if (dropped === undefined) {
+          dropped = event.line.nonce;
+          continue;
+        }
+        socket.off("data", onData);
+        serveHello(socket, PROTOCOL_VERSION, PROTOCOL_VERSION);
+        socket.write(encodeEcho({ nonce: dropped, version: PROTOCOL_VERSION }));
+        socket.emit("data", encodeHello(event.line));
+      }
+    };
+    socket.on("data", onData);
+  });
+  const link = await connectAgent({ ...options, socketPath: server.path });
+  assert.equal(connections, 1);
   await link.close();
 });
 

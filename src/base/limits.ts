@@ -19,6 +19,8 @@ export const linkLimits = {
   nonceSkipMaxBytes: 16 * MIB,
   /** How long the first try of the nonce handshake may take; each further one twice as long, until the caller's deadline. */
   handshakeTimeoutMs: 2_000,
+  /** Until the hello is said again on the same connection; each time twice as long. A guest that runs answers in milliseconds. */
+  helloRepeatMs: 250,
   /** A unary call without a deadline of its own. An emulated guest under load is slow. */
   callTimeoutMs: 30_000,
   /** Longest time the guest holds a `ReadOutput` or `WaitProcess` open before it answers "nothing yet". */
