@@ -6,24 +6,19 @@
  * change that comes by itself, the end of the first process, may fall between any two steps; so each step looks again.
  */
 import { rm } from "node:fs/promises";
-import { BelljarError, checkContainerOperation, newId, sandboxLimits, transition } from "../base/index.ts";
-import type { ContainerLimits, ProcessConfig, TerminalSize } from "./config.ts";
+import { BelljarError, checkContainerOperation, sandboxLimits, transition } from "../base/index.ts";
+import type { ContainerLimits, ProcessConfig } from "./config.ts";
 import { changeContainer, forget, stateOf, stoppedState } from "./container-state.ts";
-import { execConfig } from "./exec-config.ts";
+import { endFirst, sendSignal } from "./end.ts";
 import { watchForExit } from "./exit-watch.ts";
 import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
+import { type LaunchOptions, startFirst, startFurther } from "./launch.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
 import type { Outputs } from "./outputs.ts";
-import { buildProcess, commandLine } from "./spec.ts";
 import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
 import { type ContainerStats, toContainerStats } from "./stats.ts";
 import { toMilliseconds } from "./status.ts";
-import { checkSignal, SIGKILL, SIGTERM, signalNumber } from "./stop-signal.ts";
-
-export interface StartContainerOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly terminalSize?: TerminalSize | undefined;
-}
+import { checkSignal } from "./stop-signal.ts";
 
 export interface StopContainerOptions {
   /** Between the stop signal and SIGKILL; 0 kills at once. */
@@ -55,7 +50,7 @@ export class Container {
   }
 
   /** Runs its command. A failure leaves it `stopped`, with the cause. */
-  async start(options: StartContainerOptions = {}): Promise<void> {
+  async start(options: LaunchOptions = {}): Promise<void> {
     const { signal } = options;
     this.#check("start");
     await this.#update({ pending: this.#pending("start") });
@@ -63,19 +58,7 @@ export class Container {
       // What ran before has its remains in the guest.
       if (this.state.inGuest && this.state.state === "stopped") await this.#leaveGuest();
       if (!this.state.inGuest) await enterGuest(this.#sandbox, this.state, signal);
-      const answer = await this.#launch(
-        this.#sandbox.call(
-          "startContainer",
-          {
-            containerId: this.id,
-            stdin: this.state.config.stdin === true,
-            ...(options.terminalSize === undefined ? {} : { terminalSize: { ...options.terminalSize } }),
-          },
-          { signal },
-        ),
-        () => commandLine(this.state.imageConfig, this.state.config)[0],
-      );
-      await this.running(answer);
+      await this.#running(await startFirst(this.#sandbox, this.id, options));
     } catch (thrown) {
       const error = BelljarError.from(thrown);
       await this.#leaveGuest().catch((failure: unknown) => {
@@ -84,22 +67,6 @@ export class Container {
       await this.markStopped(error);
       throw error;
     }
-  }
-
-  /** Takes note that it runs, and waits for its end from now on. */
-  async running(started: { readonly pid: number; readonly startedAtNs: bigint }): Promise<void> {
-    if (started.pid < 1) throw new BelljarError("AGENT_PROTOCOL", "the agent started a process without a pid");
-    await this.#update({
-      state: this.state.state === "running" ? "running" : transition("container", this.state.state, "running", this.id),
-      pending: undefined,
-      starts: this.state.starts + 1,
-      pid: started.pid,
-      startedAtMs: toMilliseconds(started.startedAtNs),
-      status: undefined,
-      end: undefined,
-      processes: [],
-    });
-    await this.watch();
   }
 
   /** Waits for its output and for its end in the background, until the VM ends or this process lets go. */
@@ -114,6 +81,7 @@ export class Container {
     if (this.state.state === "stopped") return;
     this.#check("stop");
     const force = options.force === true;
+    const graceMs = options.timeoutMs ?? sandboxLimits.stopGraceMs;
     const sinceMs = this.#sandbox.clock.nowMs();
     await this.#update({ pending: { operation: "stop", sinceMs } }, { force });
     const errors: unknown[] = [];
@@ -127,7 +95,7 @@ export class Container {
     };
     try {
       if (this.#sandbox.hasMachine) {
-        await step(() => this.#end(options));
+        await step(() => endFirst(this.#sandbox, this.id, graceMs, options.signal));
         await step(() => this.#leaveGuest());
       }
       await this.markStopped(undefined);
@@ -143,7 +111,7 @@ export class Container {
     checkSignal(number);
     if (this.state.state === "stopped") return;
     this.#check("signal");
-    await this.#signal("", number, all, signal);
+    await sendSignal(this.#sandbox, { containerId: this.id, processId: "", signal: number, all }, signal);
   }
 
   async delete(): Promise<void> {
@@ -206,40 +174,10 @@ export class Container {
   /** Runs a further command in it. */
   async exec(
     config: ProcessConfig,
-    options: StartContainerOptions & { readonly stdin?: boolean | undefined } = {},
+    options: LaunchOptions & { readonly stdin?: boolean | undefined } = {},
   ): Promise<ExecRecord> {
     this.#check("exec");
-    const { imageConfig, config: own } = this.state;
-    const id = newId();
-    const { hostname } = this.#sandbox.state.settings;
-    const process = buildProcess(imageConfig, { ...execConfig(own, config), hostname });
-    const stdin = options.stdin === true;
-    const answer = await this.#launch(
-      this.#sandbox.call(
-        "execProcess",
-        {
-          containerId: this.id,
-          processId: id,
-          processJson: Buffer.from(JSON.stringify(process)),
-          user: config.user ?? own.user ?? imageConfig.user,
-          stdin,
-          ...(options.terminalSize === undefined ? {} : { terminalSize: { ...options.terminalSize } }),
-        },
-        { signal: options.signal },
-      ),
-      () => process.args[0],
-    );
-    if (answer.pid < 1) throw new BelljarError("AGENT_PROTOCOL", "the agent started a process without a pid");
-    const record = {
-      id,
-      pid: answer.pid,
-      startedAtMs: toMilliseconds(answer.startedAtNs),
-      tty: config.tty === true,
-      stdin,
-    };
-    // It runs already, and the agent has it on its list: a disk that fails changes nothing about that.
-    await this.#change((state) => ({ ...state, processes: [...state.processes, record] }), { force: true });
-    return record;
+    return await startFurther(this.#sandbox, this.id, config, options);
   }
 
   /** Forgets a process that has ended. Releasing what is not there is success. */
@@ -261,45 +199,19 @@ export class Container {
     await this.#change((state) => stoppedState(state, error, this.#sandbox.clock.nowMs()), { force: true });
   }
 
-  /** Makes the first process end, and waits until it has. */
-  async #end(options: StopContainerOptions): Promise<void> {
-    const { state } = this;
-    if (state.state === "ready") return;
-    const graceMs = options.timeoutMs ?? sandboxLimits.stopGraceMs;
-    if (state.frozen && graceMs > 0) await this.#sandbox.call("resumeContainer", { containerId: this.id });
-    const wanted = state.config.stopSignal ?? state.imageConfig.stopSignal;
-    const stopSignal = wanted === "" ? SIGTERM : signalNumber(wanted);
-    if (graceMs > 0 && stopSignal !== SIGKILL) {
-      await this.#signal("", stopSignal, false, options.signal);
-      if (await this.#hasEnded(graceMs, options.signal)) return;
-    }
-    await this.#signal("", SIGKILL, true, options.signal);
-    if (await this.#hasEnded(sandboxLimits.killTimeoutMs, options.signal)) return;
-    throw new BelljarError("DEADLINE_EXCEEDED", `container ${this.id} is still there after SIGKILL`, {
-      facts: { timeoutMs: sandboxLimits.killTimeoutMs },
+  /** Takes note that it runs, and waits for its end from now on. */
+  async #running(started: { readonly pid: number; readonly startedAtNs: bigint }): Promise<void> {
+    await this.#update({
+      state: this.state.state === "running" ? "running" : transition("container", this.state.state, "running", this.id),
+      pending: undefined,
+      starts: this.state.starts + 1,
+      pid: started.pid,
+      startedAtMs: toMilliseconds(started.startedAtNs),
+      status: undefined,
+      end: undefined,
+      processes: [],
     });
-  }
-
-  async #hasEnded(timeoutMs: number, signal: AbortSignal | undefined): Promise<boolean> {
-    const timeout = AbortSignal.timeout(timeoutMs);
-    const either = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
-    try {
-      const ended = this.#sandbox.until(() => (this.state.state === "stopped" ? true : undefined), either);
-      return await this.#sandbox.machine.whileAlive(ended);
-    } catch (error) {
-      if (timeout.aborted && signal?.aborted !== true) return false;
-      throw error;
-    }
-  }
-
-  async #signal(processId: string, number: number, all: boolean, signal: AbortSignal | undefined): Promise<void> {
-    try {
-      const request = { containerId: this.id, processId, signal: number, all };
-      await this.#sandbox.call("signalProcess", request, { signal });
-    } catch (error) {
-      const reason = BelljarError.from(error).reason;
-      if (reason !== "PROCESS_NOT_FOUND" && reason !== "CONTAINER_NOT_FOUND") throw error;
-    }
+    await this.watch();
   }
 
   async #leaveGuest(): Promise<void> {
@@ -314,18 +226,6 @@ export class Container {
         each.id === this.id ? { ...each, inGuest: false, frozen: false, processes: [] } : each,
       ),
     }));
-  }
-
-  /** The runtime in the guest does not always say which command it could not execute. */
-  async #launch<T>(call: Promise<T>, command: () => string | undefined): Promise<T> {
-    try {
-      return await call;
-    } catch (thrown) {
-      const error = BelljarError.from(thrown);
-      if (error.reason !== "COMMAND_NOT_FOUND" && error.reason !== "COMMAND_NOT_EXECUTABLE") throw error;
-      const what = error.reason === "COMMAND_NOT_FOUND" ? "does not exist in the container" : "cannot be executed";
-      throw new BelljarError(error.reason, `the command ${JSON.stringify(command())} ${what}`, { cause: error });
-    }
   }
 
   #check(operation: Parameters<typeof checkContainerOperation>[0]): void {

@@ -1,8 +1,9 @@
 /** Containers in a sandbox: their OCI specification (a pure function), their state, and every move of their life. */
 export type { ContainerConfig, ContainerLimits, ProcessConfig, TerminalSize } from "./config.ts";
-export { Container, type ContainerHost, type StartContainerOptions, type StopContainerOptions } from "./container.ts";
+export { Container, type ContainerHost } from "./container.ts";
 export { changeContainer, stateOf, stoppedState } from "./container-state.ts";
 export { type ContainerDeps, type CreateContainerOptions, createContainer, type MakeDisk } from "./create.ts";
+export { sendSignal } from "./end.ts";
 export { noteExit } from "./exit-watch.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";

@@ -11,6 +11,7 @@ import {
   readOutputHistory,
   resolveEnvironment,
   SIGKILL,
+  sendSignal,
   stateOf,
   toStatus,
 } from "../container/index.ts";
@@ -174,12 +175,7 @@ export class Processes {
     const { state, id } = this.#container.state;
     if (state === "stopped") return;
     checkContainerOperation("signal", state, sandbox.state.state, id);
-    try {
-      await sandbox.call("signalProcess", { containerId: id, processId, signal: number });
-    } catch (error) {
-      const { reason } = BelljarError.from(error);
-      if (reason !== "PROCESS_NOT_FOUND" && reason !== "CONTAINER_NOT_FOUND") throw error;
-    }
+    await sendSignal(sandbox, { containerId: id, processId, signal: number, all: false });
   }
 }
 

@@ -1,0 +1,76 @@
+/** Processes of a container end: signals, and the wait for the first one. */
+import { BelljarError, sandboxLimits } from "../base/index.ts";
+import { stateOf } from "./container-state.ts";
+import type { ContainerState, HostSandbox } from "./state.ts";
+import { SIGKILL, SIGTERM, signalNumber } from "./stop-signal.ts";
+
+export interface SignalRequest {
+  readonly containerId: string;
+  /** Empty: the first process. */
+  readonly processId: string;
+  readonly signal: number;
+  /** Every process of the container. */
+  readonly all: boolean;
+}
+
+/** A process that is gone is success. */
+export async function sendSignal(sandbox: HostSandbox, request: SignalRequest, signal?: AbortSignal): Promise<void> {
+  try {
+    await sandbox.call("signalProcess", { ...request }, { signal });
+  } catch (error) {
+    const { reason } = BelljarError.from(error);
+    if (reason !== "PROCESS_NOT_FOUND" && reason !== "CONTAINER_NOT_FOUND") throw error;
+  }
+}
+
+/** Stop signal, grace, SIGKILL for all; resolves when the first process has ended. */
+export async function endFirst(
+  sandbox: HostSandbox,
+  id: string,
+  graceMs: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const state = stateOf(sandbox, id);
+  if (state.state === "ready") return;
+  const send = (number: number, all: boolean): Promise<void> =>
+    sendSignal(sandbox, { containerId: id, processId: "", signal: number, all }, signal);
+  const stopSignal = stopSignalOf(state);
+  if (graceMs > 0 && stopSignal !== SIGKILL) {
+    // What is frozen cannot take a signal to heart.
+    if (state.frozen) await sandbox.call("resumeContainer", { containerId: id }, { signal });
+    await send(stopSignal, false);
+    if (await hasEnded(sandbox, id, graceMs, signal)) return;
+  }
+  await send(SIGKILL, true);
+  if (await hasEnded(sandbox, id, sandboxLimits.killTimeoutMs, signal)) return;
+  throw new BelljarError("DEADLINE_EXCEEDED", `container ${id} is still there after SIGKILL`, {
+    facts: { timeoutMs: sandboxLimits.killTimeoutMs },
+  });
+}
+
+function stopSignalOf({ config, imageConfig }: ContainerState): number {
+  if (config.stopSignal !== undefined) return signalNumber(config.stopSignal);
+  try {
+    return imageConfig.stopSignal === "" ? SIGTERM : signalNumber(imageConfig.stopSignal);
+  } catch {
+    // An image may say anything; a container that cannot be stopped for it would be worse.
+    return SIGTERM;
+  }
+}
+
+async function hasEnded(
+  sandbox: HostSandbox,
+  id: string,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const either = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
+  try {
+    const ended = sandbox.until(() => (stateOf(sandbox, id).state === "stopped" ? true : undefined), either);
+    return await sandbox.machine.whileAlive(ended);
+  } catch (error) {
+    if (timeout.aborted && signal?.aborted !== true) return false;
+    throw error;
+  }
+}
