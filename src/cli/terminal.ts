@@ -21,7 +21,7 @@ export function terminalSize(): TerminalSize | undefined {
   return isTTY && columns > 0 && rows > 0 ? { columns, rows } : undefined;
 }
 
-/** Hands the terminal over; the answer takes it back. */
+/** Hands the terminal over, telling its size now and whenever it changes; the answer takes it back. */
 export function takeTerminal(onResize: (size: TerminalSize) => void): Disposable {
   const raw = process.stdin.isTTY;
   if (raw) process.stdin.setRawMode(true);
@@ -30,6 +30,7 @@ export function takeTerminal(onResize: (size: TerminalSize) => void): Disposable
     if (size !== undefined) onResize(size);
   };
   process.stdout.on("resize", resized);
+  resized();
   return {
     [Symbol.dispose]: () => {
       process.stdout.off("resize", resized);
