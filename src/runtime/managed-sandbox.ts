@@ -3,12 +3,13 @@
  * its intent down before the first step, and clears it together with the result.
  */
 import { BelljarError, checkSandboxOperation, messageChain, sandboxLimits, transition } from "../base/index.ts";
-import { Container, type ContainerState, type HostSandbox, Outputs, stoppedState } from "../container/index.ts";
+import { Container, type ContainerState, type HostSandbox, Outputs } from "../container/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
 import { openGuestImage } from "./guest-image.ts";
 import type { CallOptions, StopOptions } from "./interface.ts";
+import { paused, resumed, stopped } from "./state-moves.ts";
 
 type State = SandboxState<ContainerState>;
 
@@ -302,39 +303,4 @@ export class ManagedSandbox {
   #warn(message: string, error: unknown): void {
     this.sandbox.log.warn(message, { cause: messageChain(error).join(": ") });
   }
-}
-
-function paused(state: State): State {
-  return {
-    ...state,
-    state: transition("sandbox", state.state, "paused", state.id),
-    containers: state.containers.map((each) => (each.state === "running" ? { ...each, state: "paused" } : each)),
-  };
-}
-
-function resumed(state: State): State {
-  return {
-    ...state,
-    state: transition("sandbox", state.state, "running", state.id),
-    containers: state.containers.map((each) =>
-      each.state === "paused" && !each.frozen ? { ...each, state: "running" } : each,
-    ),
-  };
-}
-
-function stopped(state: State, error: BelljarError | undefined, atMs: number): State {
-  const end = error === undefined ? state.end : (state.end ?? { reason: error.reason, message: error.message, atMs });
-  return {
-    ...state,
-    state: state.state === "stopped" ? "stopped" : transition("sandbox", state.state, "stopped", state.id),
-    pending: undefined,
-    vm: undefined,
-    agentInstance: undefined,
-    end,
-    containers: state.containers.map((each) => ({
-      ...stoppedState(each, each.state === "stopped" ? undefined : error, atMs),
-      inGuest: false,
-      processes: [],
-    })),
-  };
 }

@@ -5,6 +5,7 @@
 import { BelljarError, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
+import { paused, resumed } from "./state-moves.ts";
 
 /** What became of a sandbox, in words for a log. */
 export type Outcome = "live" | "stopped" | "removed" | "rolled back" | "waiting";
@@ -52,23 +53,11 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
     return "stopped";
   }
   if (status === "paused") {
-    await sandbox.update((state) => ({
-      ...state,
-      state: "paused",
-      pending: undefined,
-      containers: state.containers.map((each) => (each.state === "running" ? { ...each, state: "paused" } : each)),
-    }));
+    // Whatever it was when its CPUs were stopped, or stopped by themselves.
+    await sandbox.update((state) => ({ ...paused({ ...state, state: "running" }), pending: undefined }));
     return "live";
   }
-  if (sandbox.state.state === "paused") {
-    await sandbox.update((state) => ({
-      ...state,
-      state: "running",
-      containers: state.containers.map((each) =>
-        each.state === "paused" && !each.frozen ? { ...each, state: "running" } : each,
-      ),
-    }));
-  }
+  if (sandbox.state.state === "paused") await sandbox.update(resumed);
   return await meetAgent(managed);
 }
 

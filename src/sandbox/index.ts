@@ -13,11 +13,12 @@ export {
   type SettledSandbox,
   settleSandboxConfig,
 } from "./config.ts";
+export { endProcess } from "./end-process.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
 export { isUnfinished } from "./record.ts";
-export { type ExclusiveOptions, endProcess, Sandbox, type SandboxDeps } from "./sandbox.ts";
+export { type ExclusiveOptions, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export {
   decodeAnnotations,
   decodeEndCause,

@@ -13,17 +13,14 @@ import {
   type Clock,
   cancelledError,
   hasErrno,
-  isAlive,
   type Log,
   sandboxLimits,
-  signalProcess,
   throwIfAborted,
-  vmmLimits,
-  withDeadline,
 } from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type StateSchema, Turns } from "../store/index.ts";
+import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
@@ -311,13 +308,4 @@ export class Sandbox<C extends SandboxedContainer> {
 export interface ExclusiveOptions {
   readonly signal?: AbortSignal | undefined;
   readonly evenWhenDeleting?: boolean | undefined;
-}
-
-/** Kills a VMM that nobody holds, and waits until the kernel has removed it; false when it was gone already. */
-export async function endProcess(identity: Parameters<typeof isAlive>[0]): Promise<boolean> {
-  if (!(await signalProcess(identity, "SIGKILL"))) return false;
-  await withDeadline({ timeoutMs: vmmLimits.killTimeoutMs, what: `process ${identity.pid}` }, async (signal) => {
-    while (!signal.aborted && (await isAlive(identity))) await new Promise((resolve) => setTimeout(resolve, 5));
-  });
-  return true;
 }

@@ -1,0 +1,44 @@
+/** The moves of a sandbox as a whole: pure functions of its state, its containers' included. */
+import { type BelljarError, transition } from "../base/index.ts";
+import { type ContainerState, stoppedState } from "../container/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
+
+type State = SandboxState<ContainerState>;
+
+/** Its CPUs stand still, and with them what ran. */
+export function paused(state: State): State {
+  return {
+    ...state,
+    state: transition("sandbox", state.state, "paused", state.id),
+    containers: state.containers.map((each) => (each.state === "running" ? { ...each, state: "paused" } : each)),
+  };
+}
+
+/** What was frozen by itself stays so. */
+export function resumed(state: State): State {
+  return {
+    ...state,
+    state: transition("sandbox", state.state, "running", state.id),
+    containers: state.containers.map((each) =>
+      each.state === "paused" && !each.frozen ? { ...each, state: "running" } : each,
+    ),
+  };
+}
+
+/** Nothing runs any more; the first cause is kept. */
+export function stopped(state: State, error: BelljarError | undefined, atMs: number): State {
+  const end = error === undefined ? state.end : (state.end ?? { reason: error.reason, message: error.message, atMs });
+  return {
+    ...state,
+    state: state.state === "stopped" ? "stopped" : transition("sandbox", state.state, "stopped", state.id),
+    pending: undefined,
+    vm: undefined,
+    agentInstance: undefined,
+    end,
+    containers: state.containers.map((each) => ({
+      ...stoppedState(each, each.state === "stopped" ? undefined : error, atMs),
+      inGuest: false,
+      processes: [],
+    })),
+  };
+}
