@@ -457,3 +457,21 @@ test("closing a runtime undoes what is half created, and lets go of the rest", a
     [["stays", "running"]],
   );
 });
+
+test("exec: a process outlasts a pause, and so do those who wait for it and read from it", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  await using sandbox = await create(world);
+  const child = await sandbox.spawn(["run"]);
+  const status = child.status;
+  const reading = new Response(child.stdout).text();
+  await sandbox.pause();
+  assert.equal(await child.waitForEnd(20), undefined);
+  const nothing = await child.readOutput({ stream: 1, offset: 0n, maxBytes: 10, waitMs: 20 });
+  assert.deepEqual([nothing.data.length, nothing.end], [0, false]);
+  const process = world.guests.guest(sandbox.id).process(sandbox.main.id, child.id);
+  await sandbox.resume();
+  process.write(1, "after");
+  process.exit(4);
+  assert.equal((await status).exitCode, 4);
+  assert.equal(await reading, "after");
+});

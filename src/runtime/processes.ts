@@ -130,28 +130,31 @@ export class Processes {
     const container = this.#container;
     const address = { containerId: container.id, processId: record.id };
     const wait = async (waitMs: number, { signal }: CallOptions): Promise<ProcessStatus | undefined> => {
-      await untilNotPaused(sandbox, signal);
-      const answer = await sandbox.call(
-        "waitProcess",
-        { ...address, waitMs: Math.min(waitMs, linkLimits.longPollMs) },
-        { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal },
+      const answer = await whileAwake(sandbox, waitMs, signal, (either) =>
+        sandbox.call(
+          "waitProcess",
+          { ...address, waitMs: Math.min(waitMs, linkLimits.longPollMs) },
+          { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal: either },
+        ),
       );
-      return answer.ended ? toStatus(answer) : undefined;
+      return answer?.ended === true ? toStatus(answer) : undefined;
     };
     const readOutput = async (request: OutputRequest, { signal }: CallOptions): Promise<OutputPiece> => {
-      await untilNotPaused(sandbox, signal);
-      const answer = await sandbox.call(
-        "readOutput",
-        {
-          ...address,
-          stream: request.stream,
-          offset: request.offset,
-          maxBytes: Math.min(request.maxBytes, streamLimits.chunkMaxBytes),
-          waitMs: Math.min(request.waitMs, linkLimits.longPollMs),
-          detach: request.detach === true,
-        },
-        { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal },
+      const answer = await whileAwake(sandbox, request.waitMs, signal, (either) =>
+        sandbox.call(
+          "readOutput",
+          {
+            ...address,
+            stream: request.stream,
+            offset: request.offset,
+            maxBytes: Math.min(request.maxBytes, streamLimits.chunkMaxBytes),
+            waitMs: Math.min(request.waitMs, linkLimits.longPollMs),
+            detach: request.detach === true,
+          },
+          { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal: either },
+        ),
       );
+      if (answer === undefined) return { offset: request.offset, data: new Uint8Array(0), end: false };
       if (answer.offset < request.offset || answer.data.length > streamLimits.chunkMaxBytes) {
         throw new BelljarError("AGENT_PROTOCOL", "the agent answered with output that was not asked for");
       }
@@ -186,10 +189,33 @@ function statusOf(state: ContainerState): ProcessStatus | undefined {
   return undefined;
 }
 
-/** In a paused sandbox nothing answers, and nothing ends. */
-async function untilNotPaused(sandbox: HostSandbox, signal: AbortSignal | undefined): Promise<void> {
-  if (sandbox.state.state === "paused")
-    await sandbox.until((now) => (now.state === "paused" ? undefined : true), signal);
+/**
+ * Asks the guest what may be asked again without harm. In a paused sandbox nothing answers: undefined when it is paused for all of
+ * the time, or is paused meanwhile.
+ */
+async function whileAwake<T>(
+  sandbox: HostSandbox,
+  waitMs: number,
+  signal: AbortSignal | undefined,
+  ask: (signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
+  const isAwake = (): true | undefined => (sandbox.state.state === "paused" ? undefined : true);
+  if (isAwake() === undefined) {
+    const woke = await within(waitMs, signal, (either) => sandbox.until(isAwake, either));
+    if (woke === undefined) return undefined;
+  }
+  const asleep = new AbortController();
+  const stop = sandbox.listen((_, after) => {
+    if (after.state === "paused") asleep.abort();
+  });
+  try {
+    return await ask(signal === undefined ? asleep.signal : AbortSignal.any([asleep.signal, signal]));
+  } catch (error) {
+    if (asleep.signal.aborted && signal?.aborted !== true) return undefined;
+    throw error;
+  } finally {
+    stop();
+  }
 }
 
 function startOffsets(options: AttachOptions): { readonly 1: bigint; readonly 2: bigint } {
