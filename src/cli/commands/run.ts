@@ -11,7 +11,7 @@ import { type Context, type ContextHolder, createContext, withCommonOptions } fr
 import { runInForeground, settleSandbox } from "../foreground.ts";
 import { SignalRelay } from "../signals.ts";
 import { splitTarget } from "../target.ts";
-import { checkTerminal } from "../terminal.ts";
+import { checkTerminal, terminalSize } from "../terminal.ts";
 
 interface RunOptions extends ContainerOptions {
   readonly rm?: boolean;
@@ -88,7 +88,7 @@ async function start(
     const sandbox = await runtime.sandboxes.get(splitTarget(options.sandbox).sandboxName);
     const container = await sandbox.containers.create(config, { signal });
     try {
-      await container.start({ signal });
+      await container.start({ signal, terminalSize: terminalSize() });
     } catch (error) {
       await container.delete({ force: true }).catch(() => {});
       throw error;

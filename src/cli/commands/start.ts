@@ -5,7 +5,7 @@ import { type CommonOptions, type ContextHolder, createContext, withCommonOption
 import { runInForeground } from "../foreground.ts";
 import { SignalRelay } from "../signals.ts";
 import { forEachTarget, type Target } from "../target.ts";
-import { checkTerminal } from "../terminal.ts";
+import { checkTerminal, terminalSize } from "../terminal.ts";
 
 interface StartOptions extends CommonOptions {
   readonly attach?: boolean;
@@ -42,6 +42,6 @@ export function addStartCommand(program: Command, holder: ContextHolder, setStat
 /** A sandbox that runs already may have a first container that has ended. */
 async function start({ sandbox, container, isContainer }: Target, signal: AbortSignal): Promise<void> {
   const { state } = await sandbox.info();
-  if (isContainer || state === "running") await container.start({ signal });
+  if (isContainer || state === "running") await container.start({ signal, terminalSize: terminalSize() });
   else await sandbox.start({ signal });
 }
