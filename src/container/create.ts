@@ -7,7 +7,7 @@ import type { ResolvedImage } from "../images/index.ts";
 import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig } from "./config.ts";
 import { Container, type ContainerHost } from "./container.ts";
-import { changeContainer, forget } from "./container-state.ts";
+import { forget } from "./container-state.ts";
 import { enterGuest, LAYER, SWAP, WRITABLE } from "./guest-part.ts";
 import { checkLimits, limitsOf } from "./limits.ts";
 import { Rollback } from "./rollback.ts";
@@ -57,7 +57,6 @@ export async function createContainer(
       await makeDisk(path, sizeBytes, { empty, signal });
     }
     await enterGuest(sandbox, state, signal);
-    await changeContainer(sandbox, state.id, (now) => ({ ...now, pending: undefined }));
     return new Container(deps, state.id);
   } catch (error) {
     throw await rollback.fail(error);

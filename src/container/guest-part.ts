@@ -53,7 +53,7 @@ export async function enterGuest(sandbox: HostSandbox, container: ContainerState
     await sandbox.update((state) => ({
       ...state,
       vm: sandbox.machine.vm.save(),
-      containers: state.containers.map((each) => (each.id === id ? { ...each, inGuest: true, frozen: false } : each)),
+      containers: state.containers.map((each) => (each.id === id ? entered(each) : each)),
     }));
   } catch (thrown) {
     throw await rollback.fail(thrown);
@@ -81,6 +81,12 @@ export async function leaveGuest(sandbox: HostSandbox, container: ContainerState
   const [first, ...others] = errors;
   for (const error of others) sandbox.log.warn("a further step failed", { cause: messageChain(error).join(": ") });
   if (errors.length > 0) throw BelljarError.from(first);
+}
+
+/** That it is there is all that its creation was for; a start has only begun. */
+function entered(container: ContainerState): ContainerState {
+  const pending = container.pending?.operation === "create" ? undefined : container.pending;
+  return { ...container, inGuest: true, frozen: false, pending };
 }
 
 function serialOf(disks: readonly DiskConfig[], prefix: string): string {

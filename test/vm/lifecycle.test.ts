@@ -185,7 +185,7 @@ test(
     moves.container.assertAll();
     assert.deepEqual(await runtime.sandboxes.list(), []);
   },
-  { timeoutMs: 180_000 },
+  { timeoutMs: 240_000 },
 );
 
 async function vmCpuTicks(sandbox: SandboxHandle): Promise<string> {
@@ -254,5 +254,5 @@ test(
     await last.start();
     assert.equal((await last.exec(["echo", "still here"])).stdout, "still here\n");
   },
-  { timeoutMs: 200_000 },
+  { timeoutMs: 300_000 },
 );
