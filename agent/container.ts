@@ -9,6 +9,7 @@ import { type LimitChanges, withLimits } from "./cgroup-limits.ts";
 import type { ContainerStats } from "./cgroup-stats.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { type ContainerOptions, type Place, type PlaceDeps, preparePlace, removePlace } from "./container-place.ts";
+import { Files } from "./files.ts";
 import { type ExecOptions, type LaunchDeps, Launcher, type StartOptions } from "./launcher.ts";
 import type { GuestProcess } from "./process.ts";
 import { INIT, ProcessTable } from "./process-table.ts";
@@ -17,6 +18,7 @@ import type { JsonObject } from "./spec.ts";
 import { Turns } from "./turns.ts";
 
 export interface ContainerDeps extends PlaceDeps, LaunchDeps {
+  readonly procDir: string;
   readonly cgroups: Pick<
     Cgroups,
     "create" | "cgroupsPath" | "oomKills" | "kill" | "pids" | "freeze" | "thaw" | "update" | "stats" | "remove"
@@ -28,6 +30,7 @@ export type ContainerPhase = "ready" | "running" | "paused" | "stopped";
 export class GuestContainer {
   readonly id: string;
   readonly processes: ProcessTable;
+  readonly files: Files;
   readonly #deps: ContainerDeps;
   readonly #options: ContainerOptions;
   readonly #place: Place;
@@ -48,6 +51,7 @@ export class GuestContainer {
     this.#place = place;
     this.#launcher = new Launcher(deps, options.id, place);
     this.#spec = place.spec;
+    this.files = new Files({ rootfs: place.rootfs, procDir: deps.procDir, pid: () => this.#initPid });
   }
 
   /** Mounts the root file system; leaves nothing when it fails. */
@@ -165,7 +169,13 @@ export class GuestContainer {
         throw new BelljarError("AGENT_FAILED", `a process of ${this.id} is still there after SIGKILL`);
       }
     }
+    await this.files.close();
     await removePlace(this.#deps, this.#options, this.#place.dir);
+  }
+
+  get #initPid(): number | undefined {
+    const init = this.processes.settled().get(INIT);
+    return init === undefined || init.end !== undefined ? undefined : init.pid;
   }
 
   #demand(phase: ContainerPhase): void {

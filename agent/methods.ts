@@ -63,6 +63,19 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.releaseProcess, handlers.releaseProcess),
     bindReadOutput(handlers),
     bind(methods.writeInput, handlers.writeInput),
+    bind(methods.statFile, handlers.statFile),
+    bind(methods.listDirectory, handlers.listDirectory),
+    bind(methods.openFile, handlers.openFile),
+    bindReadFile(handlers),
+    bind(methods.writeFile, handlers.writeFile),
+    bind(methods.commitFile, handlers.commitFile),
+    bind(methods.closeFile, handlers.closeFile),
+    bind(methods.makeDirectory, handlers.makeDirectory),
+    bind(methods.makeLink, handlers.makeLink),
+    bind(methods.removeFile, handlers.removeFile),
+    bind(methods.renameFile, handlers.renameFile),
+    bind(methods.setFileAttributes, handlers.setFileAttributes),
+    bind(methods.watchFile, handlers.watchFile),
     bind(methods.shutdown, handlers.shutdown),
   ]);
 }
@@ -89,6 +102,22 @@ function bindReadOutput(handlers: Handlers): [string, Handle] {
       const request = decodeArguments(name, () => fromBinary(input, payload));
       const { data, offset = 0n, end = false } = await handlers.readOutput(request, context);
       const message = toBinary(output, create(output, { offset, end }));
+      return data === undefined || data.length === 0
+        ? { message }
+        : { message, bulk: { field: output.field.data.number, data } };
+    },
+  ];
+}
+
+/** As above. */
+function bindReadFile(handlers: Handlers): [string, Handle] {
+  const { name, input, output } = AgentService.method.readFile;
+  return [
+    name,
+    async (payload, context) => {
+      const request = decodeArguments(name, () => fromBinary(input, payload));
+      const { data, end = false } = await handlers.readFile(request, context);
+      const message = toBinary(output, create(output, { end }));
       return data === undefined || data.length === 0
         ? { message }
         : { message, bulk: { field: output.field.data.number, data } };

@@ -9,7 +9,6 @@ export interface ServiceDeps extends ContainerDeps {
     "configure" | "kernelRelease" | "memory" | "networkDevices" | "powerOff" | "processCount" | "uptimeMs"
   >;
   readonly runTool: RunTool;
-  readonly procDir: string;
   /** Changes with every start of the agent. */
   readonly instance: string;
   /** `streamLimits.processesMax` unless told. */

@@ -5,6 +5,7 @@ import { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
 import { containerHandlers } from "./service-containers.ts";
 import type { ServiceDeps } from "./service-deps.ts";
+import { fileHandlers } from "./service-files.ts";
 import { processHandlers } from "./service-processes.ts";
 
 /** The last answer must get out before the guest goes. */
@@ -16,6 +17,7 @@ export function createHandlers(deps: ServiceDeps): Handlers {
     ...sandboxHandlers(deps, containers),
     ...containerHandlers(deps, containers),
     ...processHandlers(deps, containers),
+    ...fileHandlers(containers),
   };
 }
 

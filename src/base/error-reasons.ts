@@ -173,6 +173,42 @@ export const errorReasons = reasons({
   },
   SANDBOX_EXISTS: { code: "already_exists", meaning: "A sandbox with this name exists already." },
 
+  // --- files in containers ---
+  FILE_NOT_FOUND: { code: "not_found", meaning: "Nothing is at this path in the container." },
+  FILE_EXISTS: { code: "already_exists", meaning: "Something is at this path already." },
+  NOT_A_DIRECTORY: { code: "failed_precondition", meaning: "A path needs a directory where something else is." },
+  IS_A_DIRECTORY: { code: "failed_precondition", meaning: "A directory is where a file is needed." },
+  NOT_A_FILE: {
+    code: "failed_precondition",
+    meaning: "A device, socket, fifo or link is where a file is needed; such are never opened.",
+  },
+  DIRECTORY_NOT_EMPTY: {
+    code: "failed_precondition",
+    meaning: "A directory that has something in it was to be removed or replaced.",
+    remedy: "Remove it with everything in it: `recursive`.",
+  },
+  PATH_INVALID: {
+    code: "invalid_argument",
+    meaning:
+      "A path is too long or too deep, goes through too many links, or leads into a file system that is the kernel's own.",
+  },
+  FILE_READ_ONLY: { code: "failed_precondition", meaning: "A file system in the container is mounted read-only." },
+  FILE_BUSY: {
+    code: "failed_precondition",
+    meaning: "Something is mounted at this path in the container, or its kernel refuses to change it.",
+  },
+  FILE_TOO_LARGE: {
+    code: "resource_exhausted",
+    meaning: "A file or directory has more in it than is read at once.",
+    remedy: "Read a large file as a stream.",
+  },
+  CONTAINER_DISK_FULL: {
+    code: "resource_exhausted",
+    meaning:
+      "A file system in the container has no room left; a file that was being written there is as it was before.",
+    remedy: "Free some space in the container, or give it a larger disk with `--storage-size`.",
+  },
+
   // --- the daemon ---
   DAEMON_UNAVAILABLE: {
     code: "unavailable",

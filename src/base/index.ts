@@ -29,6 +29,7 @@ export {
 export {
   apiLimits,
   decodeLimits,
+  fileLimits,
   imageLimits,
   linkLimits,
   logLimits,

@@ -52,6 +52,7 @@ const expectedContainer: Readonly<Record<ContainerOperation, readonly [string, s
   wait: ["yyyy", "yyyy"],
   update: ["yy--", "-y--"],
   stats: ["yyy-", "-y--"],
+  files: ["yy--", "yy--"],
 };
 
 function allows(act: () => unknown): boolean {

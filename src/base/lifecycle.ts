@@ -64,6 +64,8 @@ const containerGuards = {
   wait: { container: lifecycleStates, sandbox: lifecycleStates },
   update: { container: ["ready", "running"], sandbox: ["running"] },
   stats: { container: ["ready", "running", "paused"], sandbox: ["running"] },
+  /** Those of one that was never started are there too: it is in the guest. */
+  files: { container: ["ready", "running"], sandbox: ["ready", "running"] },
 } as const satisfies Readonly<Record<string, ContainerGuard>>;
 
 export type SandboxOperation = keyof typeof sandboxGuards;

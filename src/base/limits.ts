@@ -77,8 +77,8 @@ export const fileLimits = {
   pathDepthMax: 128,
   /** Links followed on one path, as the kernel has it. */
   linksMax: 40,
-  /** Walks that the agent has under way in all containers; more wait. Times the depth, below what a process may have open. */
-  walksMax: 8,
+  /** Steps that the agent has under way for one container; more wait. Times the depth, below what a process may have open. */
+  stepsMax: 6,
   /** Data of one read or write. */
   chunkMaxBytes: 256 * KIB,
   /** Reads or writes of one file under way at once: enough to hide the round trip. */
@@ -87,11 +87,11 @@ export const fileLimits = {
   pageMaxEntries: 1_024,
   /** Entries of a directory that can be listed: each page passes over all of them. */
   directoryMaxEntries: 131_072,
-  /** Open files of one sandbox; one that nobody has used for so long is closed. */
-  openMax: 128,
+  /** Open files of one container; one that nobody has used for so long is closed. */
+  openMax: 64,
   openLeaseMs: 60_000,
-  /** Watches of one sandbox, and events that one of them keeps for a reader that is behind. */
-  watchesMax: 64,
+  /** Watches of one container, and events that one of them keeps for a reader that is behind. */
+  watchesMax: 32,
   watchEventsMax: 1_024,
   /** What `read` keeps in memory. */
   readMaxBytes: 64 * MIB,

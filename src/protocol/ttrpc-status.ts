@@ -47,6 +47,17 @@ const agentReasons = [
   "PROCESS_NOT_FOUND",
   "USER_NOT_FOUND",
   "INVALID_TRANSITION",
+  "FILE_NOT_FOUND",
+  "FILE_EXISTS",
+  "NOT_A_DIRECTORY",
+  "IS_A_DIRECTORY",
+  "NOT_A_FILE",
+  "DIRECTORY_NOT_EMPTY",
+  "PATH_INVALID",
+  "FILE_READ_ONLY",
+  "FILE_BUSY",
+  "FILE_TOO_LARGE",
+  "CONTAINER_DISK_FULL",
 ] as const satisfies readonly ErrorReason[];
 
 export function encodeStatus(error: BelljarError): TtrpcStatus {

@@ -1366,6 +1366,736 @@ export declare type ReleaseProcessResponse = Message<"belljar.agent.v1.ReleasePr
 export declare const ReleaseProcessResponseSchema: GenMessage<ReleaseProcessResponse>;
 
 /**
+ * @generated from message belljar.agent.v1.FileInfo
+ */
+export declare type FileInfo = Message<"belljar.agent.v1.FileInfo"> & {
+  /**
+   * @generated from field: belljar.agent.v1.FileType type = 1;
+   */
+  type: FileType;
+
+  /**
+   * The lower twelve bits: permissions, setuid, setgid, sticky.
+   *
+   * @generated from field: uint32 mode = 2;
+   */
+  mode: number;
+
+  /**
+   * @generated from field: uint32 uid = 3;
+   */
+  uid: number;
+
+  /**
+   * @generated from field: uint32 gid = 4;
+   */
+  gid: number;
+
+  /**
+   * @generated from field: uint64 size = 5;
+   */
+  size: bigint;
+
+  /**
+   * Milliseconds since the epoch.
+   *
+   * @generated from field: double modified_ms = 6;
+   */
+  modifiedMs: number;
+
+  /**
+   * Of a symbolic link.
+   *
+   * @generated from field: string link_target = 7;
+   */
+  linkTarget: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.FileInfo.
+ * Use `create(FileInfoSchema)` to create a new message.
+ */
+export declare const FileInfoSchema: GenMessage<FileInfo>;
+
+/**
+ * What is not given stays, or is the default of what is made.
+ *
+ * @generated from message belljar.agent.v1.FileAttributes
+ */
+export declare type FileAttributes = Message<"belljar.agent.v1.FileAttributes"> & {
+  /**
+   * @generated from field: optional uint32 mode = 1;
+   */
+  mode?: number | undefined;
+
+  /**
+   * As CreateContainer has it; a user without a group brings its own. Empty: not given.
+   *
+   * @generated from field: string user = 2;
+   */
+  user: string;
+
+  /**
+   * @generated from field: optional double modified_ms = 3;
+   */
+  modifiedMs?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.FileAttributes.
+ * Use `create(FileAttributesSchema)` to create a new message.
+ */
+export declare const FileAttributesSchema: GenMessage<FileAttributes>;
+
+/**
+ * @generated from message belljar.agent.v1.StatFileRequest
+ */
+export declare type StatFileRequest = Message<"belljar.agent.v1.StatFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Of what a link at the end of the path leads to.
+   *
+   * @generated from field: bool follow = 3;
+   */
+  follow: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.StatFileRequest.
+ * Use `create(StatFileRequestSchema)` to create a new message.
+ */
+export declare const StatFileRequestSchema: GenMessage<StatFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.StatFileResponse
+ */
+export declare type StatFileResponse = Message<"belljar.agent.v1.StatFileResponse"> & {
+  /**
+   * @generated from field: belljar.agent.v1.FileInfo info = 1;
+   */
+  info?: FileInfo | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.StatFileResponse.
+ * Use `create(StatFileResponseSchema)` to create a new message.
+ */
+export declare const StatFileResponseSchema: GenMessage<StatFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.ListDirectoryRequest
+ */
+export declare type ListDirectoryRequest = Message<"belljar.agent.v1.ListDirectoryRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Only names after this one.
+   *
+   * @generated from field: string after = 3;
+   */
+  after: string;
+
+  /**
+   * @generated from field: uint32 max_entries = 4;
+   */
+  maxEntries: number;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ListDirectoryRequest.
+ * Use `create(ListDirectoryRequestSchema)` to create a new message.
+ */
+export declare const ListDirectoryRequestSchema: GenMessage<ListDirectoryRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ListDirectoryResponse
+ */
+export declare type ListDirectoryResponse = Message<"belljar.agent.v1.ListDirectoryResponse"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.DirectoryEntry entries = 1;
+   */
+  entries: DirectoryEntry[];
+
+  /**
+   * There are further ones, after the last name of this page.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+
+  /**
+   * Entries of the directory that are left out, because their names are not UTF-8.
+   *
+   * @generated from field: uint32 unnameable = 3;
+   */
+  unnameable: number;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ListDirectoryResponse.
+ * Use `create(ListDirectoryResponseSchema)` to create a new message.
+ */
+export declare const ListDirectoryResponseSchema: GenMessage<ListDirectoryResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.DirectoryEntry
+ */
+export declare type DirectoryEntry = Message<"belljar.agent.v1.DirectoryEntry"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: belljar.agent.v1.FileInfo info = 2;
+   */
+  info?: FileInfo | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.DirectoryEntry.
+ * Use `create(DirectoryEntrySchema)` to create a new message.
+ */
+export declare const DirectoryEntrySchema: GenMessage<DirectoryEntry>;
+
+/**
+ * @generated from message belljar.agent.v1.OpenFileRequest
+ */
+export declare type OpenFileRequest = Message<"belljar.agent.v1.OpenFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+
+  /**
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * A new file is written that shall be at the path; the directory must be there. Otherwise the file at the path is read.
+   *
+   * @generated from field: bool write = 4;
+   */
+  write: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.OpenFileRequest.
+ * Use `create(OpenFileRequestSchema)` to create a new message.
+ */
+export declare const OpenFileRequestSchema: GenMessage<OpenFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.OpenFileResponse
+ */
+export declare type OpenFileResponse = Message<"belljar.agent.v1.OpenFileResponse"> & {
+  /**
+   * Of the file that is read; when writing, of the file that will be replaced, or none.
+   *
+   * @generated from field: belljar.agent.v1.FileInfo info = 1;
+   */
+  info?: FileInfo | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.OpenFileResponse.
+ * Use `create(OpenFileResponseSchema)` to create a new message.
+ */
+export declare const OpenFileResponseSchema: GenMessage<OpenFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.ReadFileRequest
+ */
+export declare type ReadFileRequest = Message<"belljar.agent.v1.ReadFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+
+  /**
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: uint32 max_bytes = 4;
+   */
+  maxBytes: number;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ReadFileRequest.
+ * Use `create(ReadFileRequestSchema)` to create a new message.
+ */
+export declare const ReadFileRequestSchema: GenMessage<ReadFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ReadFileResponse
+ */
+export declare type ReadFileResponse = Message<"belljar.agent.v1.ReadFileResponse"> & {
+  /**
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+
+  /**
+   * Nothing comes after `data`.
+   *
+   * @generated from field: bool end = 2;
+   */
+  end: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ReadFileResponse.
+ * Use `create(ReadFileResponseSchema)` to create a new message.
+ */
+export declare const ReadFileResponseSchema: GenMessage<ReadFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.WriteFileRequest
+ */
+export declare type WriteFileRequest = Message<"belljar.agent.v1.WriteFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+
+  /**
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: bytes data = 4;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message belljar.agent.v1.WriteFileRequest.
+ * Use `create(WriteFileRequestSchema)` to create a new message.
+ */
+export declare const WriteFileRequestSchema: GenMessage<WriteFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.WriteFileResponse
+ */
+export declare type WriteFileResponse = Message<"belljar.agent.v1.WriteFileResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.WriteFileResponse.
+ * Use `create(WriteFileResponseSchema)` to create a new message.
+ */
+export declare const WriteFileResponseSchema: GenMessage<WriteFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.CommitFileRequest
+ */
+export declare type CommitFileRequest = Message<"belljar.agent.v1.CommitFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+
+  /**
+   * What was written in all; refused when the temporary file has another size.
+   *
+   * @generated from field: uint64 size = 3;
+   */
+  size: bigint;
+
+  /**
+   * Mode and owner that are not given are those of the file that is replaced, or 0644 and root.
+   *
+   * @generated from field: belljar.agent.v1.FileAttributes attributes = 4;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.CommitFileRequest.
+ * Use `create(CommitFileRequestSchema)` to create a new message.
+ */
+export declare const CommitFileRequestSchema: GenMessage<CommitFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.CommitFileResponse
+ */
+export declare type CommitFileResponse = Message<"belljar.agent.v1.CommitFileResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.CommitFileResponse.
+ * Use `create(CommitFileResponseSchema)` to create a new message.
+ */
+export declare const CommitFileResponseSchema: GenMessage<CommitFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.CloseFileRequest
+ */
+export declare type CloseFileRequest = Message<"belljar.agent.v1.CloseFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string file_id = 2;
+   */
+  fileId: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.CloseFileRequest.
+ * Use `create(CloseFileRequestSchema)` to create a new message.
+ */
+export declare const CloseFileRequestSchema: GenMessage<CloseFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.CloseFileResponse
+ */
+export declare type CloseFileResponse = Message<"belljar.agent.v1.CloseFileResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.CloseFileResponse.
+ * Use `create(CloseFileResponseSchema)` to create a new message.
+ */
+export declare const CloseFileResponseSchema: GenMessage<CloseFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.MakeDirectoryRequest
+ */
+export declare type MakeDirectoryRequest = Message<"belljar.agent.v1.MakeDirectoryRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Those above it too, and a directory that is there already is success.
+   *
+   * @generated from field: bool parents = 3;
+   */
+  parents: boolean;
+
+  /**
+   * Of the last one, if it is made; 0755 and root unless given.
+   *
+   * @generated from field: belljar.agent.v1.FileAttributes attributes = 4;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.MakeDirectoryRequest.
+ * Use `create(MakeDirectoryRequestSchema)` to create a new message.
+ */
+export declare const MakeDirectoryRequestSchema: GenMessage<MakeDirectoryRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.MakeDirectoryResponse
+ */
+export declare type MakeDirectoryResponse = Message<"belljar.agent.v1.MakeDirectoryResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.MakeDirectoryResponse.
+ * Use `create(MakeDirectoryResponseSchema)` to create a new message.
+ */
+export declare const MakeDirectoryResponseSchema: GenMessage<MakeDirectoryResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.MakeLinkRequest
+ */
+export declare type MakeLinkRequest = Message<"belljar.agent.v1.MakeLinkRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string target = 3;
+   */
+  target: string;
+
+  /**
+   * A link has no mode.
+   *
+   * @generated from field: belljar.agent.v1.FileAttributes attributes = 4;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.MakeLinkRequest.
+ * Use `create(MakeLinkRequestSchema)` to create a new message.
+ */
+export declare const MakeLinkRequestSchema: GenMessage<MakeLinkRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.MakeLinkResponse
+ */
+export declare type MakeLinkResponse = Message<"belljar.agent.v1.MakeLinkResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.MakeLinkResponse.
+ * Use `create(MakeLinkResponseSchema)` to create a new message.
+ */
+export declare const MakeLinkResponseSchema: GenMessage<MakeLinkResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.RemoveFileRequest
+ */
+export declare type RemoveFileRequest = Message<"belljar.agent.v1.RemoveFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * A directory with all that is in it. Mounts in it are refused.
+   *
+   * @generated from field: bool recursive = 3;
+   */
+  recursive: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.RemoveFileRequest.
+ * Use `create(RemoveFileRequestSchema)` to create a new message.
+ */
+export declare const RemoveFileRequestSchema: GenMessage<RemoveFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.RemoveFileResponse
+ */
+export declare type RemoveFileResponse = Message<"belljar.agent.v1.RemoveFileResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.RemoveFileResponse.
+ * Use `create(RemoveFileResponseSchema)` to create a new message.
+ */
+export declare const RemoveFileResponseSchema: GenMessage<RemoveFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.RenameFileRequest
+ */
+export declare type RenameFileRequest = Message<"belljar.agent.v1.RenameFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string new_path = 3;
+   */
+  newPath: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.RenameFileRequest.
+ * Use `create(RenameFileRequestSchema)` to create a new message.
+ */
+export declare const RenameFileRequestSchema: GenMessage<RenameFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.RenameFileResponse
+ */
+export declare type RenameFileResponse = Message<"belljar.agent.v1.RenameFileResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.RenameFileResponse.
+ * Use `create(RenameFileResponseSchema)` to create a new message.
+ */
+export declare const RenameFileResponseSchema: GenMessage<RenameFileResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.SetFileAttributesRequest
+ */
+export declare type SetFileAttributesRequest = Message<"belljar.agent.v1.SetFileAttributesRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: belljar.agent.v1.FileAttributes attributes = 3;
+   */
+  attributes?: FileAttributes | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.SetFileAttributesRequest.
+ * Use `create(SetFileAttributesRequestSchema)` to create a new message.
+ */
+export declare const SetFileAttributesRequestSchema: GenMessage<SetFileAttributesRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.SetFileAttributesResponse
+ */
+export declare type SetFileAttributesResponse = Message<"belljar.agent.v1.SetFileAttributesResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.SetFileAttributesResponse.
+ * Use `create(SetFileAttributesResponseSchema)` to create a new message.
+ */
+export declare const SetFileAttributesResponseSchema: GenMessage<SetFileAttributesResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.FileEvent
+ */
+export declare type FileEvent = Message<"belljar.agent.v1.FileEvent"> & {
+  /**
+   * Counts from 1; where some are missing, an overflow says so.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from field: belljar.agent.v1.FileEventKind kind = 2;
+   */
+  kind: FileEventKind;
+
+  /**
+   * In the directory; empty for the watched file or directory itself.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.FileEvent.
+ * Use `create(FileEventSchema)` to create a new message.
+ */
+export declare const FileEventSchema: GenMessage<FileEvent>;
+
+/**
+ * @generated from message belljar.agent.v1.WatchFileRequest
+ */
+export declare type WatchFileRequest = Message<"belljar.agent.v1.WatchFileRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string watch_id = 2;
+   */
+  watchId: string;
+
+  /**
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * Acknowledges all events up to this one.
+   *
+   * @generated from field: uint64 after_sequence = 4;
+   */
+  afterSequence: bigint;
+
+  /**
+   * @generated from field: uint32 wait_ms = 5;
+   */
+  waitMs: number;
+};
+
+/**
+ * Describes the message belljar.agent.v1.WatchFileRequest.
+ * Use `create(WatchFileRequestSchema)` to create a new message.
+ */
+export declare const WatchFileRequestSchema: GenMessage<WatchFileRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.WatchFileResponse
+ */
+export declare type WatchFileResponse = Message<"belljar.agent.v1.WatchFileResponse"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.FileEvent events = 1;
+   */
+  events: FileEvent[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.WatchFileResponse.
+ * Use `create(WatchFileResponseSchema)` to create a new message.
+ */
+export declare const WatchFileResponseSchema: GenMessage<WatchFileResponse>;
+
+/**
  * @generated from enum belljar.agent.v1.ContainerPhase
  */
 export enum ContainerPhase {
@@ -1403,6 +2133,95 @@ export enum ContainerPhase {
  * Describes the enum belljar.agent.v1.ContainerPhase.
  */
 export declare const ContainerPhaseSchema: GenEnum<ContainerPhase>;
+
+/**
+ * @generated from enum belljar.agent.v1.FileType
+ */
+export enum FileType {
+  /**
+   * @generated from enum value: FILE_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: FILE_TYPE_REGULAR = 1;
+   */
+  REGULAR = 1,
+
+  /**
+   * @generated from enum value: FILE_TYPE_DIRECTORY = 2;
+   */
+  DIRECTORY = 2,
+
+  /**
+   * @generated from enum value: FILE_TYPE_LINK = 3;
+   */
+  LINK = 3,
+
+  /**
+   * @generated from enum value: FILE_TYPE_BLOCK_DEVICE = 4;
+   */
+  BLOCK_DEVICE = 4,
+
+  /**
+   * @generated from enum value: FILE_TYPE_CHARACTER_DEVICE = 5;
+   */
+  CHARACTER_DEVICE = 5,
+
+  /**
+   * @generated from enum value: FILE_TYPE_FIFO = 6;
+   */
+  FIFO = 6,
+
+  /**
+   * @generated from enum value: FILE_TYPE_SOCKET = 7;
+   */
+  SOCKET = 7,
+}
+
+/**
+ * Describes the enum belljar.agent.v1.FileType.
+ */
+export declare const FileTypeSchema: GenEnum<FileType>;
+
+/**
+ * @generated from enum belljar.agent.v1.FileEventKind
+ */
+export enum FileEventKind {
+  /**
+   * @generated from enum value: FILE_EVENT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A name has appeared, or stands for something else than before.
+   *
+   * @generated from enum value: FILE_EVENT_KIND_CREATED = 1;
+   */
+  CREATED = 1,
+
+  /**
+   * @generated from enum value: FILE_EVENT_KIND_CHANGED = 2;
+   */
+  CHANGED = 2,
+
+  /**
+   * @generated from enum value: FILE_EVENT_KIND_REMOVED = 3;
+   */
+  REMOVED = 3,
+
+  /**
+   * Events are missing here.
+   *
+   * @generated from enum value: FILE_EVENT_KIND_OVERFLOW = 4;
+   */
+  OVERFLOW = 4,
+}
+
+/**
+ * Describes the enum belljar.agent.v1.FileEventKind.
+ */
+export declare const FileEventKindSchema: GenEnum<FileEventKind>;
 
 /**
  * @generated from service belljar.agent.v1.AgentService
@@ -1576,6 +2395,134 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof WriteInputRequestSchema;
     output: typeof WriteInputResponseSchema;
+  },
+  /**
+   * Files of a container, as its first process sees them while it runs (tmpfs and other mounts included), and on its root file system
+   * before it was started. No path leads out of the container's root, through links neither, and none into a file system that
+   * is the kernel's own interface (proc, sysfs, ...). Devices, sockets and fifos are never opened.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.StatFile
+   */
+  statFile: {
+    methodKind: "unary";
+    input: typeof StatFileRequestSchema;
+    output: typeof StatFileResponseSchema;
+  },
+  /**
+   * A page of a directory's entries, ordered by the bytes of their names.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.ListDirectory
+   */
+  listDirectory: {
+    methodKind: "unary";
+    input: typeof ListDirectoryRequestSchema;
+    output: typeof ListDirectoryResponseSchema;
+  },
+  /**
+   * Opens a regular file under an id that the host chose: what is read or written with it is one file, whatever becomes of the
+   * path. Repeated with the same id it changes nothing. What nobody uses for a while is closed.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.OpenFile
+   */
+  openFile: {
+    methodKind: "unary";
+    input: typeof OpenFileRequestSchema;
+    output: typeof OpenFileResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.agent.v1.AgentService.ReadFile
+   */
+  readFile: {
+    methodKind: "unary";
+    input: typeof ReadFileRequestSchema;
+    output: typeof ReadFileResponseSchema;
+  },
+  /**
+   * Into a temporary file beside the one that is wanted; in any order, again and again.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.WriteFile
+   */
+  writeFile: {
+    methodKind: "unary";
+    input: typeof WriteFileRequestSchema;
+    output: typeof WriteFileResponseSchema;
+  },
+  /**
+   * Gives the temporary file its attributes and its name, in place of what had it. May be repeated until `CloseFile`.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.CommitFile
+   */
+  commitFile: {
+    methodKind: "unary";
+    input: typeof CommitFileRequestSchema;
+    output: typeof CommitFileResponseSchema;
+  },
+  /**
+   * Forgets an id of OpenFile or WatchFile. A temporary file without `CommitFile` is removed. Nothing there is success.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.CloseFile
+   */
+  closeFile: {
+    methodKind: "unary";
+    input: typeof CloseFileRequestSchema;
+    output: typeof CloseFileResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.agent.v1.AgentService.MakeDirectory
+   */
+  makeDirectory: {
+    methodKind: "unary";
+    input: typeof MakeDirectoryRequestSchema;
+    output: typeof MakeDirectoryResponseSchema;
+  },
+  /**
+   * Makes a symbolic link; in place of whatever had the name, unless that is a directory.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.MakeLink
+   */
+  makeLink: {
+    methodKind: "unary";
+    input: typeof MakeLinkRequestSchema;
+    output: typeof MakeLinkResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.agent.v1.AgentService.RemoveFile
+   */
+  removeFile: {
+    methodKind: "unary";
+    input: typeof RemoveFileRequestSchema;
+    output: typeof RemoveFileResponseSchema;
+  },
+  /**
+   * In place of what had the name, as rename(2) has it.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.RenameFile
+   */
+  renameFile: {
+    methodKind: "unary";
+    input: typeof RenameFileRequestSchema;
+    output: typeof RenameFileResponseSchema;
+  },
+  /**
+   * Of what the path leads to; of a link itself when that is its end.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.SetFileAttributes
+   */
+  setFileAttributes: {
+    methodKind: "unary";
+    input: typeof SetFileAttributesRequestSchema;
+    output: typeof SetFileAttributesResponseSchema;
+  },
+  /**
+   * What happens to a file, or to the entries of a directory, from the first call with an id on. Answers when there are events after
+   * the sequence number, or after `wait_ms`.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.WatchFile
+   */
+  watchFile: {
+    methodKind: "unary";
+    input: typeof WatchFileRequestSchema;
+    output: typeof WatchFileResponseSchema;
   },
   /**
    * Stops everything, syncs disks, powers off. The VM's process ends; an answer may not arrive.
