@@ -20,7 +20,6 @@ const { values } = parseArgs({
 });
 const say = (line: string): void => void process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
 const dir = await mkdtemp(join(tmpdir(), "so-"));
-const testId = randomBytes(8).toString("hex");
 
 class Root {
   readonly samples: Sample[] = [];
@@ -31,12 +30,13 @@ class Root {
   constructor(name: string) {
     this.name = name;
     const home = join(dir, name);
+    const testId = randomBytes(8).toString("hex");
     this.place = { testId, dir: home, rootDir: join(home, "root"), runDir: join(home, "run") };
   }
 
   async open(): Promise<{ owner: OwnerProcess; recoveryMs: number }> {
     if (this.owner?.hasEnded === false) return { owner: this.owner, recoveryMs: 0 };
-    const { rootDir, runDir } = this.place;
+    const { rootDir, runDir, testId } = this.place;
     const environment = { BELLJAR_TEST_ID: testId };
     // The collector runs before each sample: what is counted is what is kept.
     const owner = new OwnerProcess({ rootDir, runDir, environment, nodeOptions: ["--expose-gc"] });
