@@ -40,13 +40,7 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
   // Loaded here: whoever owns the root in its own process needs none of it.
   const { ConnectedSandboxes, DaemonLauncher, DaemonLink } = await import("./connected/index.ts");
   const launcher = options.startDaemon ? new DaemonLauncher(paths, log) : undefined;
-  const link = new DaemonLink({ socketPath, launcher, onStarted, reconnectTimeoutMs });
-  try {
-    await link.reach(options.signal);
-  } catch (error) {
-    await link.close();
-    throw error;
-  }
+  const link = new DaemonLink({ socketPath, launcher, reconnectTimeoutMs });
   const status = async (): Promise<DaemonStatus> => {
     const answer = await link.call({ what: "the daemon was asked for", repeatable: true }, ({ daemon }, call) =>
       daemon.getDaemon({}, call),
@@ -55,6 +49,16 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
     const notes = recovered.map(({ kind, name, what }) => ({ kind: kindOf(kind), name, what }));
     return { pid, version, root, startedAtMs, onDemand, connections, recovered: notes };
   };
+  try {
+    await link.reach(options.signal);
+    // Of several who start one at once, one takes the root.
+    const startedPid = launcher?.startedPid;
+    if (onStarted !== undefined && startedPid !== undefined && (await status()).pid === startedPid)
+      onStarted(startedPid);
+  } catch (error) {
+    await link.close();
+    throw error;
+  }
   return {
     sandboxes: new ConnectedSandboxes(link),
     status,

@@ -12,7 +12,6 @@ export interface ConnectionDeps {
   readonly socketPath: string;
   /** Starts a daemon where there is none; without it there must be one. */
   readonly launcher?: Launcher | undefined;
-  readonly onStarted?: ((pid: number) => void) | undefined;
 }
 
 export interface ReachOptions {
@@ -143,7 +142,6 @@ export class Connection {
       return;
     }
     this.#session = session;
-    const pid = this.#deps.launcher?.takeStarted();
-    if (pid !== undefined) this.#deps.onStarted?.(pid);
+    this.#deps.launcher?.settle();
   }
 }

@@ -16,15 +16,15 @@ export interface Launcher {
    * @throws BelljarError `DAEMON_START_FAILED` when the last one ended for another reason than the root's lock
    */
   launch(): Promise<void>;
-  /** There is a connection: the pid of the daemon that this launcher started for it, if it did; told once. */
-  takeStarted(): number | undefined;
+  /** There is a connection: from now on the end of a daemon that was started for it is no failure to start. */
+  settle(): void;
 }
 
 export class DaemonLauncher implements Launcher {
   readonly #paths: Paths;
   readonly #log: Log;
   #child: ChildProcess | undefined;
-  #isTold = false;
+  #startedPid: number | undefined;
   #retryAtMs = 0;
 
   constructor(paths: Paths, log: Log) {
@@ -44,14 +44,13 @@ export class DaemonLauncher implements Launcher {
     this.#child = await this.#spawn();
   }
 
-  takeStarted(): number | undefined {
-    const child = this.#child;
-    // From now on its end is no failure to start.
+  settle(): void {
     this.#child = undefined;
-    const isAlive = child !== undefined && child.exitCode === null && child.signalCode === null;
-    if (!isAlive || this.#isTold) return undefined;
-    this.#isTold = true;
-    return child.pid;
+  }
+
+  /** Pid of the daemon that this launcher started last; whether it is the one that took the root, it says itself. */
+  get startedPid(): number | undefined {
+    return this.#startedPid;
   }
 
   async #spawn(): Promise<ChildProcess> {
@@ -72,6 +71,7 @@ export class DaemonLauncher implements Launcher {
         child.once("error", reject);
       });
       child.unref();
+      this.#startedPid = child.pid;
       this.#log.info("started a daemon", { pid: child.pid });
       return child;
     } finally {

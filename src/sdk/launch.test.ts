@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
+import { apiLimits, silentLog } from "../base/index.ts";
+import { connectDaemon, type Paths, Runtime } from "./index.ts";
+
+async function makePaths(t: TestScope): Promise<Paths> {
+  const dir = await tempDir(t);
+  return { root: join(dir, "root"), run: join(dir, "run"), guest: join(dir, "guest"), cache: join(dir, "cache") };
+}
+
+test("a daemon is started once for all who ask, and ends when it is told to", async (t) => {
+  const paths = await makePaths(t);
+  const started: number[] = [];
+  const options = { paths, onDaemonStarted: (pid: number) => void started.push(pid) };
+  const runtimes = await Promise.all([1, 2, 3].map(() => Runtime.connect(options)));
+  const pids = await Promise.all(runtimes.map(async (runtime) => (await runtime.daemon()).pid));
+  assert.equal(new Set(pids).size, 1);
+  assert.deepEqual(started, pids.slice(0, 1), "whoever started it is told, and nobody else");
+  for (const runtime of runtimes) assert.deepEqual(await runtime.sandboxes.list(), []);
+  await assert.rejects(Runtime.open({ paths }), { reason: "ROOT_LOCKED", code: "unavailable" });
+  for (const runtime of runtimes) await runtime[Symbol.asyncDispose]();
+  const socketPath = join(paths.run, "belljard.sock");
+  const daemon = await connectDaemon({ paths, log: silentLog, socketPath, startDaemon: false });
+  assert.equal(await daemon.stop(), pids[0]);
+  await assert.rejects(stat(socketPath), { code: "ENOENT" });
+  await using runtime = await Runtime.open({ paths });
+  assert.deepEqual(await runtime.sandboxes.list(), []);
+  assert.equal(((await stat(join(paths.root, "belljard.log"))).mode & 0o777).toString(8), "600");
+});
+
+test("a daemon that cannot start says why, and the log says more", async (t) => {
+  const paths = await makePaths(t);
+  const file = join(await tempDir(t), "file");
+  await writeFile(file, "");
+  const broken = { ...paths, run: join(file, "run") };
+  const connecting = Runtime.connect({ paths: broken, socketPath: join(paths.guest, "none.sock") });
+  await assert.rejects(connecting, { reason: "DAEMON_START_FAILED", message: /ENOTDIR/ });
+  assert.match(await readFile(join(paths.root, "belljard.log"), "utf8"), /ENOTDIR/);
+});
+
+test("a log that has grown is put aside at the next start", async (t) => {
+  const paths = await makePaths(t);
+  const runtime = await Runtime.open({ paths });
+  await runtime[Symbol.asyncDispose]();
+  const log = join(paths.root, "belljard.log");
+  await writeFile(log, "x".repeat(apiLimits.logMaxBytes + 1));
+  const socketPath = join(paths.run, "belljard.sock");
+  const daemon = await connectDaemon({ paths, log: silentLog, socketPath, startDaemon: true });
+  await daemon.stop();
+  assert.equal((await stat(`${log}.old`)).size, apiLimits.logMaxBytes + 1);
+  assert.match(await readFile(log, "utf8"), /listening/);
+});
