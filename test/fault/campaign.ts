@@ -14,8 +14,10 @@ import { OwnerError, OwnerProcess } from "./owner-process.ts";
 import { Counter, endProcesses, type FoundSandbox, findOrphans, listSandboxes, type Place } from "./world.ts";
 
 const WITNESS = "witness";
-/** From the call that opens the root until its sandboxes are there to be used. */
+/** From the call that opens the root until its sandboxes are there to be used: what is promised of a host that is not overloaded. */
 export const RECOVERY_LIMIT_MS = 5_000;
+/** Whatever the host does besides: longer than any agent may take. */
+const RECOVERY_MAX_MS = 60_000;
 const TRIES_MAX = 3;
 
 export interface Kill {
@@ -32,13 +34,15 @@ export class Campaign {
   readonly kills: Kill[] = [];
   readonly #place: Place;
   readonly #report: (line: string) => void;
+  readonly #recoveryLimitMs: number;
   readonly #witness = new Counter(WITNESS);
   #owner: OwnerProcess | undefined;
   #witnessVmm: number | undefined;
 
-  constructor(place: Place, report: (line: string) => void) {
+  constructor(place: Place, report: (line: string) => void, recoveryLimitMs = RECOVERY_MAX_MS) {
     this.#place = place;
     this.#report = report;
+    this.#recoveryLimitMs = recoveryLimitMs;
   }
 
   get witnessCount(): number {
@@ -114,10 +118,8 @@ export class Campaign {
   ): Promise<Kill> {
     const problems: string[] = [];
     const owner = this.#spawn();
-    const answer = await owner.ask({ do: "open" });
-    const recoveryMs = Math.round(answer.field("tookMs").number());
-    if (recoveryMs > RECOVERY_LIMIT_MS) problems.push(`recovery took ${recoveryMs} ms`);
-    const sandboxes = await listSandboxes(owner);
+    const { sandboxes, recoveryMs } = await this.#recover(owner);
+    if (recoveryMs > this.#recoveryLimitMs) problems.push(`recovery took ${recoveryMs} ms`);
     const outcome = describeTarget(sandboxes);
     if (!outcomes.includes(outcome)) problems.push(`the target is ${outcome}`);
     problems.push(...this.#judge(sandboxes));
@@ -138,6 +140,19 @@ export class Campaign {
     for (const problem of problems) this.#report(`  ${problem}`);
     if (problems.length > 0) this.#report(owner.log.replaceAll(/^/gm, "    | "));
     return kill;
+  }
+
+  /** Until every sandbox can be used: one whose agent is slow is waited for after the root is open. */
+  async #recover(owner: OwnerProcess): Promise<{ sandboxes: FoundSandbox[]; recoveryMs: number }> {
+    const answer = await owner.ask({ do: "open" });
+    const begin = performance.now() - answer.field("tookMs").number();
+    for (;;) {
+      const sandboxes = await listSandboxes(owner);
+      const recoveryMs = Math.round(performance.now() - begin);
+      const isComplete = sandboxes.every(({ problem }) => problem === undefined);
+      if (isComplete || recoveryMs > RECOVERY_MAX_MS) return { sandboxes, recoveryMs };
+      await sleep(100);
+    }
   }
 
   #judge(sandboxes: readonly FoundSandbox[]): string[] {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { seededRandom } from "../support/random.ts";
-import { Campaign, type Kill } from "./campaign.ts";
+import { Campaign, type Kill, RECOVERY_LIMIT_MS } from "./campaign.ts";
 import { scenarios } from "./kill-points.ts";
 
 const { values } = parseArgs({
@@ -25,7 +25,11 @@ const dir = await mkdtemp(join(tmpdir(), "ka-"));
 const place = { testId: randomBytes(8).toString("hex"), dir, rootDir: join(dir, "root"), runDir: join(dir, "run") };
 await mkdir(place.rootDir);
 const random = seededRandom(Number(values.seed));
-const campaign = new Campaign(place, (line) => say(`${new Date().toISOString().slice(11, 19)} ${line}`));
+const campaign = new Campaign(
+  place,
+  (line) => say(`${new Date().toISOString().slice(11, 19)} ${line}`),
+  RECOVERY_LIMIT_MS,
+);
 const points: Record<string, number> = {};
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => void campaign.abandon().finally(() => process.exit(1)));

@@ -131,10 +131,14 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   return orphans;
 }
 
-/** Ends what is left of a campaign that failed: its VMs outlive it otherwise. */
+/** Ends what is left of a campaign that failed: its VMs outlive it otherwise. Resolves when they are gone. */
 export async function endProcesses({ testId, dir }: Place): Promise<void> {
-  for (const leak of await findLeaks({ testId, dir, before: await networkObjects() })) {
-    const pid = Number(/^process (\d+):/.exec(leak)?.[1] ?? 0);
-    if (pid > 0) process.kill(pid, "SIGKILL");
-  }
+  const untilMs = performance.now() + GRACE_MS;
+  do {
+    const leaks = await findLeaks({ testId, dir, before: await networkObjects() });
+    const pids = leaks.flatMap((leak) => /^process (\d+):/.exec(leak)?.[1] ?? []);
+    for (const pid of pids) process.kill(Number(pid), "SIGKILL");
+    if (leaks.length === 0) return;
+    await sleep(50);
+  } while (performance.now() < untilMs);
 }
