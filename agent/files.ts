@@ -57,7 +57,7 @@ export class Files {
     request: { readonly id: string; readonly path: string; readonly after: bigint; readonly waitMs: number },
     signal: AbortSignal,
   ): Promise<MessageInitShape<typeof FileEventSchema>[]> {
-    await this.step(request.path, (root) => this.#watched.open(root, request.id, request.path));
+    await this.step(request.path, (root) => this.#watched.open(root, request.id, request.path, request.after));
     return await this.#watched.next(request, signal);
   }
 

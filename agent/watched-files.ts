@@ -44,12 +44,12 @@ export class WatchedFiles {
   /** Events of all watches in this turn. */
   #burst = 0;
 
-  /** Begins the watch; one that is there already goes on. */
-  async open(root: HoldRoot, id: string, path: string): Promise<void> {
+  /** Begins the watch; one that is there already goes on. A reader that comes back too late is told that it has missed something. */
+  async open(root: HoldRoot, id: string, path: string, after: bigint): Promise<void> {
     if (!this.#watches.has(id) && this.#watches.size >= fileLimits.watchesMax) {
       throw new BelljarError("AGENT_FAILED", `${this.#watches.size} watches are open, as many as may be`);
     }
-    const opening = this.#watches.get(id) ?? this.#open(root, id, path);
+    const opening = this.#watches.get(id) ?? this.#open(root, id, path, after);
     this.#watches.set(id, opening);
     try {
       await opening;
@@ -91,7 +91,7 @@ export class WatchedFiles {
     for (const id of [...this.#watches.keys()]) await this.close(id).catch(() => {});
   }
 
-  async #open(root: HoldRoot, id: string, path: string): Promise<Watch> {
+  async #open(root: HoldRoot, id: string, path: string, after: bigint): Promise<Watch> {
     const limit = await readFile("/proc/sys/fs/inotify/max_queued_events", "latin1").catch(() => "");
     this.#kernelQueue = Number.parseInt(limit, 10) || KERNEL_QUEUE_DEFAULT;
     return await atPath(root, path, { follow: true }, async ({ target }) => {
@@ -103,6 +103,8 @@ export class WatchedFiles {
         lease.unref();
         const isDirectory = target.stats.isDirectory();
         const watched: Watch = { watcher, held, isDirectory, events: [], ...BEGINNING, turns: new Turns(), lease };
+        watched.sequence = after;
+        if (after > 0n) add(watched, Kind.OVERFLOW, "");
         watcher.on("change", (type, name) => this.#happened(watched, type, name));
         watcher.on("error", () => add(watched, Kind.OVERFLOW, ""));
         return watched;

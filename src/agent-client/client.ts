@@ -22,6 +22,16 @@ const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "releaseProcess",
   "readOutput",
   "writeInput",
+  "statFile",
+  "listDirectory",
+  "openFile",
+  "readFile",
+  "writeFile",
+  "commitFile",
+  "closeFile",
+  "makeLink",
+  "setFileAttributes",
+  "watchFile",
 ]);
 
 const SIGKILL = 9;
@@ -29,6 +39,7 @@ const SIGKILL = 9;
 function isRepeatable(method: AgentMethod, request: object): boolean {
   // What is dead does not die again; of other signals a program may count how many come.
   if (method === "signalProcess") return "signal" in request && request.signal === SIGKILL;
+  if (method === "makeDirectory") return "parents" in request && request.parents === true;
   // A reading that follows another one continues where that one ended, and the answer to that one may be lost.
   return repeatable.has(method) && !("follow" in request && request.follow === true);
 }

@@ -5,6 +5,22 @@ export { changeContainer, stateOf, stoppedState } from "./container-state.ts";
 export { type ContainerDeps, type CreateContainerOptions, createContainer, type MakeDisk } from "./create.ts";
 export { sendSignal } from "./end.ts";
 export { noteExit } from "./exit-watch.ts";
+export { ContainerFiles } from "./files.ts";
+export { guestFileCalls } from "./files-guest.ts";
+export type {
+  DirectoryEntry,
+  DirectoryList,
+  DirectoryPage,
+  FileAttributes,
+  FileCallOptions,
+  FileCalls,
+  FileEvent,
+  FileInfo,
+  FilePiece,
+  Files,
+  FileType,
+  NumberedFileEvent,
+} from "./files-types.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";
 export { Outputs } from "./outputs.ts";

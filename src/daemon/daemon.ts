@@ -11,6 +11,7 @@ import { daemonSocketPath } from "./places.ts";
 import { handleRequests } from "./requests.ts";
 import { containerService } from "./services/container.ts";
 import { daemonService } from "./services/daemon.ts";
+import { fileService } from "./services/files.ts";
 import { processService } from "./services/process.ts";
 import { sandboxService } from "./services/sandbox.ts";
 
@@ -74,6 +75,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
       router.service(api.SandboxService, sandboxService(runtime.sandboxes, calls));
       router.service(api.ContainerService, containerService(runtime.sandboxes, calls));
       router.service(api.ProcessService, processService(runtime.sandboxes, calls));
+      router.service(api.FileService, fileService(runtime.sandboxes, calls));
       router.service(
         api.DaemonService,
         daemonService({

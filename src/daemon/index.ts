@@ -8,6 +8,7 @@ export { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } fr
 export { stopOnSignals } from "./signals.ts";
 export { toContainerRequest, toLimits, toProcessSpec, toSandboxSpec } from "./wire/config.ts";
 export { fromConnectError } from "./wire/errors.ts";
+export { fromDirectoryPage, fromFileEvent, fromFileInfo, toFileAttributes } from "./wire/files.ts";
 export {
   fromContainerInfo,
   fromEvent,

@@ -5,6 +5,7 @@ import {
   type ContainerLimits,
   type ContainerStats,
   createContainer,
+  type Files,
   makeDisk,
   type ProcessStatus,
   SIGKILL,
@@ -13,6 +14,7 @@ import {
   toMilliseconds,
   toStatus,
 } from "../container/index.ts";
+import { containerFiles } from "./files.ts";
 import { containerInfo } from "./info.ts";
 import type {
   AttachOptions,
@@ -130,6 +132,10 @@ export class RuntimeContainer implements ContainerHandle {
       tty: process.terminal,
       ...(process.end?.ended === true ? { status: toStatus(process.end) } : {}),
     }));
+  }
+
+  get files(): Files {
+    return containerFiles(this.#managed.sandbox, this.id);
   }
 
   get #container(): Container {

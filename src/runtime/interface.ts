@@ -11,6 +11,7 @@ import type {
   ContainerConfig,
   ContainerLimits,
   ContainerStats,
+  Files,
   NetworkStats,
   ProcessConfig,
   ProcessStatus,
@@ -84,6 +85,7 @@ export interface SandboxHandle extends AsyncDisposable {
   /** The first container. */
   readonly main: ContainerHandle;
   /** Shorthands for the first container. */
+  readonly files: Files;
   exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   spawn(command: readonly string[], options?: ExecOptions): Promise<ProcessHandle>;
 }
@@ -142,6 +144,7 @@ export interface ContainerHandle {
   /** A process that was started earlier, by this process or another one. @throws BelljarError `PROCESS_NOT_FOUND` */
   process(processId: string, options?: AttachOptions): Promise<ProcessHandle>;
   processes(): Promise<readonly ProcessInfo[]>;
+  readonly files: Files;
 }
 
 export interface AttachOptions {
@@ -272,7 +275,7 @@ export interface ProcessInfo {
   readonly status?: ProcessStatus | undefined;
 }
 
-export type { BlockIoStats, ContainerStats, NetworkStats };
+export type { BlockIoStats, ContainerStats, Files, NetworkStats };
 
 export interface SandboxStats {
   readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };

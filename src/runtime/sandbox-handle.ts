@@ -1,6 +1,6 @@
 /** One sandbox, as callers hold it. */
 import { BelljarError, checkSandboxOperation, throwIfAborted } from "../base/index.ts";
-import type { ContainerStats } from "../container/index.ts";
+import type { ContainerStats, Files } from "../container/index.ts";
 import { readHostStats } from "../sandbox/index.ts";
 import { RuntimeContainer, RuntimeContainers } from "./container-handle.ts";
 import { sandboxInfo } from "./info.ts";
@@ -95,6 +95,10 @@ export class RuntimeSandbox implements SandboxHandle {
     const first = this.#managed.state.containers[0];
     if (first !== undefined) return new RuntimeContainer(this.#managed, first.id);
     throw new BelljarError("CONTAINER_NOT_FOUND", `sandbox ${this.id} has no container`);
+  }
+
+  get files(): Files {
+    return this.main.files;
   }
 
   async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {

@@ -3,6 +3,13 @@ export { BelljarError, type ErrorCode, type ErrorFacts, type ErrorReason } from 
 export type {
   ContainerConfig,
   ContainerLimits,
+  DirectoryEntry,
+  DirectoryList,
+  FileAttributes,
+  FileEvent,
+  FileInfo,
+  Files,
+  FileType,
   ProcessConfig,
   ProcessStatus,
   TerminalSize,

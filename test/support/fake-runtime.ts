@@ -27,6 +27,7 @@ import type {
   SandboxHandle,
   SandboxInfo,
 } from "../../src/runtime/index.ts";
+import { MemoryFiles } from "./memory-files.ts";
 
 const STATUS = {
   exitCode: 3,
@@ -142,6 +143,7 @@ async function aborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Pr
 }
 
 export class FakeSandbox {
+  readonly files = new MemoryFiles();
   readonly id: string;
   readonly config: SandboxCreateConfig;
   readonly processes = new Map<string, FakeProcess>();
@@ -278,6 +280,7 @@ export class FakeRuntime {
         list: async () => [sandbox.container()],
       },
       main,
+      files: sandbox.files,
       exec: (command, options) => main.exec(command, options),
       spawn: (command, options) => main.spawn(command, options),
       [Symbol.asyncDispose]: async () => {},
@@ -327,6 +330,7 @@ function container(sandbox: FakeSandbox): ContainerHandle {
     id,
     sandboxId: sandbox.id,
     name: "main",
+    files: sandbox.files,
     info: async () => sandbox.container(),
     start: async () => sandbox.move("running"),
     stop: async () => {},

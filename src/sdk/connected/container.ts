@@ -1,5 +1,11 @@
 /** A container behind the daemon. */
-import type { ContainerLimits, ProcessStatus, TerminalSize } from "../../container/index.ts";
+import {
+  ContainerFiles,
+  type ContainerLimits,
+  type Files,
+  type ProcessStatus,
+  type TerminalSize,
+} from "../../container/index.ts";
 import {
   fromContainerInfo,
   fromContainerStats,
@@ -26,6 +32,7 @@ import type {
 } from "../../runtime/index.ts";
 import { collectResult } from "../collect.ts";
 import type { DaemonLink, MakeCall } from "./daemon-link.ts";
+import { connectedFileCalls } from "./files.ts";
 import { readLogs } from "./logs.ts";
 import { connectProcess } from "./process.ts";
 
@@ -33,6 +40,7 @@ export class ConnectedContainer implements ContainerHandle {
   readonly id: string;
   readonly sandboxId: string;
   readonly name: string;
+  readonly files: Files;
   readonly #link: DaemonLink;
   readonly #ref: { readonly sandbox: string; readonly container: string };
 
@@ -42,6 +50,7 @@ export class ConnectedContainer implements ContainerHandle {
     this.sandboxId = sandboxId;
     this.name = info.name;
     this.#ref = { sandbox: sandboxId, container: info.id };
+    this.files = new ContainerFiles(connectedFileCalls(link, this.#ref));
   }
 
   async info(): Promise<ContainerInfo> {

@@ -14,6 +14,7 @@ export interface Clients {
   readonly sandbox: Client<typeof api.SandboxService>;
   readonly container: Client<typeof api.ContainerService>;
   readonly process: Client<typeof api.ProcessService>;
+  readonly file: Client<typeof api.FileService>;
 }
 
 /** Makes one call over whichever connection there is. */
@@ -58,6 +59,7 @@ export class DaemonLink {
       sandbox: createClient(api.SandboxService, transport),
       container: createClient(api.ContainerService, transport),
       process: createClient(api.ProcessService, transport),
+      file: createClient(api.FileService, transport),
     };
   }
 

@@ -1,4 +1,5 @@
 /** A sandbox behind the daemon. Disposing of the handle that created it deletes it. */
+import type { Files } from "../../container/index.ts";
 import { fromEvent, fromSandboxInfo, fromSandboxStats } from "../../daemon/index.ts";
 import type {
   CallOptions,
@@ -98,6 +99,10 @@ export class ConnectedSandbox implements SandboxHandle {
       sandbox.watchSandbox({ sandbox: this.id }, options),
     );
     for await (const event of events) yield fromEvent(event);
+  }
+
+  get files(): Files {
+    return this.main.files;
   }
 
   exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult> {
