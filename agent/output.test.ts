@@ -47,6 +47,23 @@ test("with a reader attached a full ring holds the process up, and reading lets 
   output.end();
 });
 
+test("what is read on for somebody else stays until that one is said to have it", async () => {
+  const pipe = source();
+  const output = new Output(pipe);
+  for (let written = 0; written < streamLimits.ringBytes; written += SOURCE_CHUNK_BYTES) {
+    output.push(Buffer.alloc(SOURCE_CHUNK_BYTES, written / SOURCE_CHUNK_BYTES));
+  }
+  for (let offset = 0; offset < streamLimits.ringBytes; offset += SOURCE_CHUNK_BYTES) {
+    await read(output, { offset, maxBytes: SOURCE_CHUNK_BYTES, acknowledged: 0 });
+  }
+  assert.equal(pipe.paused, true);
+  // The one in between has died; the next begins where the last one was.
+  const again = await read(output, { offset: SOURCE_CHUNK_BYTES, maxBytes: 1, acknowledged: SOURCE_CHUNK_BYTES });
+  assert.deepEqual([again.offset, [...again.data]], [SOURCE_CHUNK_BYTES, [1]]);
+  assert.equal(pipe.paused, false);
+  output.end();
+});
+
 test("a reader that detaches, or stays away for a lease, holds nobody up", async () => {
   mock.timers.enable({ apis: ["setTimeout"] });
   try {

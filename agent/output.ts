@@ -22,6 +22,8 @@ export interface OutputRead {
   readonly waitMs: number;
   readonly follow: boolean;
   readonly detach: boolean;
+  /** What the reader has no more use for: the bytes before this, or before `offset` when it does not say. */
+  readonly acknowledged?: number | undefined;
 }
 
 export interface OutputChunk {
@@ -88,7 +90,7 @@ export class Output {
         `offset ${request.offset} is beyond the ${this.#ring.end} bytes that were written`,
       );
     }
-    this.#ring.acknowledge(request.offset);
+    this.#ring.acknowledge(request.acknowledged ?? request.offset);
     if (request.detach) this.#detach();
     else this.#attach();
     this.#adjustFlow();

@@ -96,9 +96,14 @@ export function processHandlers(
 
     readOutput: async (request, context) => {
       const found = await findProcess(request.containerId, request.processId);
-      const chunk = await found
-        .output(request.stream)
-        .read({ ...request, offset: checkOffset(request.offset) }, context);
+      const chunk = await found.output(request.stream).read(
+        {
+          ...request,
+          offset: checkOffset(request.offset),
+          acknowledged: request.acknowledged === undefined ? undefined : checkOffset(request.acknowledged),
+        },
+        context,
+      );
       return { ...chunk, offset: BigInt(chunk.offset) };
     },
 

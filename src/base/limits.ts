@@ -39,6 +39,8 @@ export const streamLimits = {
   ringBytes: 1 * MIB,
   /** Data in one `ReadOutput` answer or `WriteInput` request. */
   chunkMaxBytes: 256 * KIB,
+  /** A client of the daemon says so often how far it is: well below the ring's size, so that the writer goes on meanwhile. */
+  acknowledgeBytes: 256 * KIB,
   /** Input accepted by the guest that the process has not read yet. */
   inputBufferBytes: 512 * KIB,
   /** Requests that a reader or writer keeps under way at once: enough to hide the round trip, below the ring's size. */

@@ -187,6 +187,11 @@ export interface OutputRequest {
   readonly offset: bigint;
   readonly maxBytes: number;
   readonly waitMs: number;
+  /**
+   * Bytes before this one need not be kept; before `offset` unless told. Who hands output on to somebody else tells how far
+   * that one is: should this process die, the next one begins there.
+   */
+  readonly acknowledged?: bigint | undefined;
   /** Nobody reads on: the process is not held up any more. */
   readonly detach?: boolean | undefined;
 }

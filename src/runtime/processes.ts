@@ -150,6 +150,7 @@ export class Processes {
             maxBytes: Math.min(request.maxBytes, streamLimits.chunkMaxBytes),
             waitMs: Math.min(request.waitMs, linkLimits.longPollMs),
             detach: request.detach === true,
+            ...(request.acknowledged === undefined ? {} : { acknowledged: request.acknowledged }),
           },
           { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal: either },
         ),

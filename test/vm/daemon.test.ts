@@ -138,6 +138,24 @@ test("a run in the foreground goes on, without gap or repeat, when the daemon is
   assert.deepEqual({ status, stdout: stdout.toString(), stderr }, { status: 4, stdout: wanted, stderr: "" });
 });
 
+test("a further command that writes as fast as it can loses nothing when the daemon is killed", async (t) => {
+  await ok(t, "run", "-d", "--name", "fast", "busybox", "sleep", "3600");
+  const count = 500_000;
+  const cli = startCli(t, ["exec", "fast", "seq", "1", String(count)]);
+  for (const bytes of [100_000, 900_000, 2_000_000]) {
+    await cli.waitForBytes(bytes);
+    const { pid } = await json<{ pid: number }>(t, "daemon", "status");
+    process.kill(pid, "SIGKILL");
+  }
+  const { status, stdout, stderr } = await cli.done;
+  assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
+  const numbers = stdout.toString().trim().split("\n");
+  const wrong = numbers.findIndex((number, index) => number !== String(index + 1));
+  assert.equal(wrong, -1, `line ${wrong + 1} is ${numbers[wrong]}`);
+  assert.equal(numbers.length, count);
+  await ok(t, "rm", "-f", "fast");
+});
+
 test("a sandbox outlives its client, and its daemon", async (t) => {
   const cli = startCli(t, ["run", "--name", "alive", "busybox", "sh", "-c", `echo up; ${COUNTER}`]);
   await cli.waitForOutput("up\n");

@@ -23,10 +23,15 @@ export function processService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
   };
   return {
     getProcess: async ({ process }) => ({ process: toFacts(await find(process)) }),
-    streamOutput: async function* ({ process, stream, offset }, context) {
+    streamOutput: async function* ({ process, stream, offset, acknowledgedByClient }, context) {
       const number = streamNumber(stream);
       const handle = await find(process, { stdoutOffset: offset, stderrOffset: offset });
-      yield* pieces(handle, number, offset, calls.waiting(context));
+      yield* pieces(handle, { stream: number, from: offset, acknowledgedByClient }, calls.waiting(context));
+    },
+    acknowledgeOutput: async ({ process, stream, offset }, { signal }) => {
+      const request = { stream: streamNumber(stream), offset, maxBytes: 0, waitMs: 0 };
+      await (await find(process)).readOutput(request, { signal });
+      return {};
     },
     writeInput: async ({ process, offset, data, end }, { signal }) => {
       if (data.length > streamLimits.chunkMaxBytes) {
@@ -71,27 +76,36 @@ export function processService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
   };
 }
 
+interface PiecesOptions {
+  readonly stream: 1 | 2;
+  readonly from: bigint;
+  readonly acknowledgedByClient: boolean;
+}
+
 async function* pieces(
   process: ProcessHandle,
-  stream: 1 | 2,
-  from: bigint,
+  { stream, from, acknowledgedByClient }: PiecesOptions,
   signal: AbortSignal,
 ): AsyncIterable<OutputPiece> {
   let offset = from;
+  // The client's own word is another call's.
+  const acknowledged = acknowledgedByClient ? from : undefined;
   let ended = false;
   let isReading = false;
   const touch = (detach: boolean): void => {
     // A failure shows at the next reading, and after the last one there is nobody to tell.
-    process.readOutput({ stream, offset, maxBytes: 0, waitMs: 0, detach }).catch(() => {});
+    process.readOutput({ stream, offset, acknowledged, maxBytes: 0, waitMs: 0, detach }).catch(() => {});
   };
   const renewal = setInterval(() => {
     if (!isReading) touch(false);
   }, streamLimits.readerRenewMs);
   try {
     while (!ended) {
-      const request = { stream, offset, maxBytes: streamLimits.chunkMaxBytes, waitMs: linkLimits.longPollMs };
       isReading = true;
-      const piece = await process.readOutput(request, { signal });
+      const piece = await process.readOutput(
+        { stream, offset, acknowledged, maxBytes: streamLimits.chunkMaxBytes, waitMs: linkLimits.longPollMs },
+        { signal },
+      );
       isReading = false;
       ended = piece.end;
       offset = piece.offset + BigInt(piece.data.length);

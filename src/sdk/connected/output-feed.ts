@@ -26,6 +26,9 @@ export class OutputFeed {
   /** Offset of the byte that comes next. */
   #offset = 0n;
   #arriving: Promise<Arrival> | undefined;
+  /** The daemon knows that the bytes before this one have come. */
+  #acknowledged = 0n;
+  #isAcknowledging = false;
   /** What came and was not taken yet. */
   #rest: OutputPiece | undefined;
 
@@ -39,6 +42,8 @@ export class OutputFeed {
     if (request.detach === true) this.#close();
     if (request.detach === true || request.maxBytes <= 0) return { offset: request.offset, data: NOTHING, end: false };
     if (this.#iterator !== undefined && request.offset !== this.#offset) this.#close();
+    // Who asks for what comes next has what came before.
+    if (this.#iterator !== undefined) this.#acknowledge(request.offset);
     for (;;) {
       if (this.#rest !== undefined) return this.#take(this.#rest, request.maxBytes);
       try {
@@ -57,7 +62,8 @@ export class OutputFeed {
     await this.#link.reach(signal);
     this.#offset = offset;
     this.#stop = new AbortController();
-    const request = { process: this.#address, stream: this.#stream, offset };
+    this.#acknowledged = offset;
+    const request = { process: this.#address, stream: this.#stream, offset, acknowledgedByClient: true };
     const answers = this.#link.clients.process.streamOutput(request, { signal: this.#stop.signal });
     this.#iterator = answers[Symbol.asyncIterator]();
   }
@@ -87,6 +93,21 @@ export class OutputFeed {
       clearTimeout(timeout);
       signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  /** Once in a while, and never two at a time. A failure is the stream's too, and shows there. */
+  #acknowledge(offset: bigint): void {
+    // Output of a first process is in the daemon's log, which needs no telling.
+    if (this.#address.process === "" || this.#isAcknowledging) return;
+    if (offset - this.#acknowledged < BigInt(streamLimits.acknowledgeBytes)) return;
+    this.#isAcknowledging = true;
+    this.#acknowledged = offset;
+    this.#link.clients.process
+      .acknowledgeOutput({ process: this.#address, stream: this.#stream, offset }, { signal: this.#stop.signal })
+      .catch(() => {})
+      .finally(() => {
+        this.#isAcknowledging = false;
+      });
   }
 
   #take(piece: OutputPiece, maxBytes: number): OutputPiece {

@@ -689,6 +689,13 @@ export declare type ReadOutputRequest = Message<"belljar.agent.v1.ReadOutputRequ
    * @generated from field: bool detach = 8;
    */
   detach: boolean;
+
+  /**
+   * When given, this acknowledges and not `offset`: the reader hands on what it reads, and whoever gets it has only come so far.
+   *
+   * @generated from field: optional uint64 acknowledged = 9;
+   */
+  acknowledged?: bigint | undefined;
 };
 
 /**

@@ -93,6 +93,14 @@ export declare type StreamOutputRequest = Message<"belljar.api.v1.StreamOutputRe
    * @generated from field: uint64 offset = 3;
    */
   offset: bigint;
+
+  /**
+   * The client says by AcknowledgeOutput what it has, and without it the stream comes to a halt. Otherwise what was sent counts as
+   * arrived, and may be lost with the daemon.
+   *
+   * @generated from field: bool acknowledged_by_client = 4;
+   */
+  acknowledgedByClient: boolean;
 };
 
 /**
@@ -130,6 +138,44 @@ export declare type StreamOutputResponse = Message<"belljar.api.v1.StreamOutputR
  * Use `create(StreamOutputResponseSchema)` to create a new message.
  */
 export declare const StreamOutputResponseSchema: GenMessage<StreamOutputResponse>;
+
+/**
+ * @generated from message belljar.api.v1.AcknowledgeOutputRequest
+ */
+export declare type AcknowledgeOutputRequest = Message<"belljar.api.v1.AcknowledgeOutputRequest"> & {
+  /**
+   * @generated from field: belljar.api.v1.ProcessRef process = 1;
+   */
+  process?: ProcessRef | undefined;
+
+  /**
+   * @generated from field: uint32 stream = 2;
+   */
+  stream: number;
+
+  /**
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+};
+
+/**
+ * Describes the message belljar.api.v1.AcknowledgeOutputRequest.
+ * Use `create(AcknowledgeOutputRequestSchema)` to create a new message.
+ */
+export declare const AcknowledgeOutputRequestSchema: GenMessage<AcknowledgeOutputRequest>;
+
+/**
+ * @generated from message belljar.api.v1.AcknowledgeOutputResponse
+ */
+export declare type AcknowledgeOutputResponse = Message<"belljar.api.v1.AcknowledgeOutputResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.AcknowledgeOutputResponse.
+ * Use `create(AcknowledgeOutputResponseSchema)` to create a new message.
+ */
+export declare const AcknowledgeOutputResponseSchema: GenMessage<AcknowledgeOutputResponse>;
 
 /**
  * @generated from message belljar.api.v1.WriteInputRequest
@@ -337,6 +383,16 @@ export declare const ProcessService: GenService<{
     methodKind: "server_streaming";
     input: typeof StreamOutputRequestSchema;
     output: typeof StreamOutputResponseSchema;
+  },
+  /**
+   * The client has all bytes of the stream before `offset`: they need not be kept for it any more.
+   *
+   * @generated from rpc belljar.api.v1.ProcessService.AcknowledgeOutput
+   */
+  acknowledgeOutput: {
+    methodKind: "unary";
+    input: typeof AcknowledgeOutputRequestSchema;
+    output: typeof AcknowledgeOutputResponseSchema;
   },
   /**
    * Input by offset: a repeated call does no harm. Answers how much has been taken since the beginning.

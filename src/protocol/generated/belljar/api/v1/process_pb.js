@@ -11,7 +11,7 @@ import { file_belljar_api_v1_types } from "./types_pb.js";
  * Describes the file belljar/api/v1/process.proto.
  */
 export const file_belljar_api_v1_process = /*@__PURE__*/
-  fileDesc("ChxiZWxsamFyL2FwaS92MS9wcm9jZXNzLnByb3RvEg5iZWxsamFyLmFwaS52MSJBCgpQcm9jZXNzUmVmEg8KB3NhbmRib3gYASABKAkSEQoJY29udGFpbmVyGAIgASgJEg8KB3Byb2Nlc3MYAyABKAkiQAoRR2V0UHJvY2Vzc1JlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYiQwoSR2V0UHJvY2Vzc1Jlc3BvbnNlEi0KB3Byb2Nlc3MYASABKAsyHC5iZWxsamFyLmFwaS52MS5Qcm9jZXNzRmFjdHMiYgoTU3RyZWFtT3V0cHV0UmVxdWVzdBIrCgdwcm9jZXNzGAEgASgLMhouYmVsbGphci5hcGkudjEuUHJvY2Vzc1JlZhIOCgZzdHJlYW0YAiABKA0SDgoGb2Zmc2V0GAMgASgEIkEKFFN0cmVhbU91dHB1dFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIMCgRkYXRhGAIgASgMEgsKA2VuZBgDIAEoCCJrChFXcml0ZUlucHV0UmVxdWVzdBIrCgdwcm9jZXNzGAEgASgLMhouYmVsbGphci5hcGkudjEuUHJvY2Vzc1JlZhIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDBILCgNlbmQYBCABKAgiNgoSV3JpdGVJbnB1dFJlc3BvbnNlEhAKCGFjY2VwdGVkGAEgASgEEg4KBmNsb3NlZBgCIAEoCCJSChJXYWl0UHJvY2Vzc1JlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYSDwoHd2FpdF9tcxgCIAEoASJEChNXYWl0UHJvY2Vzc1Jlc3BvbnNlEi0KBnN0YXR1cxgBIAEoCzIdLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NTdGF0dXMiUwoUU2lnbmFsUHJvY2Vzc1JlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYSDgoGbnVtYmVyGAIgASgNIhcKFVNpZ25hbFByb2Nlc3NSZXNwb25zZSJwChVSZXNpemVUZXJtaW5hbFJlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYSKgoEc2l6ZRgCIAEoCzIcLmJlbGxqYXIuYXBpLnYxLlRlcm1pbmFsU2l6ZSIYChZSZXNpemVUZXJtaW5hbFJlc3BvbnNlIkQKFVJlbGVhc2VQcm9jZXNzUmVxdWVzdBIrCgdwcm9jZXNzGAEgASgLMhouYmVsbGphci5hcGkudjEuUHJvY2Vzc1JlZiIYChZSZWxlYXNlUHJvY2Vzc1Jlc3BvbnNlMo8FCg5Qcm9jZXNzU2VydmljZRJTCgpHZXRQcm9jZXNzEiEuYmVsbGphci5hcGkudjEuR2V0UHJvY2Vzc1JlcXVlc3QaIi5iZWxsamFyLmFwaS52MS5HZXRQcm9jZXNzUmVzcG9uc2USWwoMU3RyZWFtT3V0cHV0EiMuYmVsbGphci5hcGkudjEuU3RyZWFtT3V0cHV0UmVxdWVzdBokLmJlbGxqYXIuYXBpLnYxLlN0cmVhbU91dHB1dFJlc3BvbnNlMAESUwoKV3JpdGVJbnB1dBIhLmJlbGxqYXIuYXBpLnYxLldyaXRlSW5wdXRSZXF1ZXN0GiIuYmVsbGphci5hcGkudjEuV3JpdGVJbnB1dFJlc3BvbnNlElYKC1dhaXRQcm9jZXNzEiIuYmVsbGphci5hcGkudjEuV2FpdFByb2Nlc3NSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuV2FpdFByb2Nlc3NSZXNwb25zZRJcCg1TaWduYWxQcm9jZXNzEiQuYmVsbGphci5hcGkudjEuU2lnbmFsUHJvY2Vzc1JlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5TaWduYWxQcm9jZXNzUmVzcG9uc2USXwoOUmVzaXplVGVybWluYWwSJS5iZWxsamFyLmFwaS52MS5SZXNpemVUZXJtaW5hbFJlcXVlc3QaJi5iZWxsamFyLmFwaS52MS5SZXNpemVUZXJtaW5hbFJlc3BvbnNlEl8KDlJlbGVhc2VQcm9jZXNzEiUuYmVsbGphci5hcGkudjEuUmVsZWFzZVByb2Nlc3NSZXF1ZXN0GiYuYmVsbGphci5hcGkudjEuUmVsZWFzZVByb2Nlc3NSZXNwb25zZWIGcHJvdG8z", [file_belljar_api_v1_types]);
+  fileDesc("ChxiZWxsamFyL2FwaS92MS9wcm9jZXNzLnByb3RvEg5iZWxsamFyLmFwaS52MSJBCgpQcm9jZXNzUmVmEg8KB3NhbmRib3gYASABKAkSEQoJY29udGFpbmVyGAIgASgJEg8KB3Byb2Nlc3MYAyABKAkiQAoRR2V0UHJvY2Vzc1JlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYiQwoSR2V0UHJvY2Vzc1Jlc3BvbnNlEi0KB3Byb2Nlc3MYASABKAsyHC5iZWxsamFyLmFwaS52MS5Qcm9jZXNzRmFjdHMiggEKE1N0cmVhbU91dHB1dFJlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYSDgoGc3RyZWFtGAIgASgNEg4KBm9mZnNldBgDIAEoBBIeChZhY2tub3dsZWRnZWRfYnlfY2xpZW50GAQgASgIIkEKFFN0cmVhbU91dHB1dFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIMCgRkYXRhGAIgASgMEgsKA2VuZBgDIAEoCCJnChhBY2tub3dsZWRnZU91dHB1dFJlcXVlc3QSKwoHcHJvY2VzcxgBIAEoCzIaLmJlbGxqYXIuYXBpLnYxLlByb2Nlc3NSZWYSDgoGc3RyZWFtGAIgASgNEg4KBm9mZnNldBgDIAEoBCIbChlBY2tub3dsZWRnZU91dHB1dFJlc3BvbnNlImsKEVdyaXRlSW5wdXRSZXF1ZXN0EisKB3Byb2Nlc3MYASABKAsyGi5iZWxsamFyLmFwaS52MS5Qcm9jZXNzUmVmEg4KBm9mZnNldBgCIAEoBBIMCgRkYXRhGAMgASgMEgsKA2VuZBgEIAEoCCI2ChJXcml0ZUlucHV0UmVzcG9uc2USEAoIYWNjZXB0ZWQYASABKAQSDgoGY2xvc2VkGAIgASgIIlIKEldhaXRQcm9jZXNzUmVxdWVzdBIrCgdwcm9jZXNzGAEgASgLMhouYmVsbGphci5hcGkudjEuUHJvY2Vzc1JlZhIPCgd3YWl0X21zGAIgASgBIkQKE1dhaXRQcm9jZXNzUmVzcG9uc2USLQoGc3RhdHVzGAEgASgLMh0uYmVsbGphci5hcGkudjEuUHJvY2Vzc1N0YXR1cyJTChRTaWduYWxQcm9jZXNzUmVxdWVzdBIrCgdwcm9jZXNzGAEgASgLMhouYmVsbGphci5hcGkudjEuUHJvY2Vzc1JlZhIOCgZudW1iZXIYAiABKA0iFwoVU2lnbmFsUHJvY2Vzc1Jlc3BvbnNlInAKFVJlc2l6ZVRlcm1pbmFsUmVxdWVzdBIrCgdwcm9jZXNzGAEgASgLMhouYmVsbGphci5hcGkudjEuUHJvY2Vzc1JlZhIqCgRzaXplGAIgASgLMhwuYmVsbGphci5hcGkudjEuVGVybWluYWxTaXplIhgKFlJlc2l6ZVRlcm1pbmFsUmVzcG9uc2UiRAoVUmVsZWFzZVByb2Nlc3NSZXF1ZXN0EisKB3Byb2Nlc3MYASABKAsyGi5iZWxsamFyLmFwaS52MS5Qcm9jZXNzUmVmIhgKFlJlbGVhc2VQcm9jZXNzUmVzcG9uc2Uy+QUKDlByb2Nlc3NTZXJ2aWNlElMKCkdldFByb2Nlc3MSIS5iZWxsamFyLmFwaS52MS5HZXRQcm9jZXNzUmVxdWVzdBoiLmJlbGxqYXIuYXBpLnYxLkdldFByb2Nlc3NSZXNwb25zZRJbCgxTdHJlYW1PdXRwdXQSIy5iZWxsamFyLmFwaS52MS5TdHJlYW1PdXRwdXRSZXF1ZXN0GiQuYmVsbGphci5hcGkudjEuU3RyZWFtT3V0cHV0UmVzcG9uc2UwARJoChFBY2tub3dsZWRnZU91dHB1dBIoLmJlbGxqYXIuYXBpLnYxLkFja25vd2xlZGdlT3V0cHV0UmVxdWVzdBopLmJlbGxqYXIuYXBpLnYxLkFja25vd2xlZGdlT3V0cHV0UmVzcG9uc2USUwoKV3JpdGVJbnB1dBIhLmJlbGxqYXIuYXBpLnYxLldyaXRlSW5wdXRSZXF1ZXN0GiIuYmVsbGphci5hcGkudjEuV3JpdGVJbnB1dFJlc3BvbnNlElYKC1dhaXRQcm9jZXNzEiIuYmVsbGphci5hcGkudjEuV2FpdFByb2Nlc3NSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuV2FpdFByb2Nlc3NSZXNwb25zZRJcCg1TaWduYWxQcm9jZXNzEiQuYmVsbGphci5hcGkudjEuU2lnbmFsUHJvY2Vzc1JlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5TaWduYWxQcm9jZXNzUmVzcG9uc2USXwoOUmVzaXplVGVybWluYWwSJS5iZWxsamFyLmFwaS52MS5SZXNpemVUZXJtaW5hbFJlcXVlc3QaJi5iZWxsamFyLmFwaS52MS5SZXNpemVUZXJtaW5hbFJlc3BvbnNlEl8KDlJlbGVhc2VQcm9jZXNzEiUuYmVsbGphci5hcGkudjEuUmVsZWFzZVByb2Nlc3NSZXF1ZXN0GiYuYmVsbGphci5hcGkudjEuUmVsZWFzZVByb2Nlc3NSZXNwb25zZWIGcHJvdG8z", [file_belljar_api_v1_types]);
 
 /**
  * Describes the message belljar.api.v1.ProcessRef.
@@ -49,74 +49,88 @@ export const StreamOutputResponseSchema = /*@__PURE__*/
   messageDesc(file_belljar_api_v1_process, 4);
 
 /**
+ * Describes the message belljar.api.v1.AcknowledgeOutputRequest.
+ * Use `create(AcknowledgeOutputRequestSchema)` to create a new message.
+ */
+export const AcknowledgeOutputRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_process, 5);
+
+/**
+ * Describes the message belljar.api.v1.AcknowledgeOutputResponse.
+ * Use `create(AcknowledgeOutputResponseSchema)` to create a new message.
+ */
+export const AcknowledgeOutputResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_process, 6);
+
+/**
  * Describes the message belljar.api.v1.WriteInputRequest.
  * Use `create(WriteInputRequestSchema)` to create a new message.
  */
 export const WriteInputRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 5);
+  messageDesc(file_belljar_api_v1_process, 7);
 
 /**
  * Describes the message belljar.api.v1.WriteInputResponse.
  * Use `create(WriteInputResponseSchema)` to create a new message.
  */
 export const WriteInputResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 6);
+  messageDesc(file_belljar_api_v1_process, 8);
 
 /**
  * Describes the message belljar.api.v1.WaitProcessRequest.
  * Use `create(WaitProcessRequestSchema)` to create a new message.
  */
 export const WaitProcessRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 7);
+  messageDesc(file_belljar_api_v1_process, 9);
 
 /**
  * Describes the message belljar.api.v1.WaitProcessResponse.
  * Use `create(WaitProcessResponseSchema)` to create a new message.
  */
 export const WaitProcessResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 8);
+  messageDesc(file_belljar_api_v1_process, 10);
 
 /**
  * Describes the message belljar.api.v1.SignalProcessRequest.
  * Use `create(SignalProcessRequestSchema)` to create a new message.
  */
 export const SignalProcessRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 9);
+  messageDesc(file_belljar_api_v1_process, 11);
 
 /**
  * Describes the message belljar.api.v1.SignalProcessResponse.
  * Use `create(SignalProcessResponseSchema)` to create a new message.
  */
 export const SignalProcessResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 10);
+  messageDesc(file_belljar_api_v1_process, 12);
 
 /**
  * Describes the message belljar.api.v1.ResizeTerminalRequest.
  * Use `create(ResizeTerminalRequestSchema)` to create a new message.
  */
 export const ResizeTerminalRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 11);
+  messageDesc(file_belljar_api_v1_process, 13);
 
 /**
  * Describes the message belljar.api.v1.ResizeTerminalResponse.
  * Use `create(ResizeTerminalResponseSchema)` to create a new message.
  */
 export const ResizeTerminalResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 12);
+  messageDesc(file_belljar_api_v1_process, 14);
 
 /**
  * Describes the message belljar.api.v1.ReleaseProcessRequest.
  * Use `create(ReleaseProcessRequestSchema)` to create a new message.
  */
 export const ReleaseProcessRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 13);
+  messageDesc(file_belljar_api_v1_process, 15);
 
 /**
  * Describes the message belljar.api.v1.ReleaseProcessResponse.
  * Use `create(ReleaseProcessResponseSchema)` to create a new message.
  */
 export const ReleaseProcessResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_process, 14);
+  messageDesc(file_belljar_api_v1_process, 16);
 
 /**
  * @generated from service belljar.api.v1.ProcessService
