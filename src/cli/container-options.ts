@@ -26,6 +26,11 @@ export interface ContainerOptions extends CommonOptions {
   readonly securityOpt?: readonly string[];
   readonly pidsLimit?: string;
   readonly shmSize?: string;
+  readonly dns?: readonly string[];
+  readonly dnsSearch?: readonly string[];
+  readonly dnsOption?: readonly string[];
+  readonly sharePids?: boolean;
+  readonly sharedMemory?: string;
   readonly storageSize?: string;
   readonly stopSignal?: string;
   readonly tmpfs?: readonly string[];
@@ -57,6 +62,11 @@ export function addContainerOptions(command: Command): Command {
     .option("--security-opt <opt>", "seccomp=FILE, seccomp=unconfined, no-new-privileges", collect)
     .option("--pids-limit <n>", "processes and threads at most")
     .option("--shm-size <size>", "size of /dev/shm (64m)")
+    .option("--shared-memory <size>", "one /dev/shm for all containers of the sandbox, of this size")
+    .option("--share-pids", "the containers of the sandbox see one another's processes")
+    .option("--dns <address>", "name server of the sandbox", collect)
+    .option("--dns-search <domain>", "domain in which names are looked up", collect)
+    .option("--dns-option <option>", "option of the resolver", collect)
     .option("--storage-size <size>", "size of the writable disk (10g, sparse)")
     .option("--stop-signal <signal>", "what `stop` sends first (the image's, or SIGTERM)")
     .option("--tmpfs <dir[:opts]>", "mount a tmpfs", collect)
@@ -78,6 +88,10 @@ export async function sandboxConfig(
     cpus: options.cpus === undefined ? undefined : parseCount(options.cpus, "--cpus", { min: 1, max: 32 }),
     acceleration: options.accel,
     hostname: options.hostname,
+    dns: { servers: options.dns, search: options.dnsSearch, options: options.dnsOption },
+    sharePids: options.sharePids,
+    sharedMemoryBytes:
+      options.sharedMemory === undefined ? undefined : parseBytes(options.sharedMemory, "--shared-memory"),
     annotations: parseAnnotations(options.annotation ?? []),
     container: await containerConfig(args, options, environment),
     storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
@@ -91,8 +105,9 @@ export async function furtherContainerConfig(
   options: ContainerOptions,
   environment: NodeJS.ProcessEnv,
 ): Promise<ContainerCreateConfig> {
-  if (options.hostname !== undefined) {
-    throw new BelljarError("INVALID_ARGUMENT", "--hostname is the sandbox's, and --sandbox names one that is there");
+  for (const [flag, value] of Object.entries(ofTheSandbox(options))) {
+    if (value === undefined) continue;
+    throw new BelljarError("INVALID_ARGUMENT", `${flag} is the sandbox's, and --sandbox names one that is there`);
   }
   return {
     ...(await containerConfig(args, options, environment)),
@@ -101,6 +116,17 @@ export async function furtherContainerConfig(
     limits: parseLimits({ memory: options.memory, cpus: options.cpus }),
     annotations: parseAnnotations(options.annotation ?? []),
     storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
+  };
+}
+
+function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknown>> {
+  return {
+    "--hostname": options.hostname,
+    "--dns": options.dns,
+    "--dns-search": options.dnsSearch,
+    "--dns-option": options.dnsOption,
+    "--share-pids": options.sharePids,
+    "--shared-memory": options.sharedMemory,
   };
 }
 
@@ -155,15 +181,19 @@ export interface LimitOptions {
   readonly memory?: string | undefined;
   readonly cpus?: string | undefined;
   readonly pidsLimit?: string | undefined;
+  readonly cpuWeight?: string | undefined;
+  readonly cpusetCpus?: string | undefined;
 }
 
 /** Limits of a container within its sandbox. */
 export function parseLimits(options: LimitOptions): NonNullable<ContainerCreateConfig["limits"]> {
-  const { memory, cpus, pidsLimit } = options;
+  const { memory, cpus, pidsLimit, cpuWeight, cpusetCpus } = options;
   return {
     ...(memory === undefined ? {} : { memoryBytes: parseBytes(memory, "--memory") }),
     ...(cpus === undefined ? {} : { cpus: parseCpus(cpus) }),
     ...(pidsLimit === undefined ? {} : { pids: parsePids(pidsLimit) }),
+    ...(cpuWeight === undefined ? {} : { cpuWeight: parseCount(cpuWeight, "--cpu-weight", { min: 1, max: 10_000 }) }),
+    ...(cpusetCpus === undefined ? {} : { cpuset: cpusetCpus }),
   };
 }
 

@@ -14,6 +14,8 @@ interface ExecCommandOptions extends CommonOptions {
   readonly env?: readonly string[];
   readonly workdir?: string;
   readonly user?: string;
+  readonly capAdd?: readonly string[];
+  readonly capDrop?: readonly string[];
 }
 
 export function addExecCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
@@ -29,6 +31,8 @@ export function addExecCommand(program: Command, holder: ContextHolder, setStatu
     .option("-e, --env <K=V>", "environment variable; K alone takes the value from here", collect)
     .option("-w, --workdir <dir>", "working directory")
     .option("-u, --user <user[:group]>", "user by name or number, from the container's own files")
+    .option("--cap-add <cap>", "add a capability to the container's own", collect)
+    .option("--cap-drop <cap>", "drop one of the container's capabilities, or ALL", collect)
     .passThroughOptions();
   withCommonOptions(command).action(async (name: string, args: string[], options: ExecCommandOptions) => {
     const interactive = options.interactive === true;
@@ -44,6 +48,8 @@ export function addExecCommand(program: Command, holder: ContextHolder, setStatu
       clientEnvironment: context.environment,
       workingDir: options.workdir,
       user: options.user,
+      capAdd: options.capAdd,
+      capDrop: options.capDrop,
       tty,
       stdin: interactive && !detach,
       terminalSize: terminalSize(),

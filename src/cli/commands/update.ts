@@ -9,6 +9,8 @@ interface UpdateOptions extends CommonOptions {
   readonly memory?: string;
   readonly cpus?: string;
   readonly pidsLimit?: string;
+  readonly cpuWeight?: string;
+  readonly cpusetCpus?: string;
   readonly annotation?: readonly string[];
 }
 
@@ -19,6 +21,8 @@ export function addUpdateCommand(program: Command, holder: ContextHolder): void 
     .option("-m, --memory <size>", "memory at most, within the VM's")
     .option("--cpus <n>", "CPUs at most, fractions allowed, within the VM's")
     .option("--pids-limit <n>", "processes and threads at most")
+    .option("--cpu-weight <n>", "share of the CPUs when they are short: 1 to 10000, 100 unless told")
+    .option("--cpuset-cpus <list>", "CPUs that may be used, such as 0-2,4")
     .option("--annotation <K=V>", "annotation of the sandbox", collect);
   addTargetAction<UpdateOptions>({
     command,
@@ -30,7 +34,7 @@ export function addUpdateCommand(program: Command, holder: ContextHolder): void 
       const hasAnnotations = Object.keys(annotations).length > 0;
       if (!hasLimits && !hasAnnotations) {
         throw new BelljarError("INVALID_ARGUMENT", "there is nothing to update", {
-          remedy: "Give at least one of -m, --cpus, --pids-limit and --annotation.",
+          remedy: "Give at least one of -m, --cpus, --cpu-weight, --cpuset-cpus, --pids-limit and --annotation.",
         });
       }
       if (hasLimits) await container.update(limits);
