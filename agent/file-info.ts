@@ -42,6 +42,10 @@ export function missing(path: string): BelljarError {
   return new BelljarError("FILE_NOT_FOUND", `${shown(path)}: there is no such file or directory`);
 }
 
+/** Far below what a frame holds; an entry without its name and what its link leads to has about so many bytes. */
+const PAGE_MAX_BYTES = 1024 * 1024;
+const ENTRY_BYTES = 64;
+
 /** One page, in memory of one page: all entries are passed over, and the first ones after `after` are kept. */
 export async function listPage(path: string, directory: string, after: string, maxEntries: number): Promise<Page> {
   const wanted = Math.min(Math.max(1, maxEntries), fileLimits.pageMaxEntries);
@@ -68,11 +72,16 @@ export async function listPage(path: string, directory: string, after: string, m
   }
   trim();
   const entries: Page["entries"] = [];
+  let size = 0;
   for (const bytes of names) {
+    // With long names and links a page may have fewer entries.
+    if (size > PAGE_MAX_BYTES) return { entries, more: true, unnameable };
     const name = bytes.toString();
     const info = await entryInfo(`${directory}/${name}`);
     // Gone since, or not the same any more: the next look will see.
-    if (info !== undefined) entries.push({ name, info });
+    if (info === undefined) continue;
+    entries.push({ name, info });
+    size += bytes.length + Buffer.byteLength(info.linkTarget ?? "") + ENTRY_BYTES;
   }
   return { entries, more, unnameable };
 }

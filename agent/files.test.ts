@@ -211,6 +211,11 @@ test("a large directory comes page by page, each name once", async (t) => {
   const names = Array.from({ length: 2_500 }, (_, index) => `file ${index} é`);
   for (const name of names) await writeFile(join(one.root, name), "");
   await writeFile(Buffer.concat([Buffer.from(`${one.root}/`), Buffer.from([0xff, 0xfe])]), "");
+  await mkdir(join(one.root, "links"));
+  for (let index = 0; index < 1_100; index += 1) await symlink("x".repeat(4_000), join(one.root, "links", `${index}`));
+  const linksPage = await one.client.call("listDirectory", { containerId, path: "/links", maxEntries: 1_024 });
+  assert.ok(linksPage.more && linksPage.entries.length > 100);
+  await rm(join(one.root, "links"), { recursive: true });
   const seen: string[] = [];
   for (let after = "", more = true; more; after = seen.at(-1) ?? "") {
     const page = await one.client.call("listDirectory", { containerId, path: "/", after, maxEntries: 1_000_000 });

@@ -195,7 +195,8 @@ export const errorReasons = reasons({
   FILE_READ_ONLY: { code: "failed_precondition", meaning: "A file system in the container is mounted read-only." },
   FILE_BUSY: {
     code: "failed_precondition",
-    meaning: "Something is mounted at this path in the container, or its kernel refuses to change it.",
+    meaning:
+      "Something is mounted at this path in the container, its kernel refuses to change it, or it changes while it is read.",
   },
   FILE_TOO_LARGE: {
     code: "resource_exhausted",

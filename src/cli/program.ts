@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { VERSION } from "../base/index.ts";
 import { addAttachCommand } from "./commands/attach.ts";
+import { addCpCommand } from "./commands/cp.ts";
 import { addCreateCommand } from "./commands/create.ts";
 import { addDaemonCommand } from "./commands/daemon.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
@@ -42,6 +43,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addPsCommand(program, holder);
   addInspectCommand(program, holder);
   addExecCommand(program, holder, setStatus);
+  addCpCommand(program, holder);
   addAttachCommand(program, holder, setStatus);
   addLogsCommand(program, holder, setStatus);
   addPauseCommand(program, holder);
