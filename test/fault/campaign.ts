@@ -123,14 +123,11 @@ export class Campaign {
     const outcome = describeTarget(sandboxes);
     if (!outcomes.includes(outcome)) problems.push(`the target is ${outcome}`);
     problems.push(...this.#judge(sandboxes));
-    problems.push(...(await this.#witness.check(owner)));
-    if (flood !== undefined) {
-      problems.push(...(await flood.check(owner)));
-      const leftovers = await owner.ask({ do: "leftovers", sandbox: TARGET });
-      problems.push(...leftovers.field("wrong").array((text) => text.string()));
-    } else if (outcome.startsWith("running")) {
-      const echo = await owner.ask({ do: "exec", sandbox: TARGET, command: ["echo", "alive"] });
-      if (echo.field("stdout").string() !== "alive\n") problems.push("the target does not execute commands");
+    try {
+      problems.push(...(await this.#use(owner, outcome, flood)));
+    } catch (error) {
+      if (!(error instanceof OwnerError)) throw error;
+      problems.push(error.message);
     }
     problems.push(...(await findOrphans(this.#place, sandboxes, owner.pid)).map((orphan) => `left behind: ${orphan}`));
     const kill = { scenario, point, hit, recoveryMs, outcome, problems };
@@ -140,6 +137,20 @@ export class Campaign {
     for (const problem of problems) this.#report(`  ${problem}`);
     if (problems.length > 0) this.#report(owner.log.replaceAll(/^/gm, "    | "));
     return kill;
+  }
+
+  /** Whether the sandboxes work as they did. */
+  async #use(owner: OwnerProcess, outcome: string, flood: Counter | undefined): Promise<string[]> {
+    const problems = await this.#witness.check(owner);
+    if (flood !== undefined) {
+      problems.push(...(await flood.check(owner)));
+      const leftovers = await owner.ask({ do: "leftovers", sandbox: TARGET });
+      problems.push(...leftovers.field("wrong").array((text) => text.string()));
+    } else if (outcome.startsWith("running")) {
+      const echo = await owner.ask({ do: "exec", sandbox: TARGET, command: ["echo", "alive"] });
+      if (echo.field("stdout").string() !== "alive\n") problems.push("the target does not execute commands");
+    }
+    return problems;
   }
 
   /** Until every sandbox can be used: one whose agent is slow is waited for after the root is open. */
