@@ -106,6 +106,31 @@ test("a container is created, started with its output attached, and a second one
   assert.equal((await first.done).status, 143);
 });
 
+test("what is the sandbox's as a whole is shared by its containers; a further command has no more than was asked for", async (t) => {
+  const shared = ["--share-pids", "--shared-memory", "16m", "--dns", "192.0.2.53", "--dns-search", "example.test"];
+  await ok(t, "run", "-d", "--name", "pod", ...shared, "--cap-drop", "ALL", "-e", "A=1", "busybox", "sleep", "3600");
+  await ok(t, "run", "-d", "--sandbox", "pod", "--name", "two", "busybox", "sleep", "7200");
+  assert.match(await ok(t, "exec", "pod", "ps"), /sleep 3600[\s\S]*sleep 7200/);
+  await ok(t, "exec", "pod", "sh", "-c", "echo hello >/dev/shm/file");
+  assert.match(
+    await ok(t, "exec", "pod/two", "sh", "-c", "cat /dev/shm/file; df -k /dev/shm"),
+    /^hello\n[\s\S]* 16384 /,
+  );
+  assert.equal(
+    await ok(t, "exec", "pod/two", "cat", "/etc/resolv.conf"),
+    "nameserver 192.0.2.53\nsearch example.test\n",
+  );
+  const bounding = async (...args: readonly string[]): Promise<string> =>
+    (await ok(t, "exec", ...args, "pod", "sh", "-c", "grep CapBnd /proc/self/status; echo $A")).replace(/\s+/g, " ");
+  assert.equal(await bounding(), "CapBnd: 0000000000000000 1 ");
+  assert.equal(await bounding("--cap-add", "NET_RAW", "-e", "A=2"), "CapBnd: 0000000000002000 2 ");
+  await ok(t, "update", "--cpu-weight", "50", "--cpuset-cpus", "0", "pod");
+  const refused = await runCli(t, ["run", "--sandbox", "pod", "--dns", "192.0.2.1", "busybox", "true"]);
+  assert.deepEqual([refused.status, /--dns is the sandbox's/.test(refused.stderr)], [125, true]);
+  await ok(t, "stop", "--force", "-t", "0", "pod");
+  await ok(t, "rm", "pod");
+});
+
 test("names that are unknown, taken, ambiguous or unsafe are refused, each with what to do", async (t) => {
   await ok(t, "create", "--name", "one", "busybox", "true");
   for (const [args, expected] of [
