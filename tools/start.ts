@@ -18,7 +18,7 @@ const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 export async function start(): Promise<number> {
   process.stdout.write("belljar: running busybox in a container in a VM\n");
   const command = ["sh", "-c", `uname -r; cat ${BOOT_ID}`];
-  const { status, output } = await runCommand(join(repository, "bin/belljar"), ["run", "busybox", ...command], {
+  const { status, output } = await runCommand(join(repository, "bin/belljar"), ["run", "--rm", "busybox", ...command], {
     capture: true,
   });
   const [kernel = "", bootId = ""] = output.trim().split("\n").slice(-2);
