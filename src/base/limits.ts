@@ -160,6 +160,10 @@ export const sandboxLimits = {
   drainTimeoutMs: 2_000,
   /** Another process that holds a sandbox's lock is only looking, or about to end. */
   lockTimeoutMs: 10_000,
+  /** A new owner that finds a sandbox locked goes on with the others after so long. */
+  recoveryLockTimeoutMs: 1_500,
+  /** Sandboxes whose state a new owner reads at once; each costs a child process for its lock. */
+  recoveryReadsMax: 8,
   /** What a new owner waits for a sandbox's VMM, and then for its agent; those that are slower are waited for afterwards. */
   recoveryVmmTimeoutMs: 1_500,
   recoveryAgentTimeoutMs: 3_000,

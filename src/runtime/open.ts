@@ -4,7 +4,7 @@
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, messageChain, newId } from "../base/index.ts";
+import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles } from "../store/index.ts";
 import { createSandbox, sandboxDeps } from "./create-sandbox.ts";
@@ -91,10 +91,14 @@ class Runtime implements RuntimeCore {
     const vmms = await findVmms(this.#deps.runDir);
     const ids = await findSandboxIds(sandboxesDir, this.#note);
     const states = new Map<string, ManagedSandbox>();
-    for (const id of ids) {
-      const managed = await this.#read(id);
-      if (managed !== undefined) states.set(id, managed);
-    }
+    const waiting = ids.values();
+    const readAll = async (): Promise<void> => {
+      for (const id of waiting) {
+        const managed = await this.#read(id);
+        if (managed !== undefined) states.set(id, managed);
+      }
+    };
+    await Promise.all(Array.from({ length: sandboxLimits.recoveryReadsMax }, readAll));
     // Before anything is done to sandboxes: a VM that its sandbox does not know stands in the way of a new one.
     await removeLeftovers(
       this.#deps,

@@ -5,8 +5,9 @@ import { test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { newId } from "../base/index.ts";
 import { type ContainerState, containerSandboxSchema } from "../container/index.ts";
-import type { SandboxState } from "../sandbox/index.ts";
-import { encodeEnvelope, StateFile } from "../store/index.ts";
+import { Sandbox, type SandboxState } from "../sandbox/index.ts";
+import { acquireLock, encodeEnvelope, StateFile } from "../store/index.ts";
+import { sandboxDeps } from "./create-sandbox.ts";
 import type { SandboxHandle } from "./interface.ts";
 
 type State = SandboxState<ContainerState>;
@@ -221,6 +222,7 @@ test("recovery: what belongs to nobody is removed; what cannot be read is told a
   await put(damaged, state.subarray(0, state.length - 20));
   await put(newer, encodeEnvelope({ kind: "sandbox", version: 99, sequence: 1 }, {}));
   await mkdir(join(world.sandboxesDir, removed));
+  await writeFile(join(world.sandboxesDir, removed, "lock"), "");
   await mkdir(join(world.sandboxesDir, `.new-${newId()}`));
   await mkdir(join(world.deps.runDir, orphan));
   await mkdir(join(world.deps.runDir, damaged));
@@ -245,6 +247,31 @@ test("recovery: what belongs to nobody is removed; what cannot be read is told a
   assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
   assert.deepEqual(await readable.read(world.stateFile(damaged), 1e6), state.subarray(0, state.length - 20));
   await rm(join(world.sandboxesDir, "lost+found"), { recursive: true });
+});
+
+test("recovery: a sandbox that is read elsewhere is read too; one that is being changed is told as locked", async (t) => {
+  const world = await MemoryRuntime.open(t, { lock: acquireLock });
+  const { id } = await world.core.sandboxes.create({ image: "busybox", name: "web" });
+  const lock = (mode: "shared" | "exclusive") =>
+    acquireLock(join(world.sandboxesDir, id, "lock"), { mode, timeoutMs: 0, what: "the sandbox" });
+  const read = async (): Promise<void> => (await Sandbox.restore(sandboxDeps(world.deps), id)).release();
+  await world.core.release();
+  {
+    await using _reader = await lock("shared");
+    await read();
+  }
+  const changer = await lock("exclusive");
+  await assert.rejects(read(), { reason: "LOCKED" });
+  await world.reopen();
+  assert.match((await world.core.sandboxes.list())[0]?.problem ?? "", /another process/);
+  await assert.rejects(again(world), { reason: "SANDBOX_NOT_FOUND" });
+  await assert.rejects(world.core.sandboxes.get(id), { reason: "LOCKED" });
+  assert.equal(world.hypervisor.live.length, 1);
+  await world.core.release();
+  const opening = world.reopen();
+  await changer.release();
+  await opening;
+  assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
 });
 
 test("recovery: a container of the guest that no state knows is taken out of it", async (t) => {

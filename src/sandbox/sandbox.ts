@@ -19,7 +19,7 @@ import {
 } from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
-import { type acquireLock, type Disk, type StateSchema, Turns } from "../store/index.ts";
+import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
@@ -69,9 +69,18 @@ export class Sandbox<C extends SandboxedContainer> {
     return new Sandbox(deps, await SandboxRecord.create(deps, state));
   }
 
-  /** Reads a state that another process wrote. @throws BelljarError `STATE_MISSING`, `STATE_CORRUPT`, `STATE_VERSION` */
+  /**
+   * Reads a state that another process wrote; nobody changes it meanwhile.
+   * @throws BelljarError `STATE_MISSING`, `STATE_CORRUPT`, `STATE_VERSION`, `LOCKED`
+   */
   static async restore<C extends SandboxedContainer>(deps: SandboxDeps<C>, id: string): Promise<Sandbox<C>> {
-    return new Sandbox(deps, await SandboxRecord.open(deps, join(deps.sandboxesDir, id)));
+    const dir = join(deps.sandboxesDir, id);
+    await using _lock = await lockDirectory(deps, dir, {
+      mode: "shared",
+      timeoutMs: sandboxLimits.recoveryLockTimeoutMs,
+      what: `sandbox ${id}, to read it`,
+    });
+    return new Sandbox(deps, await SandboxRecord.open(deps, dir));
   }
 
   get state(): SandboxState<C> {
@@ -165,7 +174,12 @@ export class Sandbox<C extends SandboxedContainer> {
       if (pending?.operation === "delete" && options.evenWhenDeleting !== true) {
         throw new BelljarError("SANDBOX_NOT_FOUND", `sandbox ${this.id} is being deleted`);
       }
-      await using _lock = await this.#lock(what, options);
+      await using _lock = await lockDirectory(this.#deps, this.#record.dir, {
+        mode: "exclusive",
+        timeoutMs: sandboxLimits.lockTimeoutMs,
+        what: `sandbox ${this.id}, to ${what} it`,
+        signal: options.signal,
+      });
       return await work();
     });
     try {
@@ -287,25 +301,25 @@ export class Sandbox<C extends SandboxedContainer> {
   #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {
     return { connectAgent: this.#deps.connectAgent, clock: this.#deps.clock, log: this.log };
   }
-
-  async #lock(what: string, options: ExclusiveOptions): Promise<AsyncDisposable> {
-    try {
-      return await this.#deps.lock(join(this.#record.dir, "lock"), {
-        mode: "exclusive",
-        timeoutMs: sandboxLimits.lockTimeoutMs,
-        what: `sandbox ${this.id}, to ${what} it`,
-        signal: options.signal,
-      });
-    } catch (error) {
-      const isHarmless = ["ENOENT", "EROFS"].some((errno) => hasErrno(error, errno));
-      // Without a directory that can be written there is nothing that another process could lock either.
-      if (isHarmless) return { [Symbol.asyncDispose]: async () => {} };
-      throw error;
-    }
-  }
 }
 
 export interface ExclusiveOptions {
   readonly signal?: AbortSignal | undefined;
   readonly evenWhenDeleting?: boolean | undefined;
+}
+
+/** Shared for reading, exclusive for changing. */
+async function lockDirectory(
+  deps: { readonly lock: typeof acquireLock },
+  dir: string,
+  options: LockOptions,
+): Promise<AsyncDisposable> {
+  try {
+    return await deps.lock(join(dir, "lock"), options);
+  } catch (error) {
+    const isHarmless = ["ENOENT", "EROFS"].some((errno) => hasErrno(error, errno));
+    // Without a directory that can be written there is nothing that another process could lock either.
+    if (isHarmless) return { [Symbol.asyncDispose]: async () => {} };
+    throw error;
+  }
 }

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
 import { BelljarError } from "../base/index.ts";
 import { acquireLock, type LockOptions, withLock } from "./lock.ts";
 
@@ -69,6 +70,25 @@ test("the lock of a process that is killed is free at once, and the error names 
   const waiting = acquireLock(path, options("exclusive", 60_000));
   owner.kill("SIGKILL");
   await (await waiting).release();
+});
+
+test("a file system that is read-only keeps nobody from a lock for reading, and everybody from one for changing", async (t) => {
+  const path = await lockPath(t);
+  await (await acquireLock(path, options("exclusive", 0))).release();
+  const program = `
+    const { acquireLock } = await import(${JSON.stringify(new URL("./lock.ts", import.meta.url).href)});
+    for (const mode of ["shared", "exclusive"]) {
+      const lock = acquireLock(${JSON.stringify(path)}, { mode, timeoutMs: 0, what: "the thing" });
+      console.log(mode, await lock.then(() => "locked", (error) => error.code));
+    }`;
+  const dir = dirname(path);
+  const mounted =
+    'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" --input-type=module --eval "$3"';
+  const { stdout } = await promisify(execFile)("unshare", [
+    ...["--map-root-user", "--mount", "sh", "-c", mounted, "sh"],
+    ...[dir, process.execPath, program],
+  ]);
+  assert.equal(stdout, "shared locked\nexclusive EROFS\n");
 });
 
 test("waiting ends with the time limit and with the caller's signal", async (t) => {

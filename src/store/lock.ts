@@ -41,8 +41,7 @@ const TIMED_OUT_STATUS = 75;
  */
 export async function acquireLock(path: string, options: LockOptions): Promise<FileLock> {
   throwIfAborted(options.signal);
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-  const file = await open(path, flags, 0o600);
+  const file = await openLockFile(path, options.mode);
   try {
     const gotIt = await lockDescriptor(file.fd, options);
     if (!gotIt) throw await lockedError(path, options);
@@ -63,6 +62,16 @@ export async function acquireLock(path: string, options: LockOptions): Promise<F
 export async function withLock<T>(path: string, options: LockOptions, work: () => Promise<T>): Promise<T> {
   await using _lock = await acquireLock(path, options);
   return await work();
+}
+
+/** A shared owner changes nothing: a file system that has become read-only does not keep it from reading. */
+async function openLockFile(path: string, mode: LockOptions["mode"]): Promise<FileHandle> {
+  try {
+    return await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    if (mode === "exclusive" || !hasErrno(error, "EROFS")) throw error;
+    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  }
 }
 
 async function lockDescriptor(fd: number, options: LockOptions): Promise<boolean> {

@@ -70,7 +70,8 @@ export class MemoryRuntime {
   readonly hypervisor = new MemoryHypervisor();
   readonly guests = new MemoryGuests(this.hypervisor);
   readonly deps: RuntimeDeps;
-  readonly #locks = new Set<string>();
+  /** Path to its owners: how many share it, or that one has it alone. */
+  readonly #locks = new Map<string, number | "exclusive">();
   #core: RuntimeCore | undefined;
 
   private constructor(dir: string, log: Log) {
@@ -129,12 +130,21 @@ export class MemoryRuntime {
 
   readonly #lock: typeof acquireLock = async (path, options) => {
     const endMs = performance.now() + options.timeoutMs;
-    while (this.#locks.has(path)) {
+    const isFree = (): boolean => {
+      const owners = this.#locks.get(path);
+      return owners === undefined || (owners !== "exclusive" && options.mode === "shared");
+    };
+    while (!isFree()) {
       if (performance.now() > endMs) throw new BelljarError("LOCKED", `another process uses ${options.what}`);
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
-    this.#locks.add(path);
-    const release = async (): Promise<void> => void this.#locks.delete(path);
+    const owners = this.#locks.get(path);
+    this.#locks.set(path, options.mode === "exclusive" ? "exclusive" : 1 + (typeof owners === "number" ? owners : 0));
+    const release = async (): Promise<void> => {
+      const left = this.#locks.get(path);
+      if (typeof left === "number" && left > 1) this.#locks.set(path, left - 1);
+      else this.#locks.delete(path);
+    };
     return { path, mode: options.mode, release, [Symbol.asyncDispose]: release };
   };
 }
