@@ -26,11 +26,12 @@ const rejects = (call: Promise<unknown>, reason: string): Promise<void> => asser
 
 test("files of a running container", async (t) => {
   const runtime = await open(t);
-  await using sandbox = await runtime.sandboxes.create({
-    image: "busybox",
-    container: { command: ["sleep", "1000"], tmpfs: ["/small:size=1m"] },
-  });
+  const container = { command: ["sleep", "1000"], tmpfs: ["/small:size=1m"] };
+  await using sandbox = await runtime.sandboxes.create({ image: "busybox", container }, { start: false });
   const { files } = sandbox;
+  await files.write("/early", "before the start");
+  assert.equal(Buffer.from(await files.read("/early")).toString(), "before the start");
+  await sandbox.start();
   const run = async (script: string): Promise<string> => {
     const { exitCode, stdout, stderr } = await sandbox.exec(["sh", "-c", script]);
     assert.equal(exitCode, 0, `${script}: ${stderr}`);
@@ -38,6 +39,7 @@ test("files of a running container", async (t) => {
   };
 
   const data = randomBytes(20 * MB);
+  assert.equal(await run("cat /early"), "before the start");
   const uploadMs = await timed(() => files.write("/data", data, { mode: 0o640, user: "7:8" }));
   assert.equal(await run("sha256sum < /data; stat -c '%a %u %g' /data"), `${sha256(data)}  -\n640 7 8\n`);
   const downloadMs = await timed(async () => assert.equal(sha256(await files.read("/data")), sha256(data)));
@@ -123,7 +125,7 @@ test("cp by docker's rules, there and back", async (t) => {
   };
 
   await mkdir(at("tree/sub/empty"), { recursive: true });
-  const data = randomBytes(3 * MB);
+  const data = randomBytes(500_000);
   await writeFile(at("tree/data"), data, { mode: 0o640 });
   await writeFile(at("tree/sub/script"), "#!/bin/sh\n", { mode: 0o755 });
   await writeFile(at("tree/nothing"), "");

@@ -72,7 +72,9 @@ async function download(
       writeFully(process.stdout, piece),
     );
   } else {
-    const final = await resolveDestination(source, to.path, hostSource.stat);
+    const resolved = await resolveDestination(source, to.path, hostSource.stat);
+    // A directory that the user has named may be a link to one; no other link here is followed.
+    const final = resolved === to.path && isContentsOnly(from.path) ? await leadsTo(resolved) : resolved;
     await using destination = await HostDestination.open(final);
     await copyTree(source, { tree: destination, path: destination.staged }, copy);
     await destination.commit();
@@ -108,8 +110,12 @@ async function upload(
 }
 
 async function sourcePath(path: string, follow: boolean): Promise<string> {
-  // What is not there is told by who looks next.
-  return follow ? await realpath(path).catch(() => path) : path;
+  return follow ? await leadsTo(path) : path;
+}
+
+/** What is not there is told by who looks next. */
+async function leadsTo(path: string): Promise<string> {
+  return await realpath(path).catch(() => path);
 }
 
 function copyOptions(context: Context, relay: SignalRelay, options: CpOptions, keepSpecialBits: boolean): CopyOptions {

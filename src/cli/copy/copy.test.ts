@@ -2,16 +2,17 @@
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { extract } from "tar-stream";
+import { extract, pack } from "tar-stream";
 import { type TestScope, tempDir, test } from "../../../test/support/harness.ts";
 import { BelljarError } from "../../base/index.ts";
-import type { DirectoryEntry, FileInfo } from "../../sdk/index.ts";
+import type { DirectoryEntry, FileAttributes, FileInfo } from "../../sdk/index.ts";
 import { copyTree, resolveDestination } from "./copy-tree.ts";
 import { parseEndpoint } from "./endpoint.ts";
 import { HostDestination } from "./host-destination.ts";
 import { hostSource } from "./host-source.ts";
+import { readTar } from "./tar-in.ts";
 import { writeTar } from "./tar-out.ts";
-import { type CopyOptions, CopyReport, type Source } from "./tree.ts";
+import { type CopyOptions, CopyReport, type Destination, type Source } from "./tree.ts";
 
 const options: CopyOptions = {
   archive: false,
@@ -93,6 +94,81 @@ test("what stands in the way, breaks off or comes twice leaves everything as it 
   assert.deepEqual((await readdir(join(dir, "there"))).sort(), ["b", "c"]);
   assert.deepEqual(await readdir(join(dir, "outside")), []);
 });
+
+test("an archive is unpacked where it was told to be, and nowhere else", async () => {
+  const tree = new MemoryTree();
+  const archive = pack();
+  archive.entry({ name: "dir/", type: "directory", mode: 0o700, mtime: new Date(5_000), uid: 1, gid: 2 });
+  archive.entry({ name: "/dir/./file", mode: 0o4755, uid: 3, gid: 4 }, "text");
+  archive.entry({ name: "dir/hard", type: "link", linkname: "dir/file" });
+  archive.entry({ name: "dir/soft", type: "symlink", linkname: "/etc/passwd" });
+  archive.entry({ name: "dir/pipe", type: "fifo" });
+  archive.entry({ name: "below/it/file" }, "more");
+  archive.finalize();
+  const report = new CopyReport(() => {});
+  await readTar(bytesOf(archive), { tree, path: "/to" }, { ...options, archive: true, keepSpecialBits: true, report });
+  assert.deepEqual(Object.fromEntries(tree.made), {
+    "/to/dir": "directory 700 1:2",
+    "/to/dir/file": "file 4755 3:4 text",
+    "/to/dir/hard": "file 644 0:0 text",
+    "/to/dir/soft": "link /etc/passwd",
+    "/to/below": "directory 755 undefined",
+    "/to/below/it": "directory 755 undefined",
+    "/to/below/it/file": "file 644 0:0 more",
+  });
+  assert.deepEqual(report.skipped, ["dir/pipe"]);
+  for (const name of ["../out", "dir/../../out", ".."]) {
+    const hostile = pack();
+    hostile.entry({ name }, "x");
+    hostile.finalize();
+    await assert.rejects(readTar(bytesOf(hostile), { tree, path: "/to" }, options), { reason: "PATH_INVALID" });
+  }
+  const noise = async function* (): AsyncGenerator<Uint8Array> {
+    yield Buffer.alloc(2_000, 0x41);
+  };
+  await assert.rejects(readTar(noise(), { tree, path: "/to" }, options), { reason: "INVALID_ARGUMENT" });
+});
+
+/** What was made, by its path. */
+class MemoryTree implements Source, Destination {
+  readonly made = new Map<string, string>();
+
+  async stat(): Promise<FileInfo> {
+    return info("directory");
+  }
+
+  async list(): Promise<readonly DirectoryEntry[]> {
+    return [];
+  }
+
+  async *read(path: string): AsyncGenerator<Uint8Array> {
+    yield Buffer.from(this.made.get(path)?.split(" ").at(-1) ?? "");
+  }
+
+  async makeDirectory(path: string): Promise<boolean> {
+    const isNew = !this.made.has(path);
+    this.made.set(path, "directory");
+    return isNew;
+  }
+
+  async write(path: string, data: AsyncIterable<Uint8Array>, { mode, user }: FileAttributes): Promise<void> {
+    const pieces: Uint8Array[] = [];
+    for await (const piece of data) pieces.push(piece);
+    this.made.set(path, `file ${mode?.toString(8)} ${user} ${Buffer.concat(pieces)}`);
+  }
+
+  async makeLink(path: string, target: string): Promise<void> {
+    this.made.set(path, `link ${target}`);
+  }
+
+  async finishDirectory(path: string, { mode, user }: FileAttributes): Promise<void> {
+    this.made.set(path, `directory ${mode?.toString(8)} ${user}`);
+  }
+}
+
+async function* bytesOf(archive: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
+  for await (const piece of archive) if (piece instanceof Uint8Array) yield piece;
+}
 
 test("docker's rules say where a copy goes", async () => {
   const kinds: Readonly<Record<string, FileInfo["type"]>> = { dir: "directory", "dir/": "directory", file: "file" };
