@@ -4,6 +4,7 @@ import { BelljarError, checkContainerOperation, linkLimits, streamLimits } from 
 import {
   type Container,
   type ContainerState,
+  changeContainer,
   checkSignal,
   type ExecRecord,
   type HostSandbox,
@@ -31,6 +32,7 @@ import type {
 } from "./interface.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { RuntimeProcess } from "./process-handle.ts";
+import { execRecords } from "./reconcile.ts";
 
 export class Processes {
   readonly #managed: ManagedSandbox;
@@ -98,12 +100,28 @@ export class Processes {
   }
 
   /** @throws BelljarError `PROCESS_NOT_FOUND` */
-  find(processId: string, options: AttachOptions = {}): ProcessHandle {
+  async find(processId: string, options: AttachOptions = {}): Promise<ProcessHandle> {
     if (processId === "") return this.attach(options);
-    const record = this.#container.state.processes.find((each) => each.id === processId);
+    const known = this.#container.state.processes.find((each) => each.id === processId);
+    const record = known ?? (await this.#adopt(processId));
     if (record !== undefined) return this.#handle(record, options);
     const shown = JSON.stringify(processId.slice(0, 64));
     throw new BelljarError("PROCESS_NOT_FOUND", `container ${this.#container.id} has no process ${shown}`);
+  }
+
+  /** One that the guest was only starting when its owner died, and when this one asked for all there are. */
+  async #adopt(processId: string): Promise<ExecRecord | undefined> {
+    const { sandbox } = this.#managed;
+    const { id, state } = this.#container;
+    if (!sandbox.hasMachine || !state.inGuest || sandbox.state.state === "paused") return undefined;
+    const { containers } = await sandbox.call("listContainers", {}, { timeoutMs: linkLimits.callTimeoutMs });
+    const guest = containers.find((each) => each.containerId === id);
+    const record = guest && execRecords(guest).find((each) => each.id === processId);
+    if (record === undefined) return undefined;
+    await changeContainer(sandbox, id, (now) =>
+      now.processes.some((each) => each.id === processId) ? now : { ...now, processes: [...now.processes, record] },
+    );
+    return record;
   }
 
   /** How its first process ended; waits until it has. */

@@ -4,6 +4,7 @@ import { BelljarError, messageChain, streamLimits } from "../base/index.ts";
 import {
   type ContainerState,
   changeContainer,
+  type ExecRecord,
   noteExit,
   stoppedState,
   toMilliseconds,
@@ -53,16 +54,7 @@ async function adopt(managed: ManagedSandbox, state: ContainerState, guest: Gues
     }));
     return;
   }
-  const processes = guest.processes
-    .filter((process) => process.processId !== "" && process.pid > 0)
-    .slice(0, streamLimits.processesMax)
-    .map((process) => ({
-      id: process.processId.slice(0, 64),
-      pid: process.pid,
-      startedAtMs: toMilliseconds(process.startedAtNs),
-      tty: process.terminal,
-      stdin: process.stdin,
-    }));
+  const processes = execRecords(guest);
   const runs = guest.phase === ContainerPhase.RUNNING || guest.phase === ContainerPhase.PAUSED;
   const frozen = guest.phase === ContainerPhase.PAUSED;
   await changeContainer(sandbox, id, (now) => {
@@ -88,6 +80,20 @@ async function adopt(managed: ManagedSandbox, state: ContainerState, guest: Gues
   const { starts, state: now } = managed.container(id).state;
   // It ended while nobody looked, or before its start was written down.
   if (now !== "stopped") await noteExit(sandbox, id, starts, toStatus(init.end), undefined);
+}
+
+/** Its further processes, as the guest has them. */
+export function execRecords(guest: GuestContainer): readonly ExecRecord[] {
+  return guest.processes
+    .filter((process) => process.processId !== "" && process.pid > 0)
+    .slice(0, streamLimits.processesMax)
+    .map((process) => ({
+      id: process.processId.slice(0, 64),
+      pid: process.pid,
+      startedAtMs: toMilliseconds(process.startedAtNs),
+      tty: process.terminal,
+      stdin: process.stdin,
+    }));
 }
 
 /** Only an intent to stop is acted upon; every other one has found its result. */

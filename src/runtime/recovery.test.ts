@@ -274,6 +274,19 @@ test("recovery: a sandbox that is read elsewhere is read too; one that is being 
   assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
 });
 
+test("recovery: a process that the guest was still starting is found when it is asked for", async (t) => {
+  const { world, sandbox } = await pair(t);
+  await world.reopen();
+  const found = await again(world);
+  // Its owner died over the call, and the guest was slower than the next owner.
+  world.guests.guest(sandbox.id).start(found.main.id, "0123456789ab", ["run"], { terminal: false, stdin: false });
+  const child = await found.main.process("0123456789ab");
+  await child.signal(9);
+  assert.equal((await child.status).signal, 9);
+  await child.release();
+  await assert.rejects(found.main.process("0123456789ab"), { reason: "PROCESS_NOT_FOUND" });
+});
+
 test("recovery: a container of the guest that no state knows is taken out of it", async (t) => {
   const { world, sandbox } = await pair(t);
   const guest = world.guests.guest(sandbox.id);
