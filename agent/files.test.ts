@@ -329,6 +329,16 @@ test("a watch tells what happens, keeps what was not acknowledged, and says when
   const waiting = next(0n);
   await writeFile(join(one.root, "dir/new"), "");
   assert.deepEqual((await waiting)[0], [1n, FileEventKind.CREATED, "new"]);
+  await writeFile(join(one.root, "alone"), "");
+  const alone = async (after: bigint): Promise<unknown> => {
+    const request = { containerId, watchId: "v2", path: "/alone", afterSequence: after, waitMs: 5_000 };
+    return (await one.client.call("watchFile", request)).events.map(({ kind, name }) => [kind, name]);
+  };
+  await one.client.call("watchFile", { containerId, watchId: "v2", path: "/alone", waitMs: 0 });
+  await chmod(join(one.root, "alone"), 0o600);
+  assert.deepEqual(await alone(0n), [[FileEventKind.CHANGED, ""]]);
+  await rm(join(one.root, "alone"));
+  assert.deepEqual(await alone(1n), [[FileEventKind.REMOVED, ""]]);
   await rm(join(one.root, "dir/new"));
   let seen = await next(0n);
   while (seen.at(-1)?.[1] !== FileEventKind.REMOVED) seen = await next(0n);
@@ -341,4 +351,8 @@ test("a watch tells what happens, keeps what was not acknowledged, and says when
   while (!many.some(([, , name]) => name === `f${fileLimits.watchEventsMax - 1}`)) many = await next(last);
   assert.ok(many.length <= fileLimits.watchEventsMax);
   assert.equal(many[0]?.[1], FileEventKind.OVERFLOW);
+  await rm(join(one.root, "dir"), { recursive: true });
+  let end = await next(many.at(-1)?.[0] ?? 0n);
+  while (end.at(-1)?.[2] !== "") end = await next(end.at(-1)?.[0] ?? 0n);
+  assert.equal(end.at(-1)?.[1], FileEventKind.REMOVED);
 });

@@ -28,7 +28,8 @@ interface OpenFile {
   readonly handle: FileHandle;
   readonly info: FileInfo | undefined;
   readonly destination: Destination | undefined;
-  committed: boolean;
+  /** Under way or done; a repeated call joins it. */
+  commit: Promise<void> | undefined;
   readonly lease: NodeJS.Timeout;
 }
 
@@ -74,7 +75,7 @@ export class OpenFiles {
   async write(id: string, offset: bigint, data: Uint8Array): Promise<void> {
     const file = await this.#find(id);
     if (file.destination === undefined) throw new BelljarError("INVALID_ARGUMENT", "this file was opened for reading");
-    if (file.committed) return;
+    if (file.commit !== undefined) return;
     for (let done = 0; done < data.length; ) {
       const { bytesWritten } = await file.handle.write(data, done, data.length - done, position(offset) + done);
       done += bytesWritten;
@@ -83,22 +84,11 @@ export class OpenFiles {
 
   async commit(id: string, size: bigint, attributes: Attributes): Promise<void> {
     const file = await this.#find(id);
-    const { destination, handle, path } = file;
-    if (destination === undefined) throw new BelljarError("INVALID_ARGUMENT", "this file was opened for reading");
-    if (file.committed) return;
-    const written = (await handle.stat({ bigint: true })).size;
-    if (written !== size) {
-      throw new BelljarError("INVALID_ARGUMENT", `${shown(path)}: ${written} of ${size} bytes were written`);
-    }
-    const { replaced, parent, name } = destination;
-    await changeHeld(`/proc/self/fd/${handle.fd}`, {
-      owner: attributes.owner ?? { uid: replaced?.uid ?? 0, gid: replaced?.gid ?? 0 },
-      mode: attributes.mode ?? replaced?.mode ?? 0o644,
-      modifiedMs: attributes.modifiedMs,
+    file.commit ??= this.#commit(file, size, attributes).catch((error: unknown) => {
+      file.commit = undefined;
+      throw error;
     });
-    // Said by whom it was opened: a later failure of a repeated call would find the temporary name gone.
-    await rename(`${parent.path}/${temporaryName(id)}`, `${parent.path}/${name}`);
-    file.committed = true;
+    await file.commit;
   }
 
   /** Nothing there is success. */
@@ -113,6 +103,21 @@ export class OpenFiles {
 
   async closeAll(): Promise<void> {
     for (const id of [...this.#files.keys()]) await this.close(id).catch(() => {});
+  }
+
+  async #commit({ id, path, handle, destination }: OpenFile, size: bigint, attributes: Attributes): Promise<void> {
+    if (destination === undefined) throw new BelljarError("INVALID_ARGUMENT", "this file was opened for reading");
+    const written = (await handle.stat({ bigint: true })).size;
+    if (written !== size) {
+      throw new BelljarError("INVALID_ARGUMENT", `${shown(path)}: ${written} of ${size} bytes were written`);
+    }
+    const { replaced, parent, name } = destination;
+    await changeHeld(`/proc/self/fd/${handle.fd}`, {
+      owner: attributes.owner ?? { uid: replaced?.uid ?? 0, gid: replaced?.gid ?? 0 },
+      mode: attributes.mode ?? replaced?.mode ?? 0o644,
+      modifiedMs: attributes.modifiedMs,
+    });
+    await rename(`${parent.path}/${temporaryName(id)}`, `${parent.path}/${name}`);
   }
 
   async #open(root: HoldRoot, id: string, path: string): Promise<OpenFile> {
@@ -145,10 +150,10 @@ export class OpenFiles {
     });
   }
 
-  #entry(parts: Omit<OpenFile, "committed" | "lease">): OpenFile {
+  #entry(parts: Omit<OpenFile, "commit" | "lease">): OpenFile {
     const lease = setTimeout(() => void this.close(parts.id).catch(() => {}), fileLimits.openLeaseMs);
     lease.unref();
-    return { ...parts, committed: false, lease };
+    return { ...parts, commit: undefined, lease };
   }
 
   async #find(id: string): Promise<OpenFile> {
@@ -160,12 +165,16 @@ export class OpenFiles {
   }
 }
 
-async function release({ id, handle, destination, committed, lease }: OpenFile): Promise<void> {
+async function release({ id, handle, destination, commit, lease }: OpenFile): Promise<void> {
   clearTimeout(lease);
+  const isCommitted = await commit?.then(
+    () => true,
+    () => false,
+  );
   await handle.close();
   if (destination === undefined) return;
   try {
-    if (!committed) await unlink(`${destination.parent.path}/${temporaryName(id)}`);
+    if (isCommitted !== true) await unlink(`${destination.parent.path}/${temporaryName(id)}`);
   } catch (error) {
     if (!hasErrno(error, "ENOENT")) throw error;
   } finally {

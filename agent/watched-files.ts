@@ -6,7 +6,8 @@
  * it holds are brought at once: that many in one turn count as an overflow.
  */
 import { type FSWatcher, watch } from "node:fs";
-import { lstat, readFile } from "node:fs/promises";
+import { lstat, readFile, stat } from "node:fs/promises";
+import { basename } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { fileLimits, linkLimits } from "../src/base/limits.ts";
@@ -21,12 +22,13 @@ type Event = MessageInitShape<typeof FileEventSchema>;
 /** As the kernel has it unless it was told otherwise; others of the agent's watches share it. */
 const KERNEL_QUEUE_DEFAULT = 16_384;
 
-const BEGINNING = { sequence: 0n, told: 0n, waiting: 0, wake: (): void => {} };
+const BEGINNING = { isGone: false, sequence: 0n, told: 0n, waiting: 0, wake: (): void => {} };
 
 interface Watch {
   readonly watcher: FSWatcher;
   readonly held: HeldFile;
   readonly isDirectory: boolean;
+  isGone: boolean;
   events: Event[];
   /** Of the newest event, and of the newest that was told. */
   sequence: bigint;
@@ -70,6 +72,11 @@ export class WatchedFiles {
     watch.events = watch.events.filter(({ sequence }) => (sequence ?? 0n) > request.after);
     if (watch.events.length === 0) await waitForEvent(watch, Math.min(request.waitMs, linkLimits.longPollMs), signal);
     watch.lease.refresh();
+    // Of a directory that goes while it is held the kernel says nothing.
+    if (watch.isDirectory && !watch.isGone && (await isGone(watch.held))) {
+      watch.isGone = true;
+      add(watch, Kind.REMOVED, "");
+    }
     watch.told = watch.sequence;
     return watch.events;
   }
@@ -134,7 +141,7 @@ export class WatchedFiles {
     }
     watch.waiting += 1;
     void watch.turns.take(async () => {
-      add(watch, type === "change" ? Kind.CHANGED : await whatBecame(watch, text), text);
+      add(watch, ...(await whatBecame(watch, type, text)));
       watch.waiting -= 1;
     });
   }
@@ -149,13 +156,25 @@ export class WatchedFiles {
   }
 }
 
-/** A name came or went: what is there now says which. The watched file itself only goes. */
-async function whatBecame({ held, isDirectory }: Watch, name: string): Promise<Kind> {
-  if (!isDirectory || name === "") return Kind.REMOVED;
-  return await lstat(`${held.path}/${name}`).then(
-    () => Kind.CREATED,
-    () => Kind.REMOVED,
+/**
+ * What is there now says whether a name came or went. An event of the watched file itself comes with the last part of the path that
+ * it is watched by, which is a number, and perhaps a name too.
+ */
+async function whatBecame({ held, isDirectory }: Watch, type: string, name: string): Promise<[Kind, string]> {
+  const isThere = await lstat(`${held.path}/${name}`).then(
+    () => isDirectory,
+    () => false,
   );
+  if (isDirectory && (isThere || name !== basename(held.path))) {
+    if (type === "change") return [Kind.CHANGED, name];
+    return [isThere ? Kind.CREATED : Kind.REMOVED, name];
+  }
+  return [type === "change" && !(await isGone(held)) ? Kind.CHANGED : Kind.REMOVED, ""];
+}
+
+/** No name leads to it any more. */
+async function isGone(held: HeldFile): Promise<boolean> {
+  return (await stat(held.path, { bigint: true })).nlink === 0n;
 }
 
 function add(watch: Watch, kind: Kind, name: string): void {

@@ -92,6 +92,8 @@ export const fileLimits = {
   /** Open files of one container; one that nobody has used for so long is closed. */
   openMax: 64,
   openLeaseMs: 60_000,
+  /** How often one that waits for its reader or writer is said to be in use. */
+  openRenewMs: 20_000,
   /** Watches of one container, and events that one of them keeps for a reader that is behind. */
   watchesMax: 32,
   watchEventsMax: 1_024,
@@ -156,6 +158,8 @@ export const sandboxLimits = {
   lastReadersMs: 10_000,
   /** The guest must have let go of a killed process by then. */
   killTimeoutMs: 10_000,
+  /** A signal to a guest, when the stop is a forced one: the guest's part in it ends with the first that is not answered. */
+  forcedCallTimeoutMs: 5_000,
   /** Between SIGKILL of a container's processes and the end of its output: what its rings hold is a few megabytes. */
   drainTimeoutMs: 2_000,
   /** Another process that holds a sandbox's lock is only looking, or about to end. */

@@ -46,8 +46,11 @@ export class ContainerFiles implements Files {
     const { signal, ...attributes } = options;
     const id = newId();
     const underWay = new Set<Promise<void>>();
+    let renewal: NodeJS.Timeout | undefined;
     try {
       await this.calls.open({ id, path, write: true }, { signal });
+      // Where the data comes from may be slow.
+      renewal = keepOpen(() => this.calls.write({ id, offset: 0, data: new Uint8Array(0) }));
       let sizeBytes = 0;
       for await (const piece of fullPieces(data)) {
         throwIfAborted(signal);
@@ -63,6 +66,7 @@ export class ContainerFiles implements Files {
       await Promise.all(underWay);
       await this.calls.commit({ id, sizeBytes, attributes }, { signal });
     } finally {
+      clearInterval(renewal);
       await Promise.allSettled(underWay);
       await this.#close(id);
     }
@@ -141,6 +145,7 @@ export class ContainerFiles implements Files {
   async *#pieces(path: string, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
     const id = newId();
     const ahead: Promise<FilePiece>[] = [];
+    let renewal: NodeJS.Timeout | undefined;
     let offset = 0;
     const ask = (): void => {
       const answer = this.calls.read({ id, offset }, { signal });
@@ -151,6 +156,8 @@ export class ContainerFiles implements Files {
     };
     try {
       const info = await this.calls.open({ id, path, write: false }, { signal });
+      // Who reads may be slow. At the end there is nothing to read.
+      renewal = keepOpen(() => this.calls.read({ id, offset: info?.sizeBytes ?? 0 }));
       // As many as the file has now; it may have more or fewer by then.
       const expected = Math.floor((info?.sizeBytes ?? 0) / fileLimits.chunkMaxBytes) + 1;
       for (;;) {
@@ -169,6 +176,7 @@ export class ContainerFiles implements Files {
         }
       }
     } finally {
+      clearInterval(renewal);
       await Promise.allSettled(ahead);
       await this.#close(id);
     }
@@ -178,6 +186,11 @@ export class ContainerFiles implements Files {
   async #close(id: string): Promise<void> {
     await this.calls.close({ id }).catch(() => {});
   }
+}
+
+/** A failure shows at the next piece. */
+function keepOpen(touch: () => Promise<unknown>): NodeJS.Timeout {
+  return setInterval(() => void touch().catch(() => {}), fileLimits.openRenewMs).unref();
 }
 
 /** The same bytes in pieces of the size that one call takes. */
