@@ -4,7 +4,7 @@
  *
  * mount and umount are given many file systems at once, since starting a program takes long in an emulated guest.
  */
-import { access, mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
@@ -152,11 +152,10 @@ export async function findDisk(
     const name = await findBlockDevice(serial, dirs.sysDir);
     if (name !== undefined) {
       const node = join(dirs.devDir, name);
-      const exists = await access(node).then(
-        () => true,
-        () => false,
-      );
-      if (exists) return node;
+      // One that is just being plugged or unplugged has a node already, or still, behind which there is no disk.
+      const file = await open(node, "r").catch(() => undefined);
+      await file?.close();
+      if (file !== undefined) return node;
     }
     if (performance.now() >= deadlineMs) {
       throw new BelljarError(
