@@ -55,6 +55,7 @@ export function containerInfo(container: ContainerState): ContainerInfo {
     pid,
     tty: config.tty === true,
     stdin: config.stdin === true,
+    annotations: config.annotations ?? {},
     limits,
     status,
     end,

@@ -266,6 +266,8 @@ export interface ContainerInfo {
   readonly pid?: number | undefined;
   readonly tty: boolean;
   readonly stdin: boolean;
+  /** Those it was created with. */
+  readonly annotations: Readonly<Record<string, string>>;
   readonly limits: ContainerLimits;
   readonly status?: ProcessStatus | undefined;
   /** Why it could not be started, or was ended by something other than itself. */

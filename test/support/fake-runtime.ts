@@ -176,6 +176,7 @@ export class FakeSandbox {
       pid: this.state === "running" ? 77 : undefined,
       tty: false,
       stdin: this.config.container?.stdin ?? false,
+      annotations: this.config.container?.annotations ?? { made: "by the fake" },
       limits: { cpus: 0.5 },
       status: this.state === "stopped" ? STATUS : undefined,
       end: undefined,

@@ -44,6 +44,7 @@ export function toContainerInfo(info: ContainerInfo): MessageInitShape<typeof ap
   return given({
     ...info,
     command: [...info.command],
+    annotations: { ...info.annotations },
     limits: toLimits(info.limits),
     status: info.status === undefined ? undefined : toStatus(info.status),
     end: info.end === undefined ? undefined : { ...info.end },
@@ -63,6 +64,7 @@ export function fromContainerInfo(wire: api.ContainerInfo | undefined): Containe
     pid: wire.pid,
     tty: wire.tty,
     stdin: wire.stdin,
+    annotations: wire.annotations,
     limits: wire.limits === undefined ? {} : fromLimits(wire.limits),
     status: fromStatus(wire.status),
     end: fromEnd(wire.end),

@@ -498,6 +498,11 @@ export declare type ContainerInfo = Message<"belljar.api.v1.ContainerInfo"> & {
    * @generated from field: belljar.api.v1.EndCause end = 13;
    */
   end?: EndCause | undefined;
+
+  /**
+   * @generated from field: map<string, string> annotations = 14;
+   */
+  annotations: { [key: string]: string };
 };
 
 /**
