@@ -6,6 +6,7 @@
  * change that comes by itself, the end of the first process, may fall between any two steps; so each step looks again.
  */
 import { rm } from "node:fs/promises";
+import type { CallOptions } from "../agent-client/index.ts";
 import { BelljarError, checkContainerOperation, sandboxLimits, transition } from "../base/index.ts";
 import type { ContainerLimits, ProcessConfig } from "./config.ts";
 import { changeContainer, forget, stateOf, stoppedState } from "./container-state.ts";
@@ -95,8 +96,8 @@ export class Container {
     };
     try {
       if (this.#sandbox.hasMachine) {
-        await step(() => endFirst(this.#sandbox, this.id, graceMs, options.signal));
-        await step(() => this.#leaveGuest());
+        await step(() => endFirst(this.#sandbox, this.id, { graceMs, force, signal: options.signal }));
+        await step(() => this.#leaveGuest(force ? { timeoutMs: sandboxLimits.killTimeoutMs } : {}));
       }
       await this.markStopped(undefined);
     } catch (error) {
@@ -111,7 +112,7 @@ export class Container {
     checkSignal(number);
     if (this.state.state === "stopped") return;
     this.#check("signal");
-    await sendSignal(this.#sandbox, { containerId: this.id, processId: "", signal: number, all }, signal);
+    await sendSignal(this.#sandbox, { containerId: this.id, processId: "", signal: number, all }, { signal });
   }
 
   async delete(): Promise<void> {
@@ -214,11 +215,11 @@ export class Container {
     await this.watch();
   }
 
-  async #leaveGuest(): Promise<void> {
+  async #leaveGuest(options: CallOptions = {}): Promise<void> {
     await this.#outputs.drain(this.id, { canBeAsked: true }).catch((error: unknown) => {
       this.#sandbox.log.warn("the last output was not kept", { container: this.id, cause: String(error) });
     });
-    await leaveGuest(this.#sandbox, this.state);
+    await leaveGuest(this.#sandbox, this.state, options);
     await this.#sandbox.update((state) => ({
       ...state,
       vm: this.#sandbox.hasMachine ? this.#sandbox.machine.vm.save() : state.vm,

@@ -1,4 +1,5 @@
 /** Processes of a container end: signals, and the wait for the first one. */
+import type { CallOptions } from "../agent-client/index.ts";
 import { BelljarError, sandboxLimits } from "../base/index.ts";
 import { stateOf } from "./container-state.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
@@ -14,30 +15,43 @@ export interface SignalRequest {
 }
 
 /** A process that is gone is success. */
-export async function sendSignal(sandbox: HostSandbox, request: SignalRequest, signal?: AbortSignal): Promise<void> {
+export async function sendSignal(
+  sandbox: HostSandbox,
+  request: SignalRequest,
+  options: CallOptions = {},
+): Promise<void> {
   try {
-    await sandbox.call("signalProcess", { ...request }, { signal });
+    await sandbox.call("signalProcess", { ...request }, options);
   } catch (error) {
     const { reason } = BelljarError.from(error);
     if (reason !== "PROCESS_NOT_FOUND" && reason !== "CONTAINER_NOT_FOUND") throw error;
   }
 }
 
-/** Stop signal, grace, SIGKILL for all; resolves when the first process has ended. */
+export interface EndOptions {
+  readonly graceMs: number;
+  readonly force: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Stop signal, grace, SIGKILL for all; resolves when the first process has ended. Who stops by force does not wait as long as
+ * others for an agent that says nothing.
+ */
 export async function endFirst(
   sandbox: HostSandbox,
   id: string,
-  graceMs: number,
-  signal: AbortSignal | undefined,
+  { graceMs, force, signal }: EndOptions,
 ): Promise<void> {
   const state = stateOf(sandbox, id);
   if (state.state === "ready") return;
+  const call = { signal, ...(force ? { timeoutMs: sandboxLimits.forcedCallTimeoutMs } : {}) };
   const send = (number: number, all: boolean): Promise<void> =>
-    sendSignal(sandbox, { containerId: id, processId: "", signal: number, all }, signal);
+    sendSignal(sandbox, { containerId: id, processId: "", signal: number, all }, call);
   const stopSignal = stopSignalOf(state);
   if (graceMs > 0 && stopSignal !== SIGKILL) {
     // What is frozen cannot take a signal to heart.
-    if (state.frozen) await sandbox.call("resumeContainer", { containerId: id }, { signal });
+    if (state.frozen) await sandbox.call("resumeContainer", { containerId: id }, call);
     await send(stopSignal, false);
     if (await hasEnded(sandbox, id, graceMs, signal)) return;
   }

@@ -1,4 +1,5 @@
 /** A container's part in the guest: its disks plugged, its root file system mounted, its bundle written; and the way back. */
+import type { CallOptions } from "../agent-client/index.ts";
 import { BelljarError, messageChain } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import { Rollback } from "./rollback.ts";
@@ -64,7 +65,11 @@ export async function enterGuest(sandbox: HostSandbox, container: ContainerState
  * Ends what still runs and takes the container out of the guest. Each step is done whatever became of the one before; the first
  * error is thrown at the end. May be repeated.
  */
-export async function leaveGuest(sandbox: HostSandbox, container: ContainerState): Promise<void> {
+export async function leaveGuest(
+  sandbox: HostSandbox,
+  container: ContainerState,
+  options: CallOptions = {},
+): Promise<void> {
   const errors: unknown[] = [];
   const step = async (work: () => Promise<unknown>): Promise<void> => {
     try {
@@ -73,7 +78,7 @@ export async function leaveGuest(sandbox: HostSandbox, container: ContainerState
       errors.push(error);
     }
   };
-  await step(() => sandbox.call("removeContainer", { containerId: container.id }));
+  await step(() => sandbox.call("removeContainer", { containerId: container.id }, options));
   // A disk that the guest still has mounted must stay, or its file system would be torn.
   if (errors.length === 0) {
     for (const disk of container.disks) await step(() => sandbox.unplugDisk(disk.serial, container.id));
