@@ -1,7 +1,7 @@
 /**
  * Looks at a sandbox that runs, again and again: does its VMM answer, does its agent? A part has failed when several looks in a
- * row did; one that is late or lost may be the host's fault. The first part that has failed is told, once, and that is the end
- * of the looking.
+ * row did; one that is late or lost may be the host's fault. The first part that has failed is told, once; nothing more is told
+ * until it answers again, and from then on failures count anew.
  *
  * A paused sandbox is not looked at: whoever pauses it stops the monitor first, and then nothing is told any more.
  */
@@ -14,7 +14,7 @@ export interface MonitorDeps {
   /** Each resolves when the part answers; its signal fires when its time is over or nobody wants to know any more. */
   readonly checks: Readonly<Record<MonitoredPart, (signal: AbortSignal) => Promise<unknown>>>;
   readonly clock: Clock;
-  /** Told once after a start; `message` says what failed, and how often in a row. */
+  /** Told once for each time that a part fails; `message` says what failed, and how often in a row. */
   readonly onFailure: (part: MonitoredPart, message: string) => void;
   readonly intervalMs?: number | undefined;
   readonly checkTimeoutMs?: number | undefined;
@@ -49,6 +49,7 @@ export class Monitor {
     const { clock, onFailure } = this.#deps;
     const needed = this.#deps.failuresNeeded ?? sandboxLimits.monitorFailures;
     const failures: Record<MonitoredPart, number> = { vmm: 0, agent: 0 };
+    let failed: MonitoredPart | undefined;
     for (;;) {
       await clock.sleep(this.#deps.intervalMs ?? sandboxLimits.monitorIntervalMs, signal).catch(() => {});
       if (signal.aborted) return;
@@ -57,9 +58,13 @@ export class Monitor {
         const problem = problems[index];
         failures[part] = problem === undefined ? 0 : failures[part] + 1;
         if (signal.aborted) return;
+        if (failed === part && problem === undefined) failed = undefined;
+        // What depends on a part that has failed may fail too: that is no news, and does not count.
+        if (failed !== undefined) failures[part] = 0;
         if (problem === undefined || failures[part] < needed) continue;
         onFailure(part, `${names[part]} did not answer ${needed} times in a row: ${problem}`);
-        return;
+        failed = part;
+        failures[part] = 0;
       }
     }
   }
