@@ -13,7 +13,7 @@ export interface SandboxConfig {
   readonly hostname?: string | undefined;
   /** From the VM's start until its agent answers. */
   readonly bootTimeoutMs?: number | undefined;
-  /** For people and for whoever lists sandboxes; those that Belljar understands are in the reference. */
+  /** For people and for whoever lists sandboxes; those that Belljar understands: docs/reference/annotations.md. */
   readonly annotations?: Readonly<Record<string, string>> | undefined;
   readonly dns?: DnsConfig | undefined;
   /** Its containers see one another's processes. */
