@@ -12,16 +12,19 @@ const MEMORY_MIN_BYTES = 4 * MIB;
 /** The kernel refuses quotas shorter than a millisecond. */
 const CPUS_MIN = 0.01;
 const PIDS_MAX = 4_194_304;
+/** Limits that 0 takes away; a weight and a set of CPUs there always is. */
+const REMOVABLE: ReadonlySet<string> = new Set(["memoryBytes", "cpus", "pids"]);
 
 /** The limits of a configuration: `pidsLimit` is docker's name for one of them. */
 export function limitsOf(config: ContainerConfig): ContainerLimits {
   return mergeLimits(config.pidsLimit === undefined ? {} : { pids: config.pidsLimit }, config.limits ?? {});
 }
 
-/** Those of `change` that are given, and the others as they were. */
+/** Those of `change` that are given, and the others as they were; 0 takes a limit of memory, CPUs or processes away. */
 export function mergeLimits(limits: ContainerLimits, change: ContainerLimits): ContainerLimits {
   const given = Object.entries(change).filter(([, value]) => value !== undefined);
-  return { ...limits, ...Object.fromEntries(given) };
+  const merged = Object.entries({ ...limits, ...Object.fromEntries(given) });
+  return Object.fromEntries(merged.filter(([name, value]) => value !== 0 || !REMOVABLE.has(name)));
 }
 
 export function cpuQuotaUs(cpus: number): number {

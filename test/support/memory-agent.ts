@@ -134,6 +134,7 @@ export class MemoryGuest {
   /** Changes when the agent starts anew. */
   instance = `agent-${Math.random()}`;
   configured: AgentRequest<"configureSandbox">[] = [];
+  updates: AgentRequest<"updateContainer">[] = [];
   #nextPid = 100;
 
   constructor(vm: MemoryVm) {
@@ -360,8 +361,9 @@ const handlers: Handlers = {
     guest.container(containerId).frozen = false;
     return {};
   },
-  updateContainer: (guest, { containerId = "" }) => {
-    guest.container(containerId);
+  updateContainer: (guest, request) => {
+    guest.container(request.containerId ?? "");
+    guest.updates.push(request);
     return {};
   },
   getContainerStats: (guest, { containerId = "" }) => {
