@@ -144,7 +144,7 @@ export class ManagedSandbox {
   }
 
   /** The VM is no more, or is not to be any more: everything in it has stopped. The first cause is kept. */
-  async markEnded(error: BelljarError | undefined): Promise<void> {
+  async markEnded(error: BelljarError | undefined, containersError = error): Promise<void> {
     await this.#monitor.stop();
     await this.sandbox.endVm();
     for (const { id } of this.state.containers) {
@@ -152,7 +152,7 @@ export class ManagedSandbox {
       await sealing.catch((failure: unknown) => this.#warn("the end of an output could not be written", failure));
     }
     const atMs = this.runtime.clock.nowMs();
-    await this.sandbox.update((state) => stopped(state, error, atMs), { force: true });
+    await this.sandbox.update((state) => stopped(state, error, atMs, containersError), { force: true });
   }
 
   async release(): Promise<void> {
@@ -167,6 +167,7 @@ export class ManagedSandbox {
     const { state, containers } = this.state;
     if (state === "stopped") await this.#intend("start");
     else await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), pending: this.#pending("start") }));
+    let starting: Container | undefined;
     try {
       if (state === "stopped") {
         await this.sandbox.boot(await openGuestImage(this.runtime.guestImages, this.state.guestImage), signal);
@@ -177,12 +178,16 @@ export class ManagedSandbox {
       this.#monitor.start();
       for (const { id } of containers) {
         const container = this.container(id);
-        if (container.state.state !== "running") await container.start({ signal });
+        if (container.state.state === "running") continue;
+        starting = container;
+        await container.start({ signal });
+        starting = undefined;
       }
       await this.sandbox.update((now) => ({ ...now, pending: undefined }));
     } catch (thrown) {
       const error = BelljarError.from(thrown);
-      await this.markEnded(error).catch((failure: unknown) => this.#warn("a start could not be undone", failure));
+      const ending = this.markEnded(error, starting === undefined ? error : startFailed(this.state, starting, error));
+      await ending.catch((failure: unknown) => this.#warn("a start could not be undone", failure));
       throw error;
     }
   }
@@ -303,4 +308,11 @@ export class ManagedSandbox {
   #warn(message: string, error: unknown): void {
     this.sandbox.log.warn(message, { cause: messageChain(error).join(": ") });
   }
+}
+
+/** Why containers were ended that are not to blame for the failed start; the end of a VM is everybody's. */
+function startFailed({ id }: State, { state }: Container, error: BelljarError): BelljarError {
+  if (error.reason === "VMM_DIED" || error.reason === "GUEST_PANIC") return error;
+  const message = `the start of sandbox ${id} failed: its container ${state.name} could not be started`;
+  return new BelljarError("CONTAINER_START_FAILED", message, { cause: error });
 }

@@ -114,6 +114,27 @@ test("container: a start that fails leaves it stopped, with the cause; it can be
   assert.equal((await second.info()).end, undefined);
 });
 
+test("start: when one container cannot be started, each has its own cause and all have stopped", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const sandbox = await world.core.sandboxes.create({ image: "busybox" }, { start: false });
+  const second = await sandbox.containers.create({ image: "busybox", name: "second", command: ["missing"] });
+  const third = await sandbox.containers.create({ image: "busybox" });
+  await assert.rejects(sandbox.start(), { reason: "COMMAND_NOT_FOUND" });
+  assert.equal((await sandbox.info()).state, "stopped");
+  assert.equal((await sandbox.info()).end?.reason, "COMMAND_NOT_FOUND");
+  assert.equal((await second.info()).end?.reason, "COMMAND_NOT_FOUND");
+  for (const other of [sandbox.main, third]) {
+    const { state, end } = await other.info();
+    assert.deepEqual([state, end?.reason], ["stopped", "CONTAINER_START_FAILED"]);
+    assert.match(end?.message ?? "", /start of sandbox .* failed: its container second could not be started/);
+  }
+  assert.deepEqual(world.hypervisor.live, []);
+  await second.delete();
+  await sandbox.start();
+  assert.deepEqual([(await third.info()).state, (await third.info()).end], ["running", undefined]);
+  await sandbox.delete({ force: true });
+});
+
 test("container: stop asks, then kills, then takes it out of the guest; twice is success", async (t) => {
   const world = await MemoryRuntime.open(t);
   await using sandbox = await create(world, { container: { command: ["stubborn"] } });
@@ -353,6 +374,7 @@ test("annotations: merged, kept, and those of Belljar's own checked by name", as
   const { request } = world.guests.guest(sandbox.id).container(sandbox.main.id);
   assert.equal(request.swappiness, 200);
   assert.equal(request.swap?.serial, `s-${sandbox.main.id}`);
+  assert.deepEqual((await sandbox.main.info()).annotations, { "io.belljar.container.swappiness": "200" });
   await sandbox.setAnnotations({ mine: "2", yours: "3" });
   const { mine, yours } = await sandbox.annotations();
   assert.deepEqual([mine, yours], ["2", "3"]);
@@ -381,13 +403,20 @@ test("limits: merged; beyond the VM they are refused with what it has", async (t
   for (const wrong of [
     { memoryBytes: 2 ** 40 },
     { cpus: 2 },
-    { cpus: 0 },
+    { cpus: -1 },
     { cpuWeight: 0 },
     { cpuset: "1" },
     { pids: 1.5 },
   ]) {
     await assert.rejects(sandbox.main.update(wrong), { reason: "INVALID_ARGUMENT" });
   }
+  await sandbox.main.update({ memoryBytes: 0, cpus: 0 });
+  assert.deepEqual(
+    Object.entries((await sandbox.main.info()).limits).filter(([, value]) => value !== undefined),
+    [["pids", 10]],
+  );
+  const [update] = world.guests.guest(sandbox.id).updates.slice(-1);
+  assert.deepEqual([update?.memoryBytes, update?.cpuQuotaUs, update?.pids], [0n, 0n, undefined]);
   world.guests.fault("updateContainer", { kind: "fail", error: failure });
   await assert.rejects(sandbox.main.update({ pids: 20 }), { reason: "AGENT_FAILED" });
   assert.equal((await sandbox.main.info()).limits.pids, 10);

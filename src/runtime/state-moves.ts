@@ -25,8 +25,16 @@ export function resumed(state: State): State {
   };
 }
 
-/** Nothing runs any more; the first cause is kept. */
-export function stopped(state: State, error: BelljarError | undefined, atMs: number): State {
+/**
+ * Nothing runs any more; the first cause is kept.
+ * @param containersError why containers were ended that ran, or would have
+ */
+export function stopped(
+  state: State,
+  error: BelljarError | undefined,
+  atMs: number,
+  containersError: BelljarError | undefined = error,
+): State {
   const end = error === undefined ? state.end : (state.end ?? { reason: error.reason, message: error.message, atMs });
   return {
     ...state,
@@ -36,7 +44,7 @@ export function stopped(state: State, error: BelljarError | undefined, atMs: num
     agentInstance: undefined,
     end,
     containers: state.containers.map((each) => ({
-      ...stoppedState(each, each.state === "stopped" ? undefined : error, atMs),
+      ...stoppedState(each, each.state === "stopped" ? undefined : containersError, atMs),
       inGuest: false,
       processes: [],
     })),
