@@ -36,6 +36,8 @@ interface OpenFile {
 export class OpenFiles {
   /** A promise from the moment that the opening begins, so that a repeated call waits for the first. */
   readonly #files = new Map<string, Promise<OpenFile>>();
+  /** Those that were committed last, for calls that are repeated. */
+  readonly #committed = new Set<string>();
   readonly #buffers: Buffer[] = [];
 
   /** @throws BelljarError what a walk throws, `IS_A_DIRECTORY`, `NOT_A_FILE`, `AGENT_FAILED` when too many are open */
@@ -45,6 +47,7 @@ export class OpenFiles {
     if (this.#files.size >= fileLimits.openMax) {
       throw new BelljarError("AGENT_FAILED", `${this.#files.size} files are open, as many as may be`);
     }
+    this.#committed.delete(id);
     const opening = write ? this.#create(root, id, path) : this.#open(root, id, path);
     this.#files.set(id, opening);
     try {
@@ -82,13 +85,19 @@ export class OpenFiles {
     }
   }
 
+  /** Closes it too. */
   async commit(id: string, size: bigint, attributes: Attributes): Promise<void> {
+    if (this.#committed.has(id)) return;
     const file = await this.#find(id);
     file.commit ??= this.#commit(file, size, attributes).catch((error: unknown) => {
       file.commit = undefined;
       throw error;
     });
     await file.commit;
+    this.#committed.add(id);
+    const [oldest] = this.#committed;
+    if (this.#committed.size > fileLimits.committedMax && oldest !== undefined) this.#committed.delete(oldest);
+    await this.close(id);
   }
 
   /** Nothing there is success. */

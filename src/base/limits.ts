@@ -92,6 +92,8 @@ export const fileLimits = {
   /** Open files of one container; one that nobody has used for so long is closed. */
   openMax: 64,
   openLeaseMs: 60_000,
+  /** Writes that are known to be complete when somebody asks again. */
+  committedMax: 256,
   /** How often one that waits for its reader or writer is said to be in use. */
   openRenewMs: 20_000,
   /** Watches of one container, and events that one of them keeps for a reader that is behind. */

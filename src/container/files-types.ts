@@ -110,6 +110,7 @@ export interface FileCalls {
     request: { readonly id: string; readonly offset: number; readonly data: Uint8Array },
     options?: FileCallOptions,
   ): Promise<void>;
+  /** Closes it too. */
   commit(
     request: { readonly id: string; readonly sizeBytes: number; readonly attributes: FileAttributes },
     options?: FileCallOptions,

@@ -47,6 +47,7 @@ export class ContainerFiles implements Files {
     const id = newId();
     const underWay = new Set<Promise<void>>();
     let renewal: NodeJS.Timeout | undefined;
+    let isClosed = false;
     try {
       await this.calls.open({ id, path, write: true }, { signal });
       // Where the data comes from may be slow.
@@ -65,10 +66,11 @@ export class ContainerFiles implements Files {
       }
       await Promise.all(underWay);
       await this.calls.commit({ id, sizeBytes, attributes }, { signal });
+      isClosed = true;
     } finally {
       clearInterval(renewal);
       await Promise.allSettled(underWay);
-      await this.#close(id);
+      if (!isClosed) await this.#close(id);
     }
   }
 

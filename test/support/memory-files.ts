@@ -68,6 +68,7 @@ function memoryCalls(files: Map<string, MemoryFile>, open: Map<string, Open>): F
       const { path, bytes } = opened(id);
       if (bytes.length !== sizeBytes) throw new BelljarError("INVALID_ARGUMENT", "not everything was written");
       files.set(path, { bytes, attributes });
+      open.delete(id);
     },
     close: async ({ id }) => {
       open.delete(id);

@@ -2455,7 +2455,7 @@ export declare const AgentService: GenService<{
     output: typeof WriteFileResponseSchema;
   },
   /**
-   * Gives the temporary file its attributes and its name, in place of what had it. May be repeated until `CloseFile`.
+   * Gives the temporary file its attributes and its name, in place of what had it, and closes it. May be repeated.
    *
    * @generated from rpc belljar.agent.v1.AgentService.CommitFile
    */

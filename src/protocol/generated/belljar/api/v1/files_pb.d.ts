@@ -750,7 +750,7 @@ export declare const FileService: GenService<{
     output: typeof WriteFileResponseSchema;
   },
   /**
-   * Puts the temporary file in its place.
+   * Puts the temporary file in its place, and closes it.
    *
    * @generated from rpc belljar.api.v1.FileService.CommitFile
    */
