@@ -18,12 +18,13 @@ import {
   symlink,
   utimes,
 } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { BelljarError, hasErrno, newId } from "../../base/index.ts";
 import type { FileAttributes } from "../../sdk/index.ts";
 import { hostError } from "./host-source.ts";
 import type { Destination } from "./tree.ts";
 
+const OWNER_MAY_ALL = 0o700;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 export class HostDestination implements Destination, AsyncDisposable {
@@ -31,6 +32,8 @@ export class HostDestination implements Destination, AsyncDisposable {
   readonly staged: string;
   readonly #stage: string;
   readonly #final: string;
+  /** Directories that their owner may not change; they get their modes last. */
+  readonly #restricted = new Map<string, number>();
 
   private constructor(stage: string, final: string) {
     this.#stage = stage;
@@ -80,14 +83,20 @@ export class HostDestination implements Destination, AsyncDisposable {
   }
 
   async finishDirectory(path: string, attributes: FileAttributes): Promise<void> {
-    await this.#do(path, () => change(path, attributes));
+    const { mode = OWNER_MAY_ALL } = attributes;
+    await this.#do(path, () => change(path, { ...attributes, mode: mode | OWNER_MAY_ALL }));
+    if ((mode & OWNER_MAY_ALL) !== OWNER_MAY_ALL) this.#restricted.set(path, mode);
   }
 
   /** Everything is there: into place. Nothing is moved when something stands in the way. */
   async commit(): Promise<void> {
     await this.#do(this.#final, async () => {
-      await checkWay(this.staged, this.#final);
+      const merged = new Set<string>();
+      await checkWay(this.staged, this.#final, merged);
       await moveInto(this.staged, this.#final);
+      for (const [path, mode] of this.#restricted) {
+        if (!merged.has(path)) await chmod(join(this.#final, relative(this.staged, path)), mode);
+      }
     });
   }
 
@@ -130,14 +139,19 @@ async function kindOf(path: string): Promise<"directory" | "nothing" | "other"> 
   }
 }
 
-/** @throws BelljarError when a directory would have to replace something else, or the other way round */
-async function checkWay(staged: string, final: string): Promise<void> {
+/**
+ * @param merged gets the directories that are there already
+ * @throws BelljarError when a directory would have to replace something else, or the other way round
+ */
+async function checkWay(staged: string, final: string, merged: Set<string>): Promise<void> {
   const there = await kindOf(final);
   if (there === "nothing") return;
   const isDirectory = (await kindOf(staged)) === "directory";
   if (isDirectory && there === "other") throw new BelljarError("NOT_A_DIRECTORY", `${final} is not a directory`);
   if (!isDirectory && there === "directory") throw new BelljarError("IS_A_DIRECTORY", `${final} is a directory`);
-  if (isDirectory) for (const name of await readdir(staged)) await checkWay(join(staged, name), join(final, name));
+  if (!isDirectory) return;
+  merged.add(staged);
+  for (const name of await readdir(staged)) await checkWay(join(staged, name), join(final, name), merged);
 }
 
 async function moveInto(staged: string, final: string): Promise<void> {
@@ -146,8 +160,6 @@ async function moveInto(staged: string, final: string): Promise<void> {
     await rename(staged, final);
     return;
   }
-  // To take something out of a directory it must be writable, whatever mode it came with.
-  await chmod(staged, 0o700);
   for (const name of await readdir(staged)) await moveInto(join(staged, name), join(final, name));
   await rmdir(staged);
 }
