@@ -88,6 +88,25 @@ test("create container: rolled back in reverse order, the sandbox goes on", asyn
     assert.equal(world.guests.guest(sandbox.id).containers.size, 1);
     assert.equal((await readdir(join(world.sandboxesDir, sandbox.id, "disks"))).length, 1);
   }
+  // Its own disk and the layer, which nobody else has once the first container is out of the guest.
+  await sandbox.main.stop();
+  const { calls } = world.hypervisor;
+  calls.length = 0;
+  world.guests.onCall = (call) => calls.push(call);
+  world.guests.fault("createContainer", { kind: "fail", error: failure });
+  await assert.rejects(sandbox.containers.create({ image: "busybox" }), { reason: "AGENT_FAILED" });
+  const steps = calls.map((call) =>
+    call
+      .replace(sandbox.id, "")
+      .replace(/(?<=[lw]-| )[0-9a-f]{12,}$/, "")
+      .trim(),
+  );
+  assert.deepEqual(
+    steps.map((step) => step.replace(/\s+/g, " ")),
+    ["plugDisk l-", "plugDisk w-", "createContainer", "removeContainer", "unplugDisk w-", "unplugDisk l-"],
+  );
+  world.guests.onCall = undefined;
+  await sandbox.main.start();
   // What cannot be undone is told beside the first error.
   world.guests.fault("createContainer", { kind: "fail", error: failure });
   world.hypervisor.fail("unplugDisk", new BelljarError("VMM_PROTOCOL", "the disk is stuck"));

@@ -222,6 +222,9 @@ export class MemoryGuests {
   readonly #faults = new Map<AgentMethod, Fault[]>();
   readonly #gates = new Map<AgentMethod, Promise<void>>();
 
+  /** Told of each of `calls`, for a test that has the order of several twins' calls in mind. */
+  onCall: ((call: string) => void) | undefined;
+
   /** Every VM that the hypervisor starts gets a guest. */
   constructor(hypervisor: MemoryHypervisor) {
     hypervisor.onStart = (vm) => void this.guests.set(vm.config.id, new MemoryGuest(vm));
@@ -294,7 +297,10 @@ export class MemoryGuests {
     await this.#gates.get(method);
     await guest.vm.whileRunning();
     if (over.aborted) throw cancelledError(over);
-    if (method !== "waitProcess" && method !== "readOutput") this.calls.push(describe(method, request));
+    if (method !== "waitProcess" && method !== "readOutput") {
+      this.calls.push(describe(method, request));
+      this.onCall?.(describe(method, request));
+    }
     const fault = this.#faults.get(method)?.shift();
     if (fault?.kind === "fail") throw fault.error;
     const handler: Handler<M> | undefined = handlers[method];
