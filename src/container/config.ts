@@ -17,8 +17,7 @@ export interface ProcessConfig {
   readonly capDrop?: readonly string[] | undefined;
 }
 
-/** What a container may use of its sandbox. */
-/** Where nothing is said, the sandbox's VM is the limit; so it is again after 0 bytes, CPUs or processes. */
+/** What a container may use of its sandbox. Where nothing is said, the sandbox's VM is the limit; so it is again after 0 bytes, CPUs or processes. */
 export interface ContainerLimits {
   readonly memoryBytes?: number | undefined;
   /** CPUs, fractions allowed. */
