@@ -74,6 +74,7 @@ test(
       {
         image: "busybox",
         hostname: "trio",
+        dns: { servers: ["192.0.2.1"], search: ["example.com"], options: ["ndots:2"] },
         sharePids: true,
         sharedMemoryBytes: 32 * 1024 * 1024,
         container: { command: forever },
@@ -108,6 +109,24 @@ test(
     await server.signal(9);
     await server.status;
     assert.equal((await third.exec(["hostname"])).stdout, "trio\n");
+    for (const container of [main, third]) {
+      const { stdout } = await container.exec(["cat", "/etc/resolv.conf"]);
+      assert.equal(stdout, "nameserver 192.0.2.1\nsearch example.com\noptions ndots:2\n");
+    }
+
+    // A further process is somebody else, somewhere else, at a terminal of its own.
+    const own = ["sh", "-c", 'id -u; id -g; pwd; tty; stty size; test "$A" = b'];
+    const asked = {
+      user: "1000:1001",
+      workingDir: "/tmp",
+      env: ["A=b"],
+      tty: true,
+      terminalSize: { rows: 33, columns: 77 },
+    };
+    const { stdout, exitCode } = await main.exec(own, asked);
+    assert.match(stdout, /^1000\r\n1001\r\n\/tmp\r\n\/dev\/pts\/\d+\r\n33 77\r\n$/);
+    assert.equal(exitCode, 0);
+    assert.equal((await main.exec(["sh", "-c", "id -u; tty || pwd"])).stdout, "0\nnot a tty\n/\n");
 
     // A container by itself.
     await second.pause();
