@@ -28,10 +28,12 @@ export const hostSource: Source = {
     }
   },
   read: async function* (path) {
-    // A FIFO that took the file's place does not block, and is found out.
-    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
-      throw hostError(path, cause);
-    });
+    // What took the file's place since it was listed is found out: a link is not followed, a FIFO does not block.
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW).catch(
+      (cause: unknown) => {
+        throw hostError(path, cause);
+      },
+    );
     try {
       if (!(await handle.stat()).isFile()) throw new BelljarError("NOT_A_FILE", `${path} is not a regular file`);
       yield* handle.createReadStream({ autoClose: false, highWaterMark: READ_BYTES });

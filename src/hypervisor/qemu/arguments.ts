@@ -37,7 +37,7 @@ export const TCG_BUFFER_MIB = 128;
 
 /**
  * The emulated CPU: all that TCG has, but "fast" string instructions. A guest that is told of them copies and clears memory with
- * `rep movsb`, which TCG carries out byte by byte: a boot takes 0.8 s longer.
+ * `rep movsb`, which TCG carries out byte by byte: a boot takes a second longer.
  */
 const TCG_CPU = "max,-erms";
 
