@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import { type TestScope, test } from "../../test/support/harness.ts";
-import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
-import { systemError } from "../store/disk.ts";
+import { MemoryRuntime, systemError } from "../../test/support/memory-runtime.ts";
 
 interface FullDisk {
   readonly world: MemoryRuntime;

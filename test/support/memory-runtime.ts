@@ -12,6 +12,8 @@ import { type TestScope, tempDir } from "./harness.ts";
 import { MemoryGuests } from "./memory-agent.ts";
 import { MemoryHypervisor } from "./memory-hypervisor.ts";
 
+export { systemError };
+
 /** Files in memory, directories of the system: enough for state files, and a hundred times as fast. */
 class MemoryFiles implements Disk {
   readonly files = new Map<string, Buffer>();
