@@ -33,8 +33,16 @@ export class Crun implements ContainerRuntime {
       launch.terminal ? spawnInTerminal(command, launch) : spawnPlain(command, launch),
     );
     const exited = exitOf(child);
-    const pid = await waitForPid(launch.dir, pidFile, exited, () => child.kill("SIGKILL"));
+    let isLate = false;
+    const pid = await waitForPid(launch.dir, pidFile, exited, () => {
+      isLate = true;
+      child.kill("SIGKILL");
+    });
     if (pid !== undefined) return { pid, exited };
+    if (isLate) {
+      const waitedMs = sandboxLimits.launchTimeoutMs;
+      throw new BelljarError("CONTAINER_START_FAILED", `crun has not started the process within ${waitedMs} ms`);
+    }
     throw launchError(await readFile(logFile, "utf8").catch(() => ""), await exited);
   }
 }

@@ -149,7 +149,9 @@ export const sandboxLimits = {
   memoryMaxMib: 64 * 1024,
   cpusMax: 32,
   /** From the start of the container runtime until it executes the command; emulated hosts under load included. */
-  launchTimeoutMs: 20_000,
+  launchTimeoutMs: 45_000,
+  /** A call that has the guest mount or launch something: longer than the guest's own limits, so that its error is the one told. */
+  launchCallTimeoutMs: 60_000,
   /** A hotplugged disk must have appeared in the guest by then. */
   diskTimeoutMs: 10_000,
   /** Grace between the stop signal and SIGKILL, as docker has it. */

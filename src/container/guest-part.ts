@@ -1,6 +1,6 @@
 /** A container's part in the guest: its disks plugged, its root file system mounted, its bundle written; and the way back. */
 import type { CallOptions } from "../agent-client/index.ts";
-import { BelljarError, messageChain } from "../base/index.ts";
+import { BelljarError, messageChain, sandboxLimits } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import { Rollback } from "./rollback.ts";
 import { buildSpec } from "./spec.ts";
@@ -49,7 +49,7 @@ export async function enterGuest(sandbox: HostSandbox, container: ContainerState
         ...(swap === undefined ? {} : { swap: { serial: swap.serial } }),
         ...(container.swappiness === undefined ? {} : { swappiness: container.swappiness }),
       },
-      { signal },
+      { signal, timeoutMs: sandboxLimits.launchCallTimeoutMs },
     );
     await sandbox.update((state) => ({
       ...state,

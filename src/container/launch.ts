@@ -1,5 +1,5 @@
 /** Processes of a container begin: its first one, and those that `exec` adds. */
-import { BelljarError, newId } from "../base/index.ts";
+import { BelljarError, newId, sandboxLimits } from "../base/index.ts";
 import type { ProcessConfig, TerminalSize } from "./config.ts";
 import { changeContainer, stateOf } from "./container-state.ts";
 import { execConfig } from "./exec-config.ts";
@@ -23,7 +23,7 @@ export async function startFirst(sandbox: HostSandbox, id: string, options: Laun
   const call = sandbox.call(
     "startContainer",
     { containerId: id, stdin: config.stdin === true, ...sizeOf(options) },
-    { signal: options.signal },
+    { signal: options.signal, timeoutMs: sandboxLimits.launchCallTimeoutMs },
   );
   return await launched(call, commandLine(imageConfig, config)[0]);
 }
@@ -50,7 +50,7 @@ export async function startFurther(
       stdin,
       ...sizeOf(options),
     },
-    { signal: options.signal },
+    { signal: options.signal, timeoutMs: sandboxLimits.launchCallTimeoutMs },
   );
   const { pid, startedAtNs } = await launched(call, process.args[0]);
   const record = { id, pid, startedAtMs: toMilliseconds(startedAtNs), tty: config.tty === true, stdin };
