@@ -2,7 +2,9 @@
  * What a new owner does with one sandbox that it finds: the state says what there was and what was about to be done, the VMM and
  * the agent say what there is. Nothing of what runs is disturbed; what was half done is finished or undone.
  */
-import { BelljarError, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
+import { BelljarError, type LifecycleState, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
+import type { ContainerState } from "../container/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
 import { paused, resumed } from "./state-moves.ts";
@@ -83,12 +85,24 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
     return "waiting";
   }
   managed.problem = undefined;
-  await sandbox.update((state) => ({
-    ...state,
-    state: state.state === "stopped" ? "running" : state.state,
-    pending: undefined,
-  }));
+  if (sandbox.state.pending?.operation === "start" && hasNotBegun(sandbox.state.containers)) {
+    await managed.markEnded(cutShort("its start"));
+    return "stopped";
+  }
+  await sandbox.update((state) => ({ ...state, state: stateAfter(state), pending: undefined }));
   return "live";
+}
+
+/** Of a start that was cut short: the VM is up, and no container had got into the guest yet. */
+function hasNotBegun(containers: readonly ContainerState[]): boolean {
+  return containers.length > 0 && containers.every(({ state, inGuest }) => state === "stopped" && !inGuest);
+}
+
+/** A start of what was ready, cut short before anything had started, has not happened. */
+function stateAfter({ state, pending, containers }: SandboxState<ContainerState>): LifecycleState {
+  if (state === "stopped") return "running";
+  const isReady = pending?.operation === "start" && containers.every((each) => each.state === "ready");
+  return isReady ? "ready" : state;
 }
 
 /** For one whose agent was too slow: waits as long as a boot may take. */

@@ -160,8 +160,24 @@ test("recovery: a pause, resume or start that was cut short is what the VM and t
   world.guests.guest(sandbox.id).containers.clear();
   await world.reopen();
   const info = await (await again(world)).info();
-  assert.deepEqual([info.state, info.containers[0]?.state], ["running", "stopped"]);
-  await (await again(world)).main.start();
+  assert.deepEqual([info.state, info.containers[0]?.state], ["stopped", "stopped"]);
+  await (await again(world)).start();
+});
+
+test("recovery: a start that was cut short before anything had started has not happened", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const sandbox = await world.core.sandboxes.create({ image: "busybox", name: "web" }, { start: false });
+  await rewrite(world, sandbox.id, (state) => ({
+    ...state,
+    state: "running",
+    pending: { operation: "start", sinceMs: 1 },
+  }));
+  await world.reopen();
+  const found = await again(world);
+  const info = await found.info();
+  assert.deepEqual([info.state, info.containers[0]?.state], ["ready", "ready"]);
+  await found.start();
+  assert.equal((await found.exec(["echo", "on"])).stdout, "on\n");
 });
 
 test("recovery: containers that were half made, half started, half stopped or half deleted", async (t) => {

@@ -1,12 +1,14 @@
 /** The hypervisor against QEMUs that misbehave. Real ones are in test/vm/qemu.test.ts. */
 import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { fakeQemu } from "../../../test/support/fake-qemu.ts";
 import { type TestScope, tempDir, test } from "../../../test/support/harness.ts";
 import { BelljarError, silentLog } from "../../base/index.ts";
 import type { DiskConfig, Vm, VmConfig } from "../interface.ts";
 import { createQemu, type QemuDeps } from "./qemu.ts";
+import { QmpClient, tryConnect } from "./qmp.ts";
 
 const disk: DiskConfig = { serial: "a", path: "/disk", format: "raw", readOnly: true };
 
@@ -127,6 +129,18 @@ for (const mode of ["never-listens", "never-greets"]) {
     await assertClean();
   });
 }
+
+test("QMP: whoever has given up before the greeting came does not wait for it", async (t) => {
+  const path = join(await tempDir(t), "qmp");
+  const server = createServer((socket) => socket.on("error", () => {}));
+  t.after(() => new Promise((resolve) => server.close(resolve)));
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const socket = await tryConnect(path);
+  assert.ok(socket !== undefined);
+  const qmp = new QmpClient(socket);
+  await assert.rejects(qmp.handshake({ signal: AbortSignal.abort() }), { reason: "CANCELLED" });
+  qmp.close();
+});
 
 test("a start that is cancelled already starts nothing", async (t) => {
   const { config, deps, assertClean } = await scene(t, "good");

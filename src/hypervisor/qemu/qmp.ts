@@ -128,6 +128,8 @@ export class QmpClient {
     }, timeoutMs);
     const onAbort = (): void => reject(cancelledError(options.signal));
     options.signal?.addEventListener("abort", onAbort, { once: true });
+    // A signal that has fired already fires no event any more.
+    if (options.signal?.aborted === true) onAbort();
     try {
       return await Promise.race([work, end]);
     } finally {
