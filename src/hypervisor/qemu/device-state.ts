@@ -4,7 +4,7 @@
  */
 import { open, rm } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
-import { BelljarError, cancelledError } from "../../base/index.ts";
+import { BelljarError, cancelledError, hasErrno } from "../../base/index.ts";
 import { queryStatus } from "./monitor.ts";
 import { type QmpClient, tryConnect } from "./qmp.ts";
 
@@ -51,6 +51,9 @@ export async function loadDevices(
   }
 }
 
+/** A QEMU that has read all it needs closes its end at once, perhaps before Node has seen the last write through. */
+const BROKEN_PIPE = ["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"];
+
 function isBrokenPipe(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "ECONNRESET");
+  return BROKEN_PIPE.some((code) => hasErrno(error, code));
 }
