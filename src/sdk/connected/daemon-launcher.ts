@@ -1,16 +1,13 @@
 /**
- * Starts a daemon for one root, in a session of its own. Any number of programs may want to at once: one starts it and the others
- * wait for it, so that none is still on its way up when everybody has what they need. Should two come up all the same, the
- * root's lock lets one live.
+ * Starts a daemon for one root, in a session of its own. Any number of programs may do so at once: the root's lock lets one
+ * daemon live, the others end with a status that says so, and everybody talks to the one.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { apiLimits, BelljarError, hasErrno, type Log } from "../../base/index.ts";
-import { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
-import { acquireLock, type FileLock } from "../../store/index.ts";
+import { daemonLogPath, daemonProgram, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
 import type { Paths } from "../paths.ts";
 
 export interface Launcher {
@@ -27,8 +24,6 @@ export class DaemonLauncher implements Launcher {
   readonly #paths: Paths;
   readonly #log: Log;
   #child: ChildProcess | undefined;
-  /** Held from the start of a daemon until it answers. */
-  #turn: FileLock | undefined;
   #startedPid: number | undefined;
   #retryAtMs = 0;
 
@@ -41,24 +36,16 @@ export class DaemonLauncher implements Launcher {
     const child = this.#child;
     if (child !== undefined) {
       if (child.exitCode === null && child.signalCode === null) return;
-      this.settle();
+      this.#child = undefined;
       if (child.exitCode !== ROOT_LOCKED_STATUS) throw await this.#failure(child);
       this.#retryAtMs = performance.now() + apiLimits.restartIntervalMs;
     }
     if (performance.now() < this.#retryAtMs) return;
-    await mkdir(this.#paths.root, { recursive: true, mode: 0o700 });
-    this.#turn ??= await takeTurn(this.#paths.root);
-    if (this.#turn === undefined) return;
-    // Whoever had the turn before may have had its daemon come up since this program looked last.
-    if (await answers(daemonSocketPath(this.#paths.run))) this.settle();
-    else this.#child = await this.#spawn();
+    this.#child = await this.#spawn();
   }
 
   settle(): void {
     this.#child = undefined;
-    // Closing a file fails only when the disk does, and then the kernel has let go all the same.
-    this.#turn?.release().catch(() => {});
-    this.#turn = undefined;
   }
 
   /** Pid of the daemon that this launcher started last; whether it is the one that took the root, it says itself. */
@@ -68,6 +55,7 @@ export class DaemonLauncher implements Launcher {
 
   async #spawn(): Promise<ChildProcess> {
     const { root, run, guest, cache } = this.#paths;
+    await mkdir(root, { recursive: true, mode: 0o700 });
     const logPath = daemonLogPath(root);
     await rotate(logPath);
     const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
@@ -100,34 +88,6 @@ export class DaemonLauncher implements Launcher {
       facts: { log: path, status },
     });
   }
-}
-
-/** Undefined while another program is starting the root's daemon. */
-async function takeTurn(root: string): Promise<FileLock | undefined> {
-  try {
-    return await acquireLock(join(root, "launch.lock"), {
-      mode: "exclusive",
-      timeoutMs: 0,
-      what: `the root ${root}, to start its daemon`,
-    });
-  } catch (error) {
-    if (error instanceof BelljarError && error.reason === "LOCKED") return undefined;
-    throw error;
-  }
-}
-
-/** True when somebody takes connections there. */
-function answers(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(socketPath);
-    socket.setTimeout(apiLimits.connectTimeoutMs, () => socket.destroy());
-    socket.once("connect", () => {
-      resolve(true);
-      socket.destroy();
-    });
-    socket.on("error", () => {});
-    socket.once("close", () => resolve(false));
-  });
 }
 
 /** One older log is kept. */
