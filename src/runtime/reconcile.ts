@@ -15,7 +15,8 @@ import type { ManagedSandbox } from "./managed-sandbox.ts";
 
 type GuestContainer = AgentResponse<"listContainers">["containers"][number];
 
-export async function reconcileContainers(managed: ManagedSandbox, signal: AbortSignal): Promise<void> {
+/** @returns whether any container was ever started in this guest */
+export async function reconcileContainers(managed: ManagedSandbox, signal: AbortSignal): Promise<boolean> {
   const { sandbox } = managed;
   const { containers: found } = await sandbox.call("listContainers", {}, { signal });
   for (const { id, pending } of sandbox.state.containers) {
@@ -38,6 +39,7 @@ export async function reconcileContainers(managed: ManagedSandbox, signal: Abort
     sandbox.log.info("a container that belongs to nobody was removed", { container: containerId.slice(0, 64) });
   }
   await unplugUnused(managed);
+  return found.some(({ phase }) => phase !== ContainerPhase.UNSPECIFIED && phase !== ContainerPhase.READY);
 }
 
 async function adopt(managed: ManagedSandbox, state: ContainerState, guest: GuestContainer | undefined): Promise<void> {

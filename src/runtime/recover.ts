@@ -66,10 +66,11 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
 async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
   const { sandbox } = managed;
   const wasStarting = sandbox.state.pending?.operation === "start" && sandbox.state.state === "stopped";
+  let hasStarted: boolean;
   try {
-    await bounded("the agent", async (signal) => {
+    hasStarted = await bounded("the agent", async (signal) => {
       await sandbox.agent(signal);
-      await reconcileContainers(managed, signal);
+      return await reconcileContainers(managed, signal);
     });
   } catch (thrown) {
     const error = BelljarError.from(thrown);
@@ -85,7 +86,7 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
     return "waiting";
   }
   managed.problem = undefined;
-  if (sandbox.state.pending?.operation === "start" && hasNotBegun(sandbox.state.containers)) {
+  if (sandbox.state.pending?.operation === "start" && !hasStarted && areStopped(sandbox.state.containers)) {
     await managed.markEnded(cutShort("its start"));
     return "stopped";
   }
@@ -93,9 +94,9 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
   return "live";
 }
 
-/** Of a start that was cut short: the VM is up, and no container had got into the guest yet. */
-function hasNotBegun(containers: readonly ContainerState[]): boolean {
-  return containers.length > 0 && containers.every(({ state, inGuest }) => state === "stopped" && !inGuest);
+/** Of a start that was cut short: the VM is up, its containers may be made in it, and none of them had been started. */
+function areStopped(containers: readonly ContainerState[]): boolean {
+  return containers.length > 0 && containers.every(({ state }) => state === "stopped");
 }
 
 /** A start of what was ready, cut short before anything had started, has not happened. */

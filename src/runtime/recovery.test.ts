@@ -150,18 +150,22 @@ test("recovery: a pause, resume or start that was cut short is what the VM and t
       assert.equal((await found.exec(["echo", "on"])).stdout, "on\n");
     }
   }
-  // Of a stopped sandbox: the VM had come up, its container had not.
-  const { world, sandbox } = await pair(t);
-  await rewrite(world, sandbox.id, (state) => ({
-    ...onMain(state, { state: "stopped", inGuest: false }),
-    state: "stopped",
-    pending: { operation: "start", sinceMs: 1 },
-  }));
-  world.guests.guest(sandbox.id).containers.clear();
-  await world.reopen();
-  const info = await (await again(world)).info();
-  assert.deepEqual([info.state, info.containers[0]?.state], ["stopped", "stopped"]);
-  await (await again(world)).start();
+  // Of a stopped sandbox: the VM had come up, its container had not, or was there and not started.
+  for (const inGuest of [false, true]) {
+    const { world, sandbox } = await pair(t);
+    await rewrite(world, sandbox.id, (state) => ({
+      ...onMain(state, { state: "stopped", inGuest }),
+      state: "stopped",
+      pending: { operation: "start", sinceMs: 1 },
+    }));
+    const { containers } = world.guests.guest(sandbox.id);
+    if (inGuest) for (const container of containers.values()) container.processes.clear();
+    else containers.clear();
+    await world.reopen();
+    const info = await (await again(world)).info();
+    assert.deepEqual([info.state, info.containers[0]?.state], ["stopped", "stopped"]);
+    await (await again(world)).start();
+  }
 });
 
 test("recovery: a start that was cut short before anything had started has not happened", async (t) => {
