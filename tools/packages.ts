@@ -31,4 +31,7 @@ export const testPackages: readonly NeededPackage[] = [
   { name: "kmod", program: "depmod", reason: "finds which kernel modules need which" },
   { name: "qemu-system-common", program: "virtiofsd", reason: "shows this host's files to the emulated machine" },
   { name: "iproute2", program: "ip", reason: "makes what the tests of the harness leave behind" },
+  { name: "mount", program: "losetup", reason: "makes what the tests of the harness leave behind" },
+  { name: "bzip2", program: "bzip2", reason: "compresses archives that are imported" },
+  { name: "curl", program: "curl", reason: "speaks the API's JSON as people's scripts do" },
 ];
