@@ -5,6 +5,8 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import {
   AgentClient,
   type AgentLink,
@@ -14,8 +16,8 @@ import {
   OutputReader,
   outputStream,
 } from "../src/agent-client/index.ts";
-import { identifyProcess, silentLog, systemClock } from "../src/base/index.ts";
-import { createContainer, shell } from "./testing/calls.ts";
+import { identifyProcess, silentLog, streamLimits, systemClock } from "../src/base/index.ts";
+import { createContainer, execProcess, shell } from "./testing/calls.ts";
 import { type HostAgent, startHostAgent } from "./testing/host-agent.ts";
 
 async function connect(agent: HostAgent): Promise<AgentLink> {
@@ -216,5 +218,33 @@ test("a further process runs beside the first, with its own streams", async () =
   await assert.rejects(link.call("execProcess", { ...address, processJson }), { reason: "INVALID_ARGUMENT" });
   await link.call("signalProcess", { ...init, signal: 15 });
   assert.equal((await link.call("waitProcess", { ...init, waitMs: 10_000 })).exitCode, 143);
+  await link.close();
+});
+
+test("processes that were released leave nothing in the agent's memory", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect: unknown = runInNewContext("gc");
+  assert.ok(typeof collect === "function");
+  await using agent = await startHostAgent();
+  const link = await started(agent, ["/bin/sleep", "600"]);
+  const runOne = async (processId: string): Promise<void> => {
+    await execProcess(link, "c1", processId, ["/bin/echo", "hi"]);
+    await link.call("waitProcess", { containerId: "c1", processId, waitMs: 10_000 });
+    await link.call("releaseProcess", { containerId: "c1", processId });
+  };
+  const used = (): number => {
+    collect();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
+  const few = 20;
+  const many = 100;
+  for (let n = 0; n < few; n += 1) await runOne(`warm-${n}`);
+  const before = used();
+  for (let n = 0; n < many; n += 1) await runOne(`more-${n}`);
+  // Each has two rings; the rest is noise of the collector.
+  const keptBytes = (used() - before) / many;
+  assert.ok(keptBytes < streamLimits.ringBytes / 4, `${keptBytes} bytes are kept of each process`);
+  await link.call("removeContainer", { containerId: "c1" });
   await link.close();
 });
