@@ -9,7 +9,7 @@ import { withoutSymbols } from "./elf.ts";
 import { writeDirectory, writeErofs } from "./erofs.ts";
 import { FileTree } from "./file-tree.ts";
 import { writeKernel } from "./kernel-file.ts";
-import { moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
+import { type KernelModule, moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
 import { GUEST_FILES } from "./manifest.ts";
 import { loadableModule } from "./module-file.ts";
 import type { BuiltinContents, PackagedFile, Recipe } from "./recipe.ts";
@@ -47,7 +47,7 @@ export async function assemble(inputs: AssemblyInputs, directory: string, option
   step("root file system");
   const node = withoutSymbols(await readFile(inputs.nodePath), "node");
   const staging = join(directory, "staging");
-  await writeDirectory(await rootTree(inputs, node), staging);
+  await writeDirectory(await rootTree(inputs, node, release), staging);
   await snapshotAgent(staging, options.signal);
   await writeErofs(staging, join(directory, GUEST_FILES.root), options.signal);
   await rm(staging, { recursive: true });
@@ -77,16 +77,30 @@ async function initramfsTree(inputs: AssemblyInputs, release: string): Promise<F
   await addPackaged(tree, recipe.initramfs.files, inputs);
   addApplets(tree, recipe.initramfs.applets);
   const modules = await moduleClosure(recipe.modules, await unpackedModules(join(kernelDir, "lib/modules", release)));
+  addModules(tree, modules, release);
+  const names = modules.map((module) => module.name);
+  return tree.file("modules", `${recipe.modules.filter((name) => names.includes(name)).join(" ")}\n`);
+}
+
+/** Those that the initramfs has are loaded by then. */
+async function modulesOnDemand({ recipe, kernelDir }: AssemblyInputs, release: string): Promise<KernelModule[]> {
+  const source = await unpackedModules(join(kernelDir, "lib/modules", release));
+  const atBoot = new Set((await moduleClosure(recipe.modules, source)).map(({ name }) => name));
+  const modules = await moduleClosure(recipe.modulesOnDemand, source);
+  return modules
+    .filter(({ name }) => !atBoot.has(name))
+    .map((module) => ({ ...module, needs: module.needs.filter((name) => !atBoot.has(name)) }));
+}
+
+function addModules(tree: FileTree, modules: readonly KernelModule[], release: string): void {
   for (const module of modules) {
     const file = `${module.name}.ko`;
     tree.file(`lib/modules/${release}/${file}`, loadableModule(module.data, file));
   }
   tree.file(`lib/modules/${release}/modules.dep`, modulesDep(modules));
-  const names = modules.map((module) => module.name);
-  return tree.file("modules", `${recipe.modules.filter((name) => names.includes(name)).join(" ")}\n`);
 }
 
-async function rootTree(inputs: AssemblyInputs, node: Buffer): Promise<FileTree> {
+async function rootTree(inputs: AssemblyInputs, node: Buffer, release: string): Promise<FileTree> {
   const tree = new FileTree();
   for (const path of ["dev", "proc", "sys", "run", "tmp", "var"]) tree.directory(path);
   addUsualLinks(tree);
@@ -95,6 +109,7 @@ async function rootTree(inputs: AssemblyInputs, node: Buffer): Promise<FileTree>
   addApplets(tree, inputs.recipe.root.applets);
   tree.file("bin/node", node, 0o755).file(AGENT_BUNDLE, inputs.agent);
   tree.symlink("etc/resolv.conf", "../run/resolv.conf").symlink("etc/mtab", "../proc/self/mounts");
+  addModules(tree, await modulesOnDemand(inputs, release), release);
   await addSharedLibraries(tree, inputs.packageDirs, inputs.recipe.architecture);
   return tree;
 }

@@ -10,7 +10,7 @@ test("the recipe in this repository is complete in itself", async () => {
   for (const file of trees.flatMap((tree) => tree.files)) {
     assert.ok(recipe.packages.includes(file.package), `${file.from} comes from ${file.package}, which is not fetched`);
   }
-  for (const list of [recipe.packages, recipe.modules, recipe.kernelArguments]) {
+  for (const list of [recipe.packages, [...recipe.modules, ...recipe.modulesOnDemand], recipe.kernelArguments]) {
     assert.equal(new Set(list).size, list.length, `something is listed twice in ${list.join(" ")}`);
   }
   assert.match(recipe.digest, /^[0-9a-f]{64}$/);

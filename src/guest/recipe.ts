@@ -36,7 +36,10 @@ export interface Recipe {
   readonly digest: string;
   readonly architecture: ArchitectureFacts;
   readonly packages: readonly string[];
+  /** In the initramfs, loaded before the agent starts. */
   readonly modules: readonly string[];
+  /** In the root, loaded by the agent when something needs them. */
+  readonly modulesOnDemand: readonly string[];
   readonly kernelArguments: readonly string[];
   readonly initramfs: TreeContents;
   readonly root: TreeContents;
@@ -57,12 +60,14 @@ export async function readRecipe(directory: string, architectureName: string = p
   }
   const contents = await read("contents.json");
   const kernelArguments = await read("kernel-arguments.json");
+  const modules = (await read("modules.json")).array(decodeModule);
   return {
     directory,
     digest: await digestOfFiles(directory),
     architecture: decodeArchitecture(row, architectureName),
     packages: (await read("packages.json")).array((field) => field.field("name").string()),
-    modules: (await read("modules.json")).array((field) => field.field("name").string()),
+    modules: modules.filter(({ onDemand }) => !onDemand).map(({ name }) => name),
+    modulesOnDemand: modules.filter(({ onDemand }) => onDemand).map(({ name }) => name),
     kernelArguments: [...row.field("kernelArguments").array(decodeArgument), ...kernelArguments.array(decodeArgument)],
     initramfs: decodeTree(contents.field("initramfs")),
     root: decodeTree(contents.field("root")),
@@ -81,6 +86,11 @@ function decodeArchitecture(field: Field, name: string): ArchitectureFacts {
     libraryDirectory: field.field("libraryDirectory").string(),
     ociArchitecture: field.field("ociArchitecture").string(),
   };
+}
+
+function decodeModule(field: Field): { readonly name: string; readonly onDemand: boolean } {
+  const loaded = field.field("loaded").optional((when) => when.oneOf(["at boot", "on demand"]));
+  return { name: field.field("name").string(), onDemand: loaded === "on demand" };
 }
 
 function decodeArgument(field: Field): string {
