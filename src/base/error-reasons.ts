@@ -106,6 +106,17 @@ export const errorReasons = reasons({
     code: "failed_precondition",
     meaning: "A device of the VM has state that cannot be saved.",
   },
+  SHARED_MEMORY_NEEDED: {
+    code: "failed_precondition",
+    meaning: "A vhost-user device needs a VM whose memory other programs can map, which is decided when it starts.",
+    remedy: "Create the sandbox with `--shared-memory`.",
+  },
+  TOO_MANY_DEVICES: {
+    code: "resource_exhausted",
+    meaning: "The VM has no room left for a device of this kind.",
+    remedy: "Remove a device first; see `belljar device ls`.",
+  },
+  DEVICE_REFUSED: { code: "failed_precondition", meaning: "The guest refused a device, or refused to let go of one." },
   NOT_ENOUGH_MEMORY: {
     code: "resource_exhausted",
     meaning: "The host has not enough free memory for the VM asked for.",

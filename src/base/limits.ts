@@ -128,8 +128,13 @@ export const vmmLimits = {
   pollIntervalMs: 5,
   /** The guest must let go of a disk by then. */
   unplugTimeoutMs: 10_000,
+  /** Between two requests to let go of the same device: a guest that boots loses the first ones. */
+  unplugRepeatMs: 1_000,
   /** Disks of one VM. */
   disksMax: 1_024,
+  /** PCIe root ports of one VM, each with room for one device; `portsDefault` unless the VM is told to have others. */
+  portsMax: 64,
+  portsDefault: 8,
   /** Memory that a VMM needs beside its guest's, for the check before a start; measured 36 MB, rounded up. */
   overheadMib: 64,
   /**

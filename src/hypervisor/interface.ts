@@ -14,13 +14,88 @@ export interface DiskConfig {
   readonly serial: string;
   readonly path: string;
   readonly format: "raw" | "qcow2";
+  /** The path is a block device of the host, not a file. */
+  readonly isHostDevice?: boolean;
   readonly readOnly: boolean;
   /**
-   * Address on the VM's disk bus; the lowest free one unless told. `save()` always tells it: a VM that loads device state
-   * must have its disks where they were.
+   * Address of a virtio-scsi disk on the VM's disk bus; the lowest free one unless told. `save()` always tells it: a VM that
+   * loads device state must have its disks where they were.
    */
   readonly slot?: number;
+  /** `virtio-scsi` unless told: one controller for all disks. A `virtio-blk` disk takes a root port of its own. */
+  readonly driver?: DiskDriver;
+  /** Root port of a virtio-blk disk; as with `slot`. */
+  readonly port?: number;
+  readonly cache?: DiskCache;
+  readonly rates?: DiskRates;
 }
+
+export type DiskDriver = "virtio-scsi" | "virtio-blk";
+
+/** How the host's page cache is used; neither unless told. */
+export interface DiskCache {
+  /** Past the page cache (`O_DIRECT`). */
+  readonly direct: boolean;
+  /** What the guest flushes is not: quicker, and torn when the host loses power. */
+  readonly noFlush: boolean;
+}
+
+/** What a disk may be used for at most; no limit where nothing is said. */
+export interface DiskRates {
+  readonly readBytesPerSecond?: number;
+  readonly writeBytesPerSecond?: number;
+  readonly readsPerSecond?: number;
+  readonly writesPerSecond?: number;
+}
+
+/** What every device but a virtio-scsi disk has. */
+interface PortDevice {
+  /** Unique in the VM; at most 20 characters of [a-z0-9-]. */
+  readonly id: string;
+  /** The PCIe root port that it sits on; the lowest free one unless told. `save()` always tells it. */
+  readonly port?: number;
+}
+
+/** A device whose other end is a program on the host that shares the guest's memory (`VmConfig.sharedMemory`). */
+interface VhostUserDevice extends PortDevice {
+  /** Unix socket on which the program listens. */
+  readonly socketPath: string;
+}
+
+export interface VhostUserBlkDevice extends VhostUserDevice {
+  readonly kind: "vhost-user-blk";
+}
+
+export interface VhostUserScsiDevice extends VhostUserDevice {
+  readonly kind: "vhost-user-scsi";
+}
+
+export interface VhostUserNetDevice extends VhostUserDevice {
+  readonly kind: "vhost-user-net";
+  /** Six pairs of hexadecimal digits with colons. */
+  readonly macAddress: string;
+}
+
+export interface VhostUserFsDevice extends VhostUserDevice {
+  readonly kind: "vhost-user-fs";
+  /** By which the guest mounts it; at most 36 bytes. */
+  readonly tag: string;
+}
+
+/** A device of the host, or several functions of one, handed to the guest. */
+export interface VfioDevice extends PortDevice {
+  readonly kind: "vfio";
+  /** Addresses on the host's PCI bus, such as `0000:03:00.0`; function 0 first. */
+  readonly hostAddresses: readonly string[];
+}
+
+/** A device that is no disk of the VM's own. */
+export type DeviceConfig =
+  | VhostUserBlkDevice
+  | VhostUserScsiDevice
+  | VhostUserNetDevice
+  | VhostUserFsDevice
+  | VfioDevice;
 
 export interface BootConfig {
   readonly kernelPath: string;
@@ -39,6 +114,12 @@ export interface VmConfig {
   readonly cpus: number;
   readonly boot: BootConfig;
   readonly disks: readonly DiskConfig[];
+  /** There when the guest boots; later ones come with `plugDevice`. */
+  readonly devices?: readonly DeviceConfig[];
+  /** The guest's memory can be mapped by other programs, as vhost-user devices need it. Such a VM is no template's fork. */
+  readonly sharedMemory?: boolean;
+  /** PCIe root ports, which must be there at boot to plug anything into them; `vmmLimits.portsDefault` unless told. */
+  readonly ports?: number;
 }
 
 /** How a VM ended; the first cause seen wins and is kept. */
@@ -59,6 +140,10 @@ export interface VmState {
   readonly memoryMib: number;
   readonly cpus: number;
   readonly disks: readonly DiskConfig[];
+  /** `save()` always says these three; a VM that was started before there were ports and devices has none. */
+  readonly devices?: readonly DeviceConfig[];
+  readonly sharedMemory?: boolean;
+  readonly ports?: number;
 }
 
 export interface VmInfo {
@@ -82,6 +167,9 @@ export interface Vm {
   /** Adds a disk to the running VM; resolves when the VMM has it, which is before the guest sees it. */
   plugDisk(disk: DiskConfig): Promise<void>;
   unplugDisk(serial: string): Promise<void>;
+  /** As `plugDisk`, for all other devices; where it sits, `save()` says. */
+  plugDevice(device: DeviceConfig): Promise<void>;
+  unplugDevice(id: string): Promise<void>;
 
   /** Writes the device state (no memory, no disks) of a paused VM to a file. */
   saveDevices(path: string): Promise<void>;

@@ -8,8 +8,10 @@ import {
   identifyProcess,
   type ProcessIdentity,
   throwIfAborted,
+  vmmLimits,
 } from "../../src/base/index.ts";
 import type {
+  DeviceConfig,
   DiskConfig,
   Hypervisor,
   HypervisorInfo,
@@ -31,6 +33,8 @@ export type MemoryCall =
   | "check"
   | "plugDisk"
   | "unplugDisk"
+  | "plugDevice"
+  | "unplugDevice"
   | "saveDevices"
   | "kill"
   | "release";
@@ -132,6 +136,7 @@ export class MemoryVm {
   #changed = Promise.withResolvers<void>();
   status: "running" | "paused" | "ended";
   disks: DiskConfig[];
+  devices: DeviceConfig[];
   /** What the guest has written on its console. */
   console = "";
 
@@ -141,7 +146,9 @@ export class MemoryVm {
     this.#identity = identity;
     this.status = status;
     this.disks = [];
+    this.devices = [];
     for (const disk of config.disks) this.#place(disk);
+    for (const device of config.devices ?? []) this.#placeDevice(device);
     const { promise, resolve } = Promise.withResolvers<VmEnd>();
     this.ended = promise;
     this.#settle = resolve;
@@ -180,6 +187,9 @@ export class MemoryVm {
       memoryMib,
       cpus,
       disks: [...this.disks],
+      devices: [...this.devices],
+      sharedMemory: this.config.sharedMemory === true,
+      ports: this.#ports,
     });
     return {
       agentSocketPath: `${runDir}/agent.sock`,
@@ -211,6 +221,17 @@ export class MemoryVm {
           throw new BelljarError("INVALID_ARGUMENT", `the VM has no disk ${serial}`);
         this.disks = rest;
       },
+      plugDevice: async (device) => {
+        await ask("plugDevice", device.id);
+        this.#placeDevice(device);
+      },
+      unplugDevice: async (device) => {
+        await ask("unplugDevice", device);
+        const rest = this.devices.filter((other) => other.id !== device);
+        if (rest.length === this.devices.length)
+          throw new BelljarError("INVALID_ARGUMENT", `the VM has no device ${device}`);
+        this.devices = rest;
+      },
       saveDevices: async (path) => {
         await ask("saveDevices", path);
         if (this.status !== "paused") {
@@ -233,13 +254,41 @@ export class MemoryVm {
     };
   }
 
+  get #ports(): number {
+    return this.config.ports ?? vmmLimits.portsDefault;
+  }
+
   #place(disk: DiskConfig): void {
     if (this.disks.some((other) => other.serial === disk.serial)) {
       throw new BelljarError("INVALID_ARGUMENT", `the VM has a disk ${disk.serial} already`);
     }
+    if (disk.driver === "virtio-blk") {
+      this.disks = [...this.disks, { ...disk, port: this.#port(disk.port) }];
+      return;
+    }
     const taken = new Set(this.disks.map((other) => other.slot));
-    let slot = 0;
-    while (taken.has(slot)) slot += 1;
-    this.disks = [...this.disks, { ...disk, slot: disk.slot ?? slot }];
+    this.disks = [...this.disks, { ...disk, slot: disk.slot ?? lowestFree(taken) }];
   }
+
+  #placeDevice(device: DeviceConfig): void {
+    if (this.devices.some((other) => other.id === device.id)) {
+      throw new BelljarError("INVALID_ARGUMENT", `the VM has a device ${device.id} already`);
+    }
+    if (device.kind !== "vfio" && this.config.sharedMemory !== true) {
+      throw new BelljarError("SHARED_MEMORY_NEEDED", `the device ${device.id} needs memory that can be shared`);
+    }
+    this.devices = [...this.devices, { ...device, port: this.#port(device.port) }];
+  }
+
+  #port(wanted: number | undefined): number {
+    const port = wanted ?? lowestFree(new Set([...this.disks, ...this.devices].map((other) => other.port)));
+    if (port < this.#ports) return port;
+    throw new BelljarError("TOO_MANY_DEVICES", `all ${this.#ports} ports of the VM are taken`);
+  }
+}
+
+function lowestFree(taken: ReadonlySet<number | undefined>): number {
+  let at = 0;
+  while (taken.has(at)) at += 1;
+  return at;
 }

@@ -3,9 +3,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BelljarError, vmmLimits } from "../../base/index.ts";
-import type { DiskConfig } from "../interface.ts";
+import type { DeviceConfig, DiskConfig } from "../interface.ts";
 import { type CommandLine, qemuArguments } from "./arguments.ts";
-import { placeDisks } from "./disk-arguments.ts";
+import { place } from "./placement.ts";
 import { runFiles } from "./run-files.ts";
 
 const layer: DiskConfig = { serial: "layer-1", path: "/images/a,b.erofs", format: "raw", readOnly: true };
@@ -18,14 +18,36 @@ const tcg: CommandLine = {
   memoryMib: 256,
   cpus: 2,
   boot: { kernelPath: "/guest/kernel", initrdPath: "/guest/initrd", kernelArguments: ["console=ttyS0", "quiet"] },
-  disks: placeDisks([layer, own]),
+  disks: place({ disks: [layer, own] }, 8).disks,
+  devices: [],
+  sharedMemory: false,
+  ports: 8,
   incoming: false,
 };
+
+const disk: DiskConfig = {
+  serial: "data",
+  path: "/dev/sdb",
+  format: "raw",
+  isHostDevice: true,
+  readOnly: false,
+  driver: "virtio-blk",
+  cache: { direct: true, noFlush: true },
+  rates: { readBytesPerSecond: 1_000_000, writesPerSecond: 50 },
+};
+const devices: readonly DeviceConfig[] = [
+  { kind: "vhost-user-blk", id: "a", socketPath: "/run/a,b" },
+  { kind: "vhost-user-scsi", id: "b", socketPath: "/run/b" },
+  { kind: "vhost-user-net", id: "c", socketPath: "/run/c", macAddress: "02:00:00:00:00:01" },
+  { kind: "vhost-user-fs", id: "d", socketPath: "/run/d", tag: "data" },
+  { kind: "vfio", id: "e", hostAddresses: ["0000:03:00.0", "0000:03:00.1"] },
+];
 
 for (const [name, line] of Object.entries({
   tcg,
   kvm: { ...tcg, acceleration: "kvm", disks: [], boot: { kernelPath: "/guest/kernel", kernelArguments: [] } } as const,
   load: { ...tcg, incoming: true },
+  devices: { ...tcg, ...place({ disks: [disk], devices }, 16), sharedMemory: true, ports: 16 },
 })) {
   test(`the command line is what the golden file says: ${name}`, async () => {
     const golden = await readFile(join(import.meta.dirname, "golden", `${name}.txt`), "utf8");
@@ -55,30 +77,41 @@ test("a run directory too long for sockets is refused with a remedy", () => {
   );
 });
 
-test("disks get the lowest free slots, and keep those that they say", () => {
-  const present = placeDisks([
-    { ...layer, serial: "a" },
-    { ...layer, serial: "b", slot: 2 },
-  ]);
-  assert.deepEqual(
-    present.map((disk) => disk.slot),
-    [0, 2],
+test("disks and devices get the lowest free places, and keep those that they say", () => {
+  const fs: DeviceConfig = { kind: "vhost-user-fs", id: "fs", socketPath: "/run/fs", tag: "fs" };
+  const blk: DiskConfig = { ...own, serial: "blk", driver: "virtio-blk" };
+  const present = place(
+    { disks: [{ ...layer, serial: "a" }, { ...layer, serial: "b", slot: 2 }, blk], devices: [{ ...fs, port: 0 }] },
+    4,
   );
-  const more = placeDisks(
-    [
-      { ...layer, serial: "c" },
-      { ...layer, serial: "d" },
-    ],
+  const more = place(
+    {
+      disks: [
+        { ...layer, serial: "c" },
+        { ...layer, serial: "d" },
+        { ...blk, serial: "e" },
+      ],
+      devices: [{ ...fs, id: "g" }],
+    },
+    4,
     present,
   );
-  assert.deepEqual(
-    more.map((disk) => disk.slot),
-    [1, 3],
+  const slots = [...present.disks, ...more.disks].map((disk) =>
+    disk.driver === "virtio-blk" ? `p${disk.port}` : disk.slot,
   );
+  assert.deepEqual(slots, [0, 2, "p1", 1, 3, "p2"]);
+  assert.deepEqual(
+    [...present.devices, ...more.devices].map(({ port }) => port),
+    [0, 3],
+  );
+  assert.throws(() => place({ devices: [{ ...fs, id: "h" }] }, 0), reason("TOO_MANY_DEVICES"));
 });
 
 test("a slot number becomes a target and a unit of at most 256", () => {
-  const disks = placeDisks(Array.from({ length: 300 }, (_, index) => ({ ...layer, serial: `d${index}` })));
+  const disks = place(
+    { disks: Array.from({ length: 300 }, (_, index) => ({ ...layer, serial: `d${index}` })) },
+    0,
+  ).disks;
   const addresses = qemuArguments({ ...tcg, disks })
     .filter((arg) => arg.includes('"scsi-hd"'))
     .map((arg) => JSON.parse(arg))
@@ -98,12 +131,16 @@ for (const [what, disks] of Object.entries({
     { ...own, slot: 1 },
   ],
   "a slot that is none": [{ ...layer, slot: 1.5 }],
-  "too many disks": Array.from({ length: vmmLimits.disksMax + 1 }, (_, index) => ({ ...layer, serial: `d${index}` })),
 })) {
   test(`refused: ${what}`, () => {
-    assert.throws(() => placeDisks(disks), reason("INVALID_ARGUMENT"));
+    assert.throws(() => place({ disks }, 0), reason("INVALID_ARGUMENT"));
   });
 }
+
+test("refused: too many disks", () => {
+  const disks = Array.from({ length: vmmLimits.disksMax + 1 }, (_, index) => ({ ...layer, serial: `d${index}` }));
+  assert.throws(() => place({ disks }, 0), reason("TOO_MANY_DEVICES"));
+});
 
 function reason(expected: string): (error: unknown) => boolean {
   return (error) => error instanceof BelljarError && error.reason === expected;

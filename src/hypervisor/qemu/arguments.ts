@@ -4,7 +4,10 @@
  */
 import { BelljarError } from "../../base/index.ts";
 import type { Acceleration, BootConfig } from "../interface.ts";
-import { blockNode, DISK_BUS, diskDevice, type PlacedDisk } from "./disk-arguments.ts";
+import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
+import { DISK_BUS, diskParts, type PlacedDisk } from "./disk-arguments.ts";
+import { optionValue, plugArguments } from "./plug-parts.ts";
+import { rootPorts } from "./ports.ts";
 import type { RunFiles } from "./run-files.ts";
 
 /** All that depends on the architecture. */
@@ -24,6 +27,10 @@ export interface CommandLine {
   readonly cpus: number;
   readonly boot: BootConfig;
   readonly disks: readonly PlacedDisk[];
+  readonly devices: readonly PlacedDevice[];
+  readonly sharedMemory: boolean;
+  /** Number of PCIe root ports. */
+  readonly ports: number;
   /** Wait for device state instead of booting. */
   readonly incoming: boolean;
 }
@@ -51,7 +58,7 @@ export function qemuArguments(line: CommandLine): string[] {
   const off = x86.machineOff.map((name) => `,${name}=off`).join("");
   return [
     "-name",
-    `${NAME_PREFIX}${value(line.id)},debug-threads=on`,
+    `${NAME_PREFIX}${optionValue(line.id)},debug-threads=on`,
     "-pidfile",
     line.files.pidFile,
 
@@ -79,8 +86,9 @@ export function qemuArguments(line: CommandLine): string[] {
     // No merging of equal pages with other VMs: it tells a guest what its neighbours hold. Not in the host's core dumps.
     "-object",
     json({
-      "qom-type": "memory-backend-ram",
-      id: "ram",
+      ...(line.sharedMemory
+        ? { "qom-type": "memory-backend-memfd", id: "ram", share: true }
+        : { "qom-type": "memory-backend-ram", id: "ram" }),
       size: line.memoryMib * 1024 * 1024,
       merge: false,
       dump: false,
@@ -89,7 +97,6 @@ export function qemuArguments(line: CommandLine): string[] {
     // A reset ends the VM: a guest that panics and reboots must not start anew unseen. `-S`: we watch before it runs.
     "-no-reboot",
     "-S",
-    "-only-migratable",
     ...(line.incoming ? ["-incoming", "defer"] : []),
 
     "-chardev",
@@ -115,7 +122,9 @@ export function qemuArguments(line: CommandLine): string[] {
 
     "-device",
     json({ driver: "virtio-scsi-pci", id: DISK_BUS }),
-    ...line.disks.flatMap((disk) => ["-blockdev", json(blockNode(disk)), "-device", json(diskDevice(disk))]),
+    ...rootPorts(line.ports).flatMap((port) => ["-device", json(port)]),
+    ...line.disks.flatMap((disk) => plugArguments(diskParts(disk))),
+    ...line.devices.flatMap((device) => plugArguments(deviceParts(device))),
 
     "-kernel",
     line.boot.kernelPath,
@@ -126,12 +135,7 @@ export function qemuArguments(line: CommandLine): string[] {
 }
 
 function socketChardev(id: string, path: string): string {
-  return `socket,id=${id},path=${value(path)},server=on,wait=off`;
-}
-
-/** In QEMU's own option syntax a comma ends the value; doubled it stands for itself. */
-function value(text: string): string {
-  return text.replaceAll(",", ",,");
+  return `socket,id=${id},path=${optionValue(path)},server=on,wait=off`;
 }
 
 function json(object: Record<string, unknown>): string {

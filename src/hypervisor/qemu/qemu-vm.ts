@@ -4,10 +4,13 @@
  */
 import { open, rm, stat, truncate } from "node:fs/promises";
 import { BelljarError, type Log, systemClock, vmmLimits } from "../../base/index.ts";
-import type { Acceleration, DiskConfig, Vm, VmEnd, VmInfo, VmState } from "../interface.ts";
+import type { Acceleration, DeviceConfig, DiskConfig, Vm, VmEnd, VmInfo, VmState } from "../interface.ts";
 import type { GuestConsole } from "./console.ts";
-import { type PlacedDisk, placeDisks } from "./disk-arguments.ts";
-import { addDisk, queryBlockedReasons, queryStatus, queryVcpuThreads, removeDisk } from "./monitor.ts";
+import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
+import { diskParts, type PlacedDisk } from "./disk-arguments.ts";
+import { plug, unplug } from "./hotplug.ts";
+import { queryBlockedReasons, queryStatus, queryVcpuThreads } from "./monitor.ts";
+import { place } from "./placement.ts";
 import type { QmpClient, QmpEvent } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
 import { lastLines, readTail } from "./text-tail.ts";
@@ -20,7 +23,10 @@ export interface QemuVmParts {
   readonly acceleration: Acceleration;
   readonly memoryMib: number;
   readonly cpus: number;
+  readonly sharedMemory: boolean;
+  readonly ports: number;
   readonly disks: readonly PlacedDisk[];
+  readonly devices: readonly PlacedDevice[];
   readonly files: RunFiles;
   readonly process: VmmProcess;
   readonly qmp: QmpClient;
@@ -36,6 +42,7 @@ export class QemuVm implements Vm {
   readonly ended: Promise<VmEnd>;
   readonly #parts: QemuVmParts;
   #disks: readonly PlacedDisk[];
+  #devices: readonly PlacedDevice[];
   #cause: "requested" | "guest-shutdown" | "guest-reset" | undefined;
   #end: VmEnd | undefined;
   #killed: Promise<void> | undefined;
@@ -44,6 +51,7 @@ export class QemuVm implements Vm {
   constructor(parts: QemuVmParts) {
     this.#parts = parts;
     this.#disks = parts.disks;
+    this.#devices = parts.devices;
     this.agentSocketPath = parts.files.agentSocket;
     parts.qmp.onEvent((event) => this.#onEvent(event));
     this.ended = this.#watch();
@@ -76,13 +84,12 @@ export class QemuVm implements Vm {
   }
 
   async plugDisk(disk: DiskConfig): Promise<void> {
-    const before = this.#disks;
-    const [placed] = placeDisks([disk], before);
+    const [placed] = this.#place({ disks: [disk] }).disks;
     if (placed === undefined) return;
-    // Taken before the first wait, so that two calls at once get two slots.
-    this.#disks = [...before, placed];
+    // Taken before the first wait, so that two calls at once get two places.
+    this.#disks = [...this.#disks, placed];
     try {
-      await this.#ask(() => addDisk(this.#parts.qmp, placed));
+      await this.#ask(() => plug(this.#parts.qmp, diskParts(placed)));
     } catch (error) {
       this.#disks = this.#disks.filter((other) => other.serial !== disk.serial);
       throw error;
@@ -90,11 +97,34 @@ export class QemuVm implements Vm {
   }
 
   async unplugDisk(serial: string): Promise<void> {
-    if (!this.#disks.some((disk) => disk.serial === serial)) {
-      throw new BelljarError("INVALID_ARGUMENT", `the VM has no disk ${serial}`, { facts: { serial } });
+    const disk = this.#disks.find((each) => each.serial === serial);
+    if (disk === undefined) throw absent("disk", serial);
+    await this.#ask(() => unplug(this.#parts.qmp, diskParts(disk), vmmLimits.unplugTimeoutMs));
+    this.#disks = this.#disks.filter((each) => each.serial !== serial);
+  }
+
+  async plugDevice(device: DeviceConfig): Promise<void> {
+    checkMemoryShared(device, this.#parts.sharedMemory);
+    const [placed] = this.#place({ devices: [device] }).devices;
+    if (placed === undefined) return;
+    this.#devices = [...this.#devices, placed];
+    try {
+      await this.#ask(() => plug(this.#parts.qmp, deviceParts(placed)));
+    } catch (error) {
+      this.#devices = this.#devices.filter((other) => other.id !== device.id);
+      throw error;
     }
-    await this.#ask(() => removeDisk(this.#parts.qmp, serial, vmmLimits.unplugTimeoutMs));
-    this.#disks = this.#disks.filter((disk) => disk.serial !== serial);
+  }
+
+  async unplugDevice(id: string): Promise<void> {
+    const device = this.#devices.find((each) => each.id === id);
+    if (device === undefined) throw absent("device", id);
+    await this.#ask(() => unplug(this.#parts.qmp, deviceParts(device), vmmLimits.unplugTimeoutMs));
+    this.#devices = this.#devices.filter((each) => each.id !== id);
+  }
+
+  #place(added: Parameters<typeof place>[0]): ReturnType<typeof place> {
+    return place(added, this.#parts.ports, { disks: this.#disks, devices: this.#devices });
   }
 
   async saveDevices(path: string): Promise<void> {
@@ -127,8 +157,9 @@ export class QemuVm implements Vm {
   }
 
   save(): VmState {
-    const { id, runDir, acceleration, memoryMib, cpus, process } = this.#parts;
-    return { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, disks: this.#disks };
+    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, process } = this.#parts;
+    const still = { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, sharedMemory, ports };
+    return { ...still, disks: this.#disks, devices: this.#devices };
   }
 
   async kill(): Promise<void> {
@@ -221,6 +252,20 @@ export class QemuVm implements Vm {
 export function endText(end: VmEnd): string {
   if (end.cause === "requested") return "the VM was ended";
   return end.cause === "guest" ? `the VM has ended: ${end.detail}` : end.detail;
+}
+
+/** @throws BelljarError `SHARED_MEMORY_NEEDED` */
+export function checkMemoryShared(device: DeviceConfig, sharedMemory: boolean): void {
+  if (sharedMemory || device.kind === "vfio") return;
+  throw new BelljarError(
+    "SHARED_MEMORY_NEEDED",
+    `the ${device.kind} device ${device.id} needs a VM whose memory can be shared with other programs`,
+    { facts: { device: device.id, kind: device.kind } },
+  );
+}
+
+function absent(what: string, name: string): BelljarError {
+  return new BelljarError("INVALID_ARGUMENT", `the VM has no ${what} ${name}`, { facts: { [what]: name } });
 }
 
 function letGo(): BelljarError {

@@ -2,11 +2,12 @@
 import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts";
 import type { Hypervisor, HypervisorInfo, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
 import { qemuArguments, x86 } from "./arguments.ts";
-import { placeDisks } from "./disk-arguments.ts";
 import { checkMemory, readAvailableMib } from "./host-memory.ts";
 import { launch, openConnections, startSignal } from "./launch.ts";
+import { place } from "./placement.ts";
+import { checkPorts } from "./ports.ts";
 import { qemuInfo } from "./qemu-binary.ts";
-import { QemuVm } from "./qemu-vm.ts";
+import { checkMemoryShared, QemuVm } from "./qemu-vm.ts";
 import { runFiles } from "./run-files.ts";
 import { adoptVmm } from "./vmm-process.ts";
 
@@ -43,7 +44,10 @@ class Qemu implements Hypervisor {
   async start(config: VmConfig, options: StartOptions = {}): Promise<Vm> {
     const { id, runDir, acceleration, memoryMib, cpus, boot } = config;
     const files = runFiles(runDir);
-    const disks = placeDisks(config.disks);
+    const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
+    const sharedMemory = config.sharedMemory === true;
+    const { disks, devices } = place(config, ports);
+    for (const device of devices) checkMemoryShared(device, sharedMemory);
     checkMemory(memoryMib, await this.#availableMemoryMib());
     const { loadDevicesFrom } = options;
     const args = qemuArguments({
@@ -54,6 +58,9 @@ class Qemu implements Hypervisor {
       cpus,
       boot,
       disks,
+      devices,
+      sharedMemory,
+      ports,
       incoming: loadDevicesFrom !== undefined,
     });
     const started = await launch({
@@ -65,16 +72,17 @@ class Qemu implements Hypervisor {
       loadDevicesFrom,
       fillMemory: options.fillMemory,
     });
-    return new QemuVm({ id, runDir, acceleration, memoryMib, cpus, disks, files, ...started, log: this.#log });
+    const parts = { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, disks, devices, files };
+    return new QemuVm({ ...parts, ...started, log: this.#log });
   }
 
   async attach(state: VmState): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, vmm } = state;
+    const { id, runDir, acceleration, memoryMib, cpus, vmm, sharedMemory = false, ports = 0 } = state;
     if (!(await isAlive(vmm))) {
       throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
     }
     const files = runFiles(runDir);
-    const disks = placeDisks(state.disks);
+    const { disks, devices } = place(state, ports);
     using limit = startSignal(this.#startTimeoutMs, undefined, "answer the process that takes it over");
     const { qmp, console } = await openConnections(files, limit.signal, async () => {
       if (!(await isAlive(vmm))) throw new BelljarError("VMM_DIED", `QEMU ended while it was being taken over`);
@@ -86,7 +94,10 @@ class Qemu implements Hypervisor {
       acceleration,
       memoryMib,
       cpus,
+      sharedMemory,
+      ports,
       disks,
+      devices,
       files,
       process,
       qmp,

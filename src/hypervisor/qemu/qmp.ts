@@ -17,7 +17,7 @@ import {
   throwIfAborted,
   vmmLimits,
 } from "../../base/index.ts";
-import type { QemuObject } from "./disk-arguments.ts";
+import type { QemuObject } from "./plug-parts.ts";
 
 export interface QmpEvent {
   readonly name: string;

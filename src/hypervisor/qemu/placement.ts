@@ -1,0 +1,103 @@
+/** Gives every disk and device its place in the VM: the one that it says, or the lowest that is free. */
+import { BelljarError, vmmLimits } from "../../base/index.ts";
+import type { DeviceConfig, DiskConfig } from "../interface.ts";
+import type { PlacedDevice } from "./device-arguments.ts";
+import type { PlacedDisk } from "./disk-arguments.ts";
+
+export interface Placement {
+  readonly disks: readonly PlacedDisk[];
+  readonly devices: readonly PlacedDevice[];
+}
+
+const NOTHING: Placement = { disks: [], devices: [] };
+
+/**
+ * Answers what is new, with its places.
+ * @throws BelljarError `INVALID_ARGUMENT` for a bad or repeated id or a place that is taken or none, `TOO_MANY_DEVICES`
+ */
+export function place(
+  added: { readonly disks?: readonly DiskConfig[]; readonly devices?: readonly DeviceConfig[] },
+  ports: number,
+  present: Placement = NOTHING,
+): Placement {
+  const { disks = [], devices = [] } = added;
+  checkNames(
+    [...present.disks, ...disks].map(({ serial }) => serial),
+    "disk",
+  );
+  checkNames(
+    [...present.devices, ...devices].map(({ id }) => id),
+    "device",
+  );
+  const slots = new Places("slot", vmmLimits.disksMax);
+  const taken = new Places("port", ports);
+  // Those that say their place come first, so that nobody else is given it.
+  for (const disk of [...present.disks, ...disks]) {
+    if (disk.driver === "virtio-blk") taken.take(disk.port, `the disk ${disk.serial}`);
+    else slots.take(disk.slot, `the disk ${disk.serial}`);
+  }
+  for (const device of [...present.devices, ...devices]) taken.take(device.port, `the device ${device.id}`);
+  return {
+    disks: disks.map((disk): PlacedDisk => {
+      const { driver } = disk;
+      if (driver === "virtio-blk") return { ...disk, driver, port: disk.port ?? taken.next(`the disk ${disk.serial}`) };
+      const { driver: _, ...rest } = disk;
+      const slot = disk.slot ?? slots.next(`the disk ${disk.serial}`);
+      return { ...rest, slot, ...(driver === undefined ? {} : { driver }) };
+    }),
+    devices: devices.map((device) => ({ ...device, port: device.port ?? taken.next(`the device ${device.id}`) })),
+  };
+}
+
+class Places {
+  readonly #what: string;
+  readonly #max: number;
+  readonly #taken = new Set<number>();
+  #lowest = 0;
+
+  constructor(what: string, max: number) {
+    this.#what = what;
+    this.#max = max;
+  }
+
+  take(at: number | undefined, who: string): void {
+    if (at === undefined) return;
+    if (!Number.isInteger(at) || at < 0 || at >= this.#max || this.#taken.has(at)) {
+      throw new BelljarError("INVALID_ARGUMENT", `${this.#what} ${at} is taken, or no ${this.#what}, for ${who}`, {
+        facts: { [this.#what]: at },
+      });
+    }
+    this.#taken.add(at);
+  }
+
+  next(who: string): number {
+    while (this.#taken.has(this.#lowest)) this.#lowest += 1;
+    if (this.#lowest >= this.#max) {
+      throw new BelljarError(
+        "TOO_MANY_DEVICES",
+        `all ${this.#max} ${this.#what}s of the VM are taken; none for ${who}`,
+        {
+          facts: { [`${this.#what}sMax`]: this.#max },
+        },
+      );
+    }
+    this.#taken.add(this.#lowest);
+    return this.#lowest;
+  }
+}
+
+/** With its prefix a name becomes a QEMU id, of which the first character must be a letter and 31 are allowed. */
+function checkNames(names: readonly string[], what: string): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (!/^[a-z0-9-]{1,20}$/.test(name)) {
+      throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(name)} is no name for a ${what}`, {
+        facts: { name },
+        remedy: "Use 1 to 20 of the characters a-z, 0-9 and -.",
+      });
+    }
+    if (seen.has(name))
+      throw new BelljarError("INVALID_ARGUMENT", `the VM has a ${what} ${name} already`, { facts: { name } });
+    seen.add(name);
+  }
+}
