@@ -30,6 +30,8 @@ export type MakeDisk = (
 export interface CreateContainerOptions {
   readonly name?: string | undefined;
   readonly storageBytes?: number | undefined;
+  /** The state names the layers: from now on they are known to be used. */
+  readonly onRecorded?: (() => PromiseLike<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -47,6 +49,7 @@ export async function createContainer(
   const { signal } = options;
   const { state, rollback } = await recordContainer(sandbox, image, config, options);
   try {
+    await options.onRecorded?.();
     for (const { serial, path } of state.disks) {
       if (serial.startsWith(LAYER)) continue;
       const empty = serial.startsWith(SWAP);

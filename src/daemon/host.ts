@@ -9,7 +9,7 @@ import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages }
 import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hypervisor } from "../hypervisor/index.ts";
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
 import { type Capability, inspectHost } from "../resources/index.ts";
-import { openRuntime, type RuntimeCore } from "../runtime/index.ts";
+import { openRuntime, type RuntimeCore, readLayerUse } from "../runtime/index.ts";
 
 export interface HostPaths {
   /** All state of one runtime. */
@@ -41,7 +41,12 @@ export class Host {
 
   images(): Promise<ImageStore> {
     const { paths, log } = this.#deps;
-    this.#images ??= openImageStore({ dir: join(paths.root, "images"), guestDir: paths.guest, log });
+    this.#images ??= openImageStore({
+      dir: join(paths.root, "images"),
+      guestDir: paths.guest,
+      log,
+      layerUse: () => readLayerUse(paths.root),
+    });
     return this.#images;
   }
 

@@ -87,11 +87,30 @@ export interface PullOptions {
   readonly progress?: (step: string) => void;
 }
 
+/** An image that stays as it is until the answer is disposed of. */
+export type HeldImage = ResolvedImage & AsyncDisposable;
+
+export interface RemoveImageOptions {
+  /** Also the last name of an image that a container uses. */
+  readonly force?: boolean | undefined;
+}
+
+export interface CollectGarbageOptions {
+  /** Remove images that no container uses too, names and all. */
+  readonly unusedImages?: boolean | undefined;
+}
+
 export interface GarbageReport {
+  /** Names of images that no container used; only where these were asked for. */
+  readonly imagesRemoved: readonly string[];
   readonly layersRemoved: number;
   readonly bytesFreed: number;
   /** Staging directories of processes that are gone. */
   readonly stagingRemoved: number;
+  /** Sandboxes that cannot be read, and may use anything: nothing was removed for their sake. */
+  readonly keptFor: readonly string[];
+  /** Somebody was adding or taking an image all the time; nothing was removed. */
+  readonly isPostponed: boolean;
 }
 
 export interface ImageStore {
@@ -105,8 +124,13 @@ export interface ImageStore {
   inspect(name: string): Promise<ImageDetails>;
   /** What a container needs of the image. @throws as `inspect` */
   resolve(name: string): Promise<ResolvedImage>;
-  /** @throws BelljarError `IMAGE_NOT_FOUND`, `IMAGE_IN_USE` */
-  remove(name: string, options?: { readonly force?: boolean }): Promise<void>;
-  /** Removes layers and documents that no image names, and what dead processes left. */
-  collectGarbage(): Promise<GarbageReport>;
+  /**
+   * As `resolve`; and until the answer is disposed of, no garbage is collected: time to write down that the image is used.
+   * @throws as `inspect`, and `LOCKED`, `CANCELLED`
+   */
+  hold(name: string, signal?: AbortSignal): Promise<HeldImage>;
+  /** Its layers go with it, but for those that other images name or containers use. @throws BelljarError `IMAGE_NOT_FOUND`, `IMAGE_IN_USE` */
+  remove(name: string, options?: RemoveImageOptions): Promise<void>;
+  /** Removes layers and documents that no image names and no container uses, and what dead processes left. */
+  collectGarbage(options?: CollectGarbageOptions): Promise<GarbageReport>;
 }

@@ -164,13 +164,15 @@ export class RuntimeContainers implements Containers {
     const { image: imageName, name, storageBytes, ...rest } = config;
     const { runtime, sandbox, outputs } = this.#managed;
     const { signal } = options;
-    const image = await runtime.images.resolve(imageName);
+    // Until the state says that it is used.
+    await using image = await runtime.images.hold(imageName, signal);
     const container = await this.#managed.exclusive(
       "create a container in",
       async () => {
         checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
         const deps = { sandbox, outputs, makeDisk: runtime.makeDisk ?? makeDisk };
-        return await createContainer(deps, image, rest, { name, storageBytes, signal });
+        const onRecorded = (): PromiseLike<void> => image[Symbol.asyncDispose]();
+        return await createContainer(deps, image, rest, { name, storageBytes, onRecorded, signal });
       },
       signal,
     );

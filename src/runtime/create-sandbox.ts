@@ -36,7 +36,8 @@ export async function createSandbox(
   const { signal, progress = () => {} } = options;
   throwIfAborted(signal);
   const guestImage = await runtime.guestImages.current();
-  const image = await runtime.images.resolve(config.image);
+  // Until the state says that it is used.
+  await using image = await runtime.images.hold(config.image, signal);
   const now = runtime.clock.nowMs();
   const sandbox = await Sandbox.create(sandboxDeps(runtime), {
     id,
@@ -64,7 +65,7 @@ export async function createSandbox(
         { sandbox, outputs, makeDisk: runtime.makeDisk ?? makeDisk },
         image,
         config.container ?? {},
-        { storageBytes: config.storageBytes, signal },
+        { storageBytes: config.storageBytes, onRecorded: () => image[Symbol.asyncDispose](), signal },
       );
       if (options.start !== false) {
         progress("starting the container");

@@ -12,7 +12,7 @@ export interface RuntimeDeps {
   readonly acceleration: AccelerationProbe;
   /** A sandbox that is started again boots the guest image that it had. */
   readonly guestImages: Pick<GuestImages, "current" | "verify">;
-  readonly images: Pick<ImageStore, "resolve">;
+  readonly images: Pick<ImageStore, "hold">;
   readonly connectAgent: ConnectAgent;
   /** All state; made when it is not there. */
   readonly rootDir: string;

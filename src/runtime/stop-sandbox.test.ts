@@ -61,8 +61,8 @@ test("stop: an image whose stop signal is none is stopped with SIGTERM", async (
   const { images } = world.deps;
   Object.assign(world.deps, {
     images: {
-      resolve: async (name: string) => {
-        const image = await images.resolve(name);
+      hold: async (name: string) => {
+        const image = await images.hold(name);
         return { ...image, config: { ...image.config, stopSignal: "SIGNONSENSE" } };
       },
     },

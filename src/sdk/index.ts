@@ -16,7 +16,7 @@ export type {
 } from "../container/index.ts";
 export { type DaemonDeps, daemonSocketPath, openHost, startDaemon, stopOnSignals } from "../daemon/index.ts";
 export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
-export type { ImageInfo } from "../images/index.ts";
+export type { GarbageReport, ImageInfo } from "../images/index.ts";
 export type { Capability } from "../resources/index.ts";
 export type {
   AttachOptions,

@@ -34,8 +34,9 @@ export class LazyHost implements HostParts {
       list: async () => (await store()).list(),
       inspect: async (name) => (await store()).inspect(name),
       resolve: async (name) => (await store()).resolve(name),
+      hold: async (name, signal) => (await store()).hold(name, signal),
       remove: async (name, options) => (await store()).remove(name, options),
-      collectGarbage: async () => (await store()).collectGarbage(),
+      collectGarbage: async (options) => (await store()).collectGarbage(options),
     };
     const guest = async (): Promise<GuestImages> => (await this.open()).guestImages;
     this.guestImages = {

@@ -12,7 +12,7 @@ import { BelljarError, createLog, messageChain, STEP_CHANNEL, systemClock } from
 import { openGuestImages } from "../../src/guest/index.ts";
 import { createQemu } from "../../src/hypervisor/index.ts";
 import { openImageStore } from "../../src/images/index.ts";
-import { openRuntime, type RuntimeCore, type SandboxHandle } from "../../src/runtime/index.ts";
+import { openRuntime, type RuntimeCore, readLayerUse, type SandboxHandle } from "../../src/runtime/index.ts";
 import { resolvePaths } from "../../src/sdk/index.ts";
 import {
   type Answer,
@@ -94,7 +94,12 @@ async function open(root: string, run: string): Promise<RuntimeCore> {
     hypervisor: createQemu({ log }),
     acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
     guestImages: openGuestImages({ dir: guest, log }),
-    images: await openImageStore({ dir: join(root, "images"), guestDir: guest, log }),
+    images: await openImageStore({
+      dir: join(root, "images"),
+      guestDir: guest,
+      log,
+      layerUse: () => readLayerUse(root),
+    }),
     connectAgent,
     rootDir: root,
     runDir: run,

@@ -82,7 +82,7 @@ export class MemoryRuntime {
       acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
       guestImages: { current: async () => guestImage(dir), verify: async () => guestImage(dir) },
       images: {
-        resolve: async (name) => {
+        hold: async (name) => {
           if (name !== "busybox") throw new BelljarError("IMAGE_NOT_FOUND", `there is no image ${name}`);
           return image(dir);
         },
@@ -165,7 +165,7 @@ function guestImage(dir: string): Awaited<ReturnType<RuntimeDeps["guestImages"][
   };
 }
 
-function image(dir: string): Awaited<ReturnType<RuntimeDeps["images"]["resolve"]>> {
+function image(dir: string): Awaited<ReturnType<RuntimeDeps["images"]["hold"]>> {
   return {
     name: "busybox:latest",
     digest: `sha256:${"1".repeat(64)}`,
@@ -180,6 +180,7 @@ function image(dir: string): Awaited<ReturnType<RuntimeDeps["images"]["resolve"]
       stopSignal: "",
       labels: {},
     },
-    layers: [{ diffId: `sha256:${"2".repeat(64)}`, path: join(dir, "layer"), sizeBytes: 1 }],
+    layers: [{ diffId: `sha256:${"2".repeat(64)}`, path: join(dir, `${"2".repeat(64)}.erofs`), sizeBytes: 1 }],
+    [Symbol.asyncDispose]: async () => {},
   };
 }

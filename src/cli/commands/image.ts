@@ -1,6 +1,6 @@
 /** `belljar image`: bring images in, look at them, remove them. */
 import { type Command, Option } from "commander";
-import type { ImageInfo } from "../../sdk/index.ts";
+import type { GarbageReport, ImageInfo } from "../../sdk/index.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { formatBytes } from "../output.ts";
 import { SignalRelay } from "../signals.ts";
@@ -16,8 +16,16 @@ interface ImportOptions extends CommonOptions {
   readonly name?: string;
 }
 
+interface RemoveOptions extends CommonOptions {
+  readonly force?: boolean;
+}
+
+interface PruneOptions extends CommonOptions {
+  readonly all?: boolean;
+}
+
 export function addImageCommand(program: Command, holder: ContextHolder): void {
-  const image = program.command("image").summary("import, pull, list, inspect and remove images");
+  const image = program.command("image").summary("import, pull, list, inspect, remove and prune images");
 
   withCommonOptions(
     image
@@ -94,16 +102,44 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
   });
 
   withCommonOptions(
-    image.command("rm").summary("remove images; layers that no other image has go too").argument("<name...>"),
-  ).action(async (names: string[], options: CommonOptions) => {
+    image
+      .command("rm")
+      .summary("remove images; layers that no other image has and no container uses go too")
+      .argument("<name...>")
+      .option("-f, --force", "also images that containers use: their layers stay as long as these do"),
+  ).action(async (names: string[], options: RemoveOptions) => {
     const context = createContext(options, holder);
     const host = await context.host();
     for (const name of names) {
-      await host.images.remove(name);
+      await host.images.remove(name, { force: options.force });
       if (options.json === true) context.output.object({ removed: name });
       else context.output.line(name);
     }
   });
+
+  withCommonOptions(
+    image
+      .command("prune")
+      .summary("remove layers that no image has and no container uses")
+      .option("-a, --all", "also images that no container uses"),
+  ).action(async (options: PruneOptions) => {
+    const context = createContext(options, holder);
+    const host = await context.host();
+    const report = await host.images.collectGarbage({ unusedImages: options.all });
+    if (options.json === true) context.output.object(report);
+    else for (const line of garbageLines(report)) context.output.line(line);
+  });
+}
+
+/** What became of the garbage, for people. */
+export function garbageLines(report: GarbageReport): string[] {
+  const lines = report.imagesRemoved.map((name) => `image ${name}: removed, no container used it`);
+  if (report.stagingRemoved > 0) lines.push(`unfinished imports removed: ${report.stagingRemoved}`);
+  if (report.isPostponed) lines.push("layers: left as they are, since images are being added or taken; try again");
+  else if (report.keptFor.length > 0) {
+    lines.push(`layers: left as they are, since these sandboxes cannot be read: ${report.keptFor.join(", ")}`);
+  } else lines.push(`layers removed: ${report.layersRemoved} (${formatBytes(report.bytesFreed)})`);
+  return lines;
 }
 
 function printOne(
