@@ -6,6 +6,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
 import type { NameFiles } from "./name-files.ts";
+import { findDeviceNodes, type PciPath, withDeviceNodes } from "./pci-devices.ts";
 import type { RootfsDisks, RootfsMounter } from "./rootfs.ts";
 import type { SharedMemory } from "./shared-memory.ts";
 import type { SharedPids } from "./shared-pids.ts";
@@ -23,6 +24,7 @@ export interface PlaceDeps {
   readonly swap: Pick<Swap, "off" | "on" | "setSwappiness">;
   /** Each container has a directory below it. */
   readonly containersDir: string;
+  readonly sysDir: string;
 }
 
 export interface ContainerOptions {
@@ -37,6 +39,8 @@ export interface ContainerOptions {
   /** Serial number of a disk to swap to. */
   readonly swap: string | undefined;
   readonly swappiness: number | undefined;
+  /** Devices of the host of which it gets the nodes. */
+  readonly pciDevices: readonly PciPath[];
 }
 
 export interface Place {
@@ -84,6 +88,7 @@ async function completed(deps: PlaceDeps, options: ContainerOptions, filesDir: s
   let spec = withMounts(options.spec, await deps.names.write(filesDir));
   if (options.shareMemory) spec = withMountInstead(spec, await deps.sharedMemory.mount());
   if (options.sharePids) spec = withNamespace(spec, "pid", await deps.sharedPids.namespacePath());
+  spec = withDeviceNodes(spec, await findDeviceNodes(deps.sysDir, options.pciDevices));
   if (options.keepAlive) {
     spec = withMountInstead(spec, busyboxMount(KEEP_ALIVE_BUSYBOX));
     spec = withArguments(spec, waitingCommand(KEEP_ALIVE_BUSYBOX));

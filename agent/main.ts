@@ -70,6 +70,7 @@ async function main(): Promise<void> {
       sharedPids: new SharedPids({ runtime, dir: `${RUN_DIR}/pids`, procDir }),
       swap: new Swap(disks),
       containersDir: `${RUN_DIR}/containers`,
+      sysDir: disks.sysDir,
     });
     await new AgentServer(port, handlers).run();
   } catch (error) {

@@ -116,6 +116,7 @@ export async function rehearse(): Promise<void> {
     swap: { on: async () => {}, off: async () => {}, setSwappiness: async () => {} },
     // Below a file: no directory is made, and no file's times get into the snapshot.
     containersDir: "/bin/node/containers",
+    sysDir: "/sys",
   });
   await new AgentServer(new ScriptedPort(), handlers).run().catch((error: unknown) => {
     if (!(error instanceof BelljarError) || error.reason !== "AGENT_DISCONNECTED") throw error;

@@ -47,6 +47,7 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
         keepAlive: request.keepAlive,
         swap: request.swap?.serial,
         swappiness: request.swappiness,
+        pciDevices: request.pciDevices.map(({ path }) => path),
       };
       await containers.add(id, () => GuestContainer.create(deps, options));
       return {};

@@ -74,6 +74,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     sharedPids: new SharedPids({ runtime, dir: join(dir, "pids"), procDir: "/proc" }),
     swap: new Swap({ runTool: async () => {}, procDir, sysDir: "/sys", devDir: dir }),
     containersDir: join(dir, "containers"),
+    sysDir: "/sys",
     ...options,
   });
   void new AgentServer(port, handlers).run();

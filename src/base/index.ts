@@ -30,6 +30,7 @@ export {
   apiLimits,
   decodeLimits,
   fileLimits,
+  guestDeviceLimits,
   imageLimits,
   linkLimits,
   logLimits,

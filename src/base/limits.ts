@@ -135,6 +135,14 @@ export const vmmLimits = {
   /** PCIe root ports of one VM, each with room for one device; `portsDefault` unless the VM is told to have others. */
   portsMax: 64,
   portsDefault: 8,
+  /** Functions of PCI devices that one port has room for: what an address can say. */
+  portFunctionsMax: 8,
+  /** A driver of the host must have let go of a device, or taken it, by then. */
+  driverTimeoutMs: 10_000,
+  /** A VMM that has ended must have let go of its IOMMU group by then; it unmaps the guest's memory first. */
+  groupFreeTimeoutMs: 5_000,
+  /** Another owner that takes or returns a device: its drivers may each need their time. */
+  groupLockTimeoutMs: 30_000,
   /** Memory that a VMM needs beside its guest's, for the check before a start; measured 36 MB, rounded up. */
   overheadMib: 64,
   /**
@@ -144,6 +152,21 @@ export const vmmLimits = {
   kvmProbeFirstWordMs: 8_000,
   /** The probe's kernel must be up by then; measured 9 to 12 s in the emulated machine. */
   kvmProbeEndTimeoutMs: 30_000,
+} as const;
+
+/** Devices of the host, as the guest's agent looks for them. */
+export const guestDeviceLimits = {
+  /** A function must have appeared by then, and its drivers must have come to rest. */
+  appearTimeoutMs: 10_000,
+  /** Drivers count as at rest when no node has come for so long; before the first one, they have more time. */
+  quietMs: 300,
+  noNodesMs: 2_000,
+  lookAgainMs: 20,
+  /** Bridges between the root bus and a device: a switch has two. */
+  hopsMax: 8,
+  depthMax: 10,
+  directoriesMax: 4_096,
+  nodesMax: 256,
 } as const;
 
 export const sandboxLimits = {

@@ -282,6 +282,13 @@ export declare type CreateContainerRequest = Message<"belljar.agent.v1.CreateCon
    * @generated from field: optional uint32 swappiness = 9;
    */
   swappiness?: number | undefined;
+
+  /**
+   * Devices of the host that the container gets the nodes of.
+   *
+   * @generated from field: repeated belljar.agent.v1.PciDevice pci_devices = 30;
+   */
+  pciDevices: PciDevice[];
 };
 
 /**
@@ -301,6 +308,25 @@ export declare type CreateContainerResponse = Message<"belljar.agent.v1.CreateCo
  * Use `create(CreateContainerResponseSchema)` to create a new message.
  */
 export declare const CreateContainerResponseSchema: GenMessage<CreateContainerResponse>;
+
+/**
+ * A place on the guest's PCI bus: the bridge on the root bus with its whole address, then slot and function of each device
+ * below it, such as `0000:00:10.3`, `00.0`.
+ *
+ * @generated from message belljar.agent.v1.PciDevice
+ */
+export declare type PciDevice = Message<"belljar.agent.v1.PciDevice"> & {
+  /**
+   * @generated from field: repeated string path = 1;
+   */
+  path: string[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.PciDevice.
+ * Use `create(PciDeviceSchema)` to create a new message.
+ */
+export declare const PciDeviceSchema: GenMessage<PciDevice>;
 
 /**
  * @generated from message belljar.agent.v1.StartContainerRequest
