@@ -6,6 +6,7 @@ import { readFile, stat } from "node:fs/promises";
 import { BelljarError, hasErrno, sandboxLimits, throwIfAborted, vmmLimits } from "../base/index.ts";
 import type { AccelerationFinding, HypervisorInfo } from "../hypervisor/interface.ts";
 import { type Capability, look } from "./capability.ts";
+import { inspectIommu, inspectVfio } from "./device-assignment.ts";
 import { hostTools, inspectTool } from "./host-tools.ts";
 
 export interface InspectHostDeps {
@@ -46,6 +47,8 @@ export async function inspectHost(deps: InspectHostDeps): Promise<Capability[]> 
     () => look("guest image", true, async () => ({ status: "yes", detail: (await deps.guestImage()).digest })),
     () => inspectCgroups(host),
     () => inspectVsock(host),
+    () => inspectIommu(host),
+    () => inspectVfio(host),
     ...hostTools.map((tool) => () => inspectTool(tool, host.searchPath)),
   ];
   for (const check of checks) {
