@@ -109,7 +109,7 @@ export const errorReasons = reasons({
   SHARED_MEMORY_NEEDED: {
     code: "failed_precondition",
     meaning: "A vhost-user device needs a VM whose memory other programs can map, which is decided when it starts.",
-    remedy: "Create the sandbox with `--shared-memory`.",
+    remedy: "Create the sandbox with `--vhost-user`.",
   },
   TOO_MANY_DEVICES: {
     code: "resource_exhausted",

@@ -29,6 +29,7 @@ export {
 export {
   apiLimits,
   decodeLimits,
+  deviceLimits,
   fileLimits,
   guestDeviceLimits,
   imageLimits,

@@ -169,6 +169,15 @@ export const guestDeviceLimits = {
   nodesMax: 256,
 } as const;
 
+/** What is plugged into a sandbox. */
+export const deviceLimits = {
+  /** From the start of a program behind a vhost-user device until its socket is there. */
+  backEndStartTimeoutMs: 10_000,
+  /** Between SIGTERM and SIGKILL, and from then until the kernel has removed it. */
+  backEndEndTimeoutMs: 3_000,
+  backEndPollMs: 5,
+} as const;
+
 export const sandboxLimits = {
   /** From the VM's start until the agent answers; emulated hosts under load included. */
   bootTimeoutMs: 60_000,

@@ -2,6 +2,7 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { hasErrno, isId, type Log } from "../base/index.ts";
+import { endBackEndsOf } from "../devices/index.ts";
 import { type FoundVmm, findVmmProcesses, removeLostProbes } from "../hypervisor/index.ts";
 import { endProcess, isUnfinished } from "../sandbox/index.ts";
 
@@ -53,6 +54,8 @@ export async function removeLeftovers(
   }
   for (const name of await listDirectory(deps.runDir)) {
     if (!isId(name) || ids.has(name)) continue;
+    const ended = await endBackEndsOf(join(deps.runDir, name));
+    if (ended > 0) note("vm", name, `ended: ${ended} programs behind its devices belonged to no sandbox`);
     await rm(join(deps.runDir, name), { recursive: true, force: true });
     note("sockets", name, "removed: they belonged to no sandbox");
   }

@@ -20,6 +20,8 @@ export interface SandboxConfig {
   readonly sharePids?: boolean | undefined;
   /** Size of the /dev/shm that its containers share. */
   readonly sharedMemoryBytes?: number | undefined;
+  /** It can have vhost-user devices, shared directories among them: programs on the host then map its memory. */
+  readonly vhostUser?: boolean | undefined;
   /** It stops when its first container has ended, as `docker run` does; otherwise it runs until it is stopped. */
   readonly stopWithMain?: boolean | undefined;
   /** It is deleted once it has stopped. */
@@ -47,6 +49,7 @@ export interface SandboxSettings {
   readonly sharePids: boolean;
   /** Absent: each container has a /dev/shm of its own. */
   readonly sharedMemoryBytes?: number | undefined;
+  readonly vhostUser?: boolean | undefined;
   readonly stopWithMain: boolean;
   readonly autoRemove: boolean;
 }
@@ -90,6 +93,7 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
       dns: settleDns(config.dns ?? {}),
       sharePids: config.sharePids === true,
       sharedMemoryBytes,
+      ...(config.vhostUser === true ? { vhostUser: true } : {}),
       stopWithMain: config.stopWithMain === true,
       autoRemove: config.autoRemove === true,
     },

@@ -17,6 +17,7 @@ import {
   sandboxLimits,
   throwIfAborted,
 } from "../base/index.ts";
+import { endBackEndsOf } from "../devices/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
@@ -211,6 +212,7 @@ export class Sandbox<C extends SandboxedContainer> {
           initrdPath: image.initrdPath,
           kernelArguments: image.kernelArguments,
         },
+        sharedMemory: settings.vhostUser === true,
         disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }],
       },
       { signal },
@@ -279,7 +281,9 @@ export class Sandbox<C extends SandboxedContainer> {
     this.#machine = undefined;
     if (machine !== undefined) await machine.kill();
     else if (this.state.vm !== undefined) await endProcess(this.state.vm.vmm);
-    await rm(join(this.#deps.runDir, this.id), { recursive: true, force: true });
+    const runDir = join(this.#deps.runDir, this.id);
+    if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
+    await rm(runDir, { recursive: true, force: true });
   }
 
   /** Removes every trace; the VM must have ended. Whoever waits for something is told. */

@@ -143,6 +143,7 @@ function decodeSettings(field: Field): SandboxSettings {
     dns: { servers: words("servers"), search: words("search"), options: words("options") },
     sharePids: field.field("sharePids").boolean(),
     sharedMemoryBytes: field.field("sharedMemoryBytes").optional((size) => size.integer({ min: 1 })),
+    vhostUser: field.field("vhostUser").optional((value) => value.boolean()),
     stopWithMain: field.field("stopWithMain").boolean(),
     autoRemove: field.field("autoRemove").boolean(),
   };

@@ -1,0 +1,48 @@
+/**
+ * The program behind a directory that is shared with the guest while it runs. It confines itself to the directory (a mount
+ * namespace of its own, pivoted into it). It ends when the VM closes its socket; one that no VM ever connected to is ended by us.
+ */
+import type { ProcessIdentity } from "../../base/index.ts";
+import { type BackEndCommand, endBackEnd, logPathOf, startBackEnd, VIRTIOFSD } from "../back-end-process.ts";
+
+export interface VirtiofsdConfig {
+  /** In the sandbox's run directory. */
+  readonly socketPath: string;
+  /** An absolute path; a directory. */
+  readonly directory: string;
+  /** Not even a guest that has taken over its own kernel can write. */
+  readonly readOnly: boolean;
+  /** How long the guest may believe what it has read; `auto`, a second, unless told. */
+  readonly cache?: "none" | "auto" | "always" | undefined;
+}
+
+/** @throws BelljarError `HOST_TOOL_MISSING`, `HOST_TOOL_FAILED`, `DEADLINE_EXCEEDED`, `CANCELLED`; nothing is left then */
+export async function startVirtiofsd(config: VirtiofsdConfig, signal?: AbortSignal): Promise<ProcessIdentity> {
+  return await startBackEnd(virtiofsdCommand(config), signal);
+}
+
+/** Ends one that this process or an earlier one started; success when it is gone. */
+export async function endVirtiofsd(identity: ProcessIdentity, socketPath: string): Promise<void> {
+  await endBackEnd(identity, { what: "virtiofsd", socketPath, logPath: logPathOf(socketPath) });
+}
+
+export function virtiofsdCommand(config: VirtiofsdConfig): BackEndCommand {
+  const { socketPath, directory } = config;
+  const options = ["sandbox=namespace", `cache=${config.cache ?? "auto"}`, "xattr", `source=${optionValue(directory)}`];
+  const args = ["-f", `--socket-path=${socketPath}`, ...options.flatMap((option) => ["-o", option])];
+  const common = { what: "virtiofsd", socketPath, logPath: logPathOf(socketPath) };
+  if (!config.readOnly) return { ...common, program: VIRTIOFSD, args };
+  // A read-only mount in a namespace that ends with the process: nothing of it is seen on the host. Not recursive, since only
+  // the mount itself becomes read-only: what is mounted below the directory is not in it.
+  const script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"';
+  return {
+    ...common,
+    program: "unshare",
+    args: ["--mount", "--propagation", "private", "sh", "-c", script, "sh", directory, VIRTIOFSD, ...args],
+  };
+}
+
+/** In its option syntax a comma ends the value, and a backslash takes its meaning away. */
+function optionValue(text: string): string {
+  return text.replaceAll(/[\\,]/g, (character) => `\\${character}`);
+}
