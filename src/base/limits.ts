@@ -135,6 +135,8 @@ export const vmmLimits = {
   /** PCIe root ports of one VM, each with room for one device; `portsDefault` unless the VM is told to have others. */
   portsMax: 64,
   portsDefault: 8,
+  /** Ports of its PCIe switch, where it has one: all that one bus has room for. */
+  switchPortsMax: 32,
   /** Functions of PCI devices that one port has room for: what an address can say. */
   portFunctionsMax: 8,
   /** A driver of the host must have let go of a device, or taken it, by then. */

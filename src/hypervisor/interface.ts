@@ -87,6 +87,8 @@ export interface VfioDevice extends PortDevice {
   readonly kind: "vfio";
   /** Addresses on the host's PCI bus, such as `0000:03:00.0`; function 0 first. */
   readonly hostAddresses: readonly string[];
+  /** On a port of the VM's PCIe switch, not on a root port. */
+  readonly behindSwitch?: boolean;
 }
 
 /** A device that is no disk of the VM's own. */
@@ -120,6 +122,8 @@ export interface VmConfig {
   readonly sharedMemory?: boolean;
   /** PCIe root ports, which must be there at boot to plug anything into them; `vmmLimits.portsDefault` unless told. */
   readonly ports?: number;
+  /** Ports of a PCIe switch on a further root port; there is none unless told. */
+  readonly switchPorts?: number;
 }
 
 /** How a VM ended; the first cause seen wins and is kept. */
@@ -144,6 +148,8 @@ export interface VmState {
   readonly devices?: readonly DeviceConfig[];
   readonly sharedMemory?: boolean;
   readonly ports?: number;
+  /** Said when there is a switch. */
+  readonly switchPorts?: number;
 }
 
 export interface VmInfo {

@@ -3,7 +3,7 @@ import { decodeProcessIdentity, type Field, vmmLimits } from "../base/index.ts";
 import type { DeviceConfig, DiskCache, DiskConfig, DiskRates, VmState } from "./interface.ts";
 
 const MAC_ADDRESS = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
-const PCI_ADDRESS = /^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
+const PCI_ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 /** Functions of one PCI slot. */
 const FUNCTIONS_MAX = 8;
 
@@ -13,6 +13,9 @@ export function decodeVmState(field: Field): VmState {
     .optional((list) => list.array(decodeDeviceConfig, { maxItems: vmmLimits.portsMax }));
   const sharedMemory = field.field("sharedMemory").optional((value) => value.boolean());
   const ports = field.field("ports").optional((value) => value.integer({ min: 0, max: vmmLimits.portsMax }));
+  const switchPorts = field
+    .field("switchPorts")
+    .optional((value) => value.integer({ min: 1, max: vmmLimits.switchPortsMax }));
   return {
     id: field.field("id").string({ minLength: 1, maxLength: 64 }),
     vmm: decodeProcessIdentity(field.field("vmm")),
@@ -24,6 +27,7 @@ export function decodeVmState(field: Field): VmState {
     ...(devices === undefined ? {} : { devices }),
     ...(sharedMemory === undefined ? {} : { sharedMemory }),
     ...(ports === undefined ? {} : { ports }),
+    ...(switchPorts === undefined ? {} : { switchPorts }),
   };
 }
 
@@ -55,7 +59,8 @@ export function decodeDeviceConfig(field: Field): DeviceConfig {
   if (kind === "vfio") {
     const address = (each: Field): string => each.string({ pattern: PCI_ADDRESS });
     const hostAddresses = field.field("hostAddresses").array(address, { maxItems: FUNCTIONS_MAX });
-    return { ...base, kind, hostAddresses };
+    const behindSwitch = field.field("behindSwitch").optional((value) => value.boolean());
+    return { ...base, kind, hostAddresses, ...(behindSwitch === undefined ? {} : { behindSwitch }) };
   }
   const socketPath = field.field("socketPath").string({ minLength: 1, maxLength: 4_096 });
   switch (kind) {
@@ -69,7 +74,8 @@ export function decodeDeviceConfig(field: Field): DeviceConfig {
 }
 
 function decodePort(field: Field): { readonly port?: number } {
-  const port = field.field("port").optional((value) => value.integer({ min: 0, max: vmmLimits.portsMax - 1 }));
+  const max = vmmLimits.portsMax + vmmLimits.switchPortsMax - 1;
+  const port = field.field("port").optional((value) => value.integer({ min: 0, max }));
   return port === undefined ? {} : { port };
 }
 

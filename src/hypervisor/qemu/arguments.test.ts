@@ -6,6 +6,7 @@ import { BelljarError, vmmLimits } from "../../base/index.ts";
 import type { DeviceConfig, DiskConfig } from "../interface.ts";
 import { type CommandLine, qemuArguments } from "./arguments.ts";
 import { place } from "./placement.ts";
+import { guestPortPath } from "./ports.ts";
 import { runFiles } from "./run-files.ts";
 
 const layer: DiskConfig = { serial: "layer-1", path: "/images/a,b.erofs", format: "raw", readOnly: true };
@@ -22,6 +23,7 @@ const tcg: CommandLine = {
   devices: [],
   sharedMemory: false,
   ports: 8,
+  switchPorts: 0,
   incoming: false,
 };
 
@@ -43,17 +45,34 @@ const devices: readonly DeviceConfig[] = [
   { kind: "vfio", id: "e", hostAddresses: ["0000:03:00.0", "0000:03:00.1"] },
 ];
 
+const behindSwitch: readonly DeviceConfig[] = [
+  { kind: "vfio", id: "f", hostAddresses: ["0000:03:00.0"] },
+  { kind: "vfio", id: "g", hostAddresses: ["0000:04:00.0"], behindSwitch: true, port: 65 },
+  { kind: "vfio", id: "h", hostAddresses: ["0000:05:00.0"], behindSwitch: true },
+];
+
 for (const [name, line] of Object.entries({
   tcg,
   kvm: { ...tcg, acceleration: "kvm", disks: [], boot: { kernelPath: "/guest/kernel", kernelArguments: [] } } as const,
   load: { ...tcg, incoming: true },
   devices: { ...tcg, ...place({ disks: [disk], devices }, 16), sharedMemory: true, ports: 16 },
+  switch: { ...tcg, ...place({ devices: behindSwitch }, 1, undefined, 3), ports: 1, switchPorts: 3 },
 })) {
   test(`the command line is what the golden file says: ${name}`, async () => {
     const golden = await readFile(join(import.meta.dirname, "golden", `${name}.txt`), "utf8");
     assert.equal(`${qemuArguments(line).join("\n")}\n`, golden);
   });
 }
+
+test("ports of the switch are given to what asks for them, and to nothing else", () => {
+  const [device] = behindSwitch;
+  assert.ok(device !== undefined);
+  assert.throws(() => place({ devices: behindSwitch }, 8), reason("INVALID_ARGUMENT"));
+  assert.throws(() => place({ devices: behindSwitch.slice(2) }, 8), reason("TOO_MANY_DEVICES"));
+  assert.throws(() => place({ devices: [{ ...device, port: 64 }] }, 8, undefined, 3), reason("INVALID_ARGUMENT"));
+  assert.deepEqual(guestPortPath(9), ["0000:00:11.1"]);
+  assert.deepEqual(guestPortPath(64 + 17), ["0000:00:18.0", "00.0", "11.0"]);
+});
 
 test("a comma in a path stays in its argument", () => {
   const args = qemuArguments({ ...tcg, files: runFiles("/run/a,b/x") });

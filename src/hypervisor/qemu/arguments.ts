@@ -7,7 +7,7 @@ import type { Acceleration, BootConfig } from "../interface.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { DISK_BUS, diskParts, type PlacedDisk } from "./disk-arguments.ts";
 import { optionValue, plugArguments } from "./plug-parts.ts";
-import { rootPorts } from "./ports.ts";
+import { rootPorts, switchPorts } from "./ports.ts";
 import type { RunFiles } from "./run-files.ts";
 
 /** All that depends on the architecture. */
@@ -31,6 +31,8 @@ export interface CommandLine {
   readonly sharedMemory: boolean;
   /** Number of PCIe root ports. */
   readonly ports: number;
+  /** Number of ports of a PCIe switch; without any there is no switch. */
+  readonly switchPorts: number;
   /** Wait for device state instead of booting. */
   readonly incoming: boolean;
 }
@@ -122,7 +124,7 @@ export function qemuArguments(line: CommandLine): string[] {
 
     "-device",
     json({ driver: "virtio-scsi-pci", id: DISK_BUS }),
-    ...rootPorts(line.ports).flatMap((port) => ["-device", json(port)]),
+    ...[...rootPorts(line.ports), ...switchPorts(line.switchPorts)].flatMap((port) => ["-device", json(port)]),
     ...line.disks.flatMap((disk) => plugArguments(diskParts(disk))),
     ...line.devices.flatMap((device) => plugArguments(deviceParts(device))),
 

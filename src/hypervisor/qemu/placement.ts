@@ -3,6 +3,7 @@ import { BelljarError, vmmLimits } from "../../base/index.ts";
 import type { DeviceConfig, DiskConfig } from "../interface.ts";
 import type { PlacedDevice } from "./device-arguments.ts";
 import type { PlacedDisk } from "./disk-arguments.ts";
+import { FIRST_SWITCH_PORT } from "./ports.ts";
 
 export interface Placement {
   readonly disks: readonly PlacedDisk[];
@@ -19,6 +20,7 @@ export function place(
   added: { readonly disks?: readonly DiskConfig[]; readonly devices?: readonly DeviceConfig[] },
   ports: number,
   present: Placement = NOTHING,
+  switchPorts = 0,
 ): Placement {
   const { disks = [], devices = [] } = added;
   checkNames(
@@ -31,12 +33,15 @@ export function place(
   );
   const slots = new Places("slot", vmmLimits.disksMax);
   const taken = new Places("port", ports);
+  const behindSwitch = new Places("switch port", FIRST_SWITCH_PORT + switchPorts, FIRST_SWITCH_PORT);
+  const placesFor = (device: DeviceConfig): Places =>
+    device.kind === "vfio" && device.behindSwitch === true ? behindSwitch : taken;
   // Those that say their place come first, so that nobody else is given it.
   for (const disk of [...present.disks, ...disks]) {
     if (disk.driver === "virtio-blk") taken.take(disk.port, `the disk ${disk.serial}`);
     else slots.take(disk.slot, `the disk ${disk.serial}`);
   }
-  for (const device of [...present.devices, ...devices]) taken.take(device.port, `the device ${device.id}`);
+  for (const device of [...present.devices, ...devices]) placesFor(device).take(device.port, `the device ${device.id}`);
   return {
     disks: disks.map((disk): PlacedDisk => {
       const { driver } = disk;
@@ -45,24 +50,31 @@ export function place(
       const slot = disk.slot ?? slots.next(`the disk ${disk.serial}`);
       return { ...rest, slot, ...(driver === undefined ? {} : { driver }) };
     }),
-    devices: devices.map((device) => ({ ...device, port: device.port ?? taken.next(`the device ${device.id}`) })),
+    devices: devices.map((device) => ({
+      ...device,
+      port: device.port ?? placesFor(device).next(`the device ${device.id}`),
+    })),
   };
 }
 
 class Places {
   readonly #what: string;
+  /** Below it. */
   readonly #max: number;
+  readonly #first: number;
   readonly #taken = new Set<number>();
-  #lowest = 0;
+  #lowest: number;
 
-  constructor(what: string, max: number) {
+  constructor(what: string, max: number, first = 0) {
     this.#what = what;
     this.#max = max;
+    this.#first = first;
+    this.#lowest = first;
   }
 
   take(at: number | undefined, who: string): void {
     if (at === undefined) return;
-    if (!Number.isInteger(at) || at < 0 || at >= this.#max || this.#taken.has(at)) {
+    if (!Number.isInteger(at) || at < this.#first || at >= this.#max || this.#taken.has(at)) {
       throw new BelljarError("INVALID_ARGUMENT", `${this.#what} ${at} is taken, or no ${this.#what}, for ${who}`, {
         facts: { [this.#what]: at },
       });
@@ -72,14 +84,11 @@ class Places {
 
   next(who: string): number {
     while (this.#taken.has(this.#lowest)) this.#lowest += 1;
+    const count = this.#max - this.#first;
     if (this.#lowest >= this.#max) {
-      throw new BelljarError(
-        "TOO_MANY_DEVICES",
-        `all ${this.#max} ${this.#what}s of the VM are taken; none for ${who}`,
-        {
-          facts: { [`${this.#what}sMax`]: this.#max },
-        },
-      );
+      throw new BelljarError("TOO_MANY_DEVICES", `all ${count} ${this.#what}s of the VM are taken; none for ${who}`, {
+        facts: { place: this.#what, max: count },
+      });
     }
     this.#taken.add(this.#lowest);
     return this.#lowest;

@@ -25,6 +25,7 @@ export interface QemuVmParts {
   readonly cpus: number;
   readonly sharedMemory: boolean;
   readonly ports: number;
+  readonly switchPorts: number;
   readonly disks: readonly PlacedDisk[];
   readonly devices: readonly PlacedDevice[];
   readonly files: RunFiles;
@@ -124,7 +125,8 @@ export class QemuVm implements Vm {
   }
 
   #place(added: Parameters<typeof place>[0]): ReturnType<typeof place> {
-    return place(added, this.#parts.ports, { disks: this.#disks, devices: this.#devices });
+    const { ports, switchPorts } = this.#parts;
+    return place(added, ports, { disks: this.#disks, devices: this.#devices }, switchPorts);
   }
 
   async saveDevices(path: string): Promise<void> {
@@ -157,9 +159,9 @@ export class QemuVm implements Vm {
   }
 
   save(): VmState {
-    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, process } = this.#parts;
+    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, process } = this.#parts;
     const still = { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, sharedMemory, ports };
-    return { ...still, disks: this.#disks, devices: this.#devices };
+    return { ...still, ...(switchPorts === 0 ? {} : { switchPorts }), disks: this.#disks, devices: this.#devices };
   }
 
   async kill(): Promise<void> {

@@ -46,7 +46,8 @@ class Qemu implements Hypervisor {
     const files = runFiles(runDir);
     const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
     const sharedMemory = config.sharedMemory === true;
-    const { disks, devices } = place(config, ports);
+    const switchPorts = checkPorts(config.switchPorts ?? 0, vmmLimits.switchPortsMax);
+    const { disks, devices } = place(config, ports, undefined, switchPorts);
     for (const device of devices) checkMemoryShared(device, sharedMemory);
     checkMemory(memoryMib, await this.#availableMemoryMib());
     const { loadDevicesFrom } = options;
@@ -61,6 +62,7 @@ class Qemu implements Hypervisor {
       devices,
       sharedMemory,
       ports,
+      switchPorts,
       incoming: loadDevicesFrom !== undefined,
     });
     const started = await launch({
@@ -72,17 +74,19 @@ class Qemu implements Hypervisor {
       loadDevicesFrom,
       fillMemory: options.fillMemory,
     });
-    const parts = { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, disks, devices, files };
+    const still = { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts };
+    const parts = { ...still, disks, devices, files };
     return new QemuVm({ ...parts, ...started, log: this.#log });
   }
 
   async attach(state: VmState): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, vmm, sharedMemory = false, ports = 0 } = state;
+    const { id, runDir, acceleration, memoryMib, cpus, vmm } = state;
+    const { sharedMemory = false, ports = 0, switchPorts = 0 } = state;
     if (!(await isAlive(vmm))) {
       throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
     }
     const files = runFiles(runDir);
-    const { disks, devices } = place(state, ports);
+    const { disks, devices } = place(state, ports, undefined, switchPorts);
     using limit = startSignal(this.#startTimeoutMs, undefined, "answer the process that takes it over");
     const { qmp, console } = await openConnections(files, limit.signal, async () => {
       if (!(await isAlive(vmm))) throw new BelljarError("VMM_DIED", `QEMU ended while it was being taken over`);
@@ -96,6 +100,7 @@ class Qemu implements Hypervisor {
       cpus,
       sharedMemory,
       ports,
+      switchPorts,
       disks,
       devices,
       files,
