@@ -5,13 +5,15 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
+import { Copies } from "./copies.ts";
+import type { DiskMount, GuestMounts } from "./guest-mounts.ts";
 import type { NameFiles } from "./name-files.ts";
 import { findDeviceNodes, type PciPath, withDeviceNodes } from "./pci-devices.ts";
 import type { RootfsDisks, RootfsMounter } from "./rootfs.ts";
 import type { SharedMemory } from "./shared-memory.ts";
 import type { SharedPids } from "./shared-pids.ts";
 import { asObject, type JsonObject } from "./spec.ts";
-import { withArguments, withMountInstead, withMounts, withNamespace } from "./spec-changes.ts";
+import { withArguments, withMountInstead, withMountSources, withMounts, withNamespace } from "./spec-changes.ts";
 import type { Swap } from "./swap.ts";
 import { busyboxMount, waitingCommand } from "./waiting-process.ts";
 
@@ -22,6 +24,7 @@ export interface PlaceDeps {
   readonly sharedMemory: Pick<SharedMemory, "mount" | "resize">;
   readonly sharedPids: Pick<SharedPids, "namespacePath">;
   readonly swap: Pick<Swap, "off" | "on" | "setSwappiness">;
+  readonly mounts: Pick<GuestMounts, "release" | "take">;
   /** Each container has a directory below it. */
   readonly containersDir: string;
   readonly sysDir: string;
@@ -41,12 +44,20 @@ export interface ContainerOptions {
   readonly swappiness: number | undefined;
   /** Devices of the host of which it gets the nodes. */
   readonly pciDevices: readonly PciPath[];
+  readonly mounts: readonly MountRequest[];
+}
+
+/** Something to be mounted, by the name that the configuration has for it. */
+export interface MountRequest {
+  readonly key: string;
+  readonly from: { readonly disk: DiskMount } | { readonly copy: { readonly isFile: boolean } };
 }
 
 export interface Place {
   readonly dir: string;
   readonly rootfs: string;
   readonly filesDir: string;
+  readonly copies: Copies;
   readonly spec: JsonObject;
 }
 
@@ -65,10 +76,20 @@ export async function preparePlace(deps: PlaceDeps, options: ContainerOptions): 
     undo.push(async () => await deps.mounter.unmount(dir, disks));
     await deps.cgroups.create(id);
     undo.push(async () => await deps.cgroups.remove(id));
-    const spec = await completed(deps, options, filesDir);
+    const copies = new Copies(join(dir, "copies"));
+    const sources = new Map<string, string>();
+    for (const { key, from } of options.mounts) {
+      if ("copy" in from) sources.set(key, await copies.add(key, from.copy.isFile));
+      else {
+        const { disk } = from;
+        sources.set(key, await deps.mounts.take(id, disk, rootfs));
+        undo.push(async () => await deps.mounts.release(id, disk.serial));
+      }
+    }
+    const spec = withMountSources(await completed(deps, options, filesDir), sources);
     if (swappiness !== undefined) await deps.swap.setSwappiness(swappiness);
     if (swap !== undefined) await deps.swap.on(swap);
-    return { dir, rootfs, filesDir, spec };
+    return { dir, rootfs, filesDir, copies, spec };
   } catch (error) {
     // No further when a step fails: what could not be unmounted must not be emptied.
     await undo.reduceRight((last, step) => last.then(step), Promise.resolve()).catch(() => {});
@@ -80,6 +101,7 @@ export async function preparePlace(deps: PlaceDeps, options: ContainerOptions): 
 export async function removePlace(deps: PlaceDeps, options: ContainerOptions, dir: string): Promise<void> {
   await deps.cgroups.remove(options.id);
   if (options.swap !== undefined) await deps.swap.off(options.swap);
+  for (const { from } of options.mounts) if ("disk" in from) await deps.mounts.release(options.id, from.disk.serial);
   await deps.mounter.unmount(dir, options.disks);
   await rm(dir, { recursive: true, force: true });
 }

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
+import type { CopiedEntry } from "../src/protocol/index.ts";
 import { type LimitChanges, withLimits } from "./cgroup-limits.ts";
 import type { ContainerStats } from "./cgroup-stats.ts";
 import type { Cgroups } from "./cgroups.ts";
@@ -148,6 +149,11 @@ export class GuestContainer {
   /** New names for a container that may run. */
   async refreshNames(): Promise<void> {
     await this.#deps.names.write(this.#place.filesDir);
+  }
+
+  /** What the host has copied in looks like this now. */
+  async copyIn(key: string, entries: readonly CopiedEntry[]): Promise<void> {
+    await this.#place.copies.apply(key, entries);
   }
 
   /** Kills what runs, unmounts, forgets. Joins a removal under way; may be repeated when it fails. */

@@ -8,6 +8,7 @@ import { setFlagsFromString, startupSnapshot } from "node:v8";
 import { messageChain } from "../src/base/errors.ts";
 import { Cgroups } from "./cgroups.ts";
 import { Crun } from "./crun.ts";
+import { GuestMounts } from "./guest-mounts.ts";
 import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
       sharedMemory: new SharedMemory(`${RUN_DIR}/shm`, runTool),
       sharedPids: new SharedPids({ runtime, dir: `${RUN_DIR}/pids`, procDir }),
       swap: new Swap(disks),
+      mounts: new GuestMounts({ ...disks, disksDir: `${RUN_DIR}/disks` }),
       containersDir: `${RUN_DIR}/containers`,
       sysDir: disks.sysDir,
     });

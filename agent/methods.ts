@@ -76,6 +76,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.renameFile, handlers.renameFile),
     bind(methods.setFileAttributes, handlers.setFileAttributes),
     bind(methods.watchFile, handlers.watchFile),
+    bind(methods.copyIn, handlers.copyIn),
     bind(methods.shutdown, handlers.shutdown),
   ]);
 }

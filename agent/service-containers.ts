@@ -2,9 +2,10 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { BelljarError } from "../src/base/errors.ts";
 import { checkName } from "../src/base/ids.ts";
-import { type ContainerStatusSchema, ContainerPhase as Phase } from "../src/protocol/index.ts";
+import { type ContainerStatusSchema, type GuestMount, ContainerPhase as Phase } from "../src/protocol/index.ts";
 import { parseNetwork } from "./cgroup-stats.ts";
 import { type ContainerPhase, GuestContainer } from "./container.ts";
+import type { MountRequest } from "./container-place.ts";
 import type { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
 import type { ServiceDeps } from "./service-deps.ts";
@@ -13,6 +14,7 @@ import { parseObject } from "./spec.ts";
 
 type ContainerHandlers = Pick<
   Handlers,
+  | "copyIn"
   | "createContainer"
   | "getContainerStats"
   | "listContainers"
@@ -48,6 +50,7 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
         swap: request.swap?.serial,
         swappiness: request.swappiness,
         pciDevices: request.pciDevices.map(({ path }) => path),
+        mounts: request.mounts.map(mountRequest),
       };
       await containers.add(id, () => GuestContainer.create(deps, options));
       return {};
@@ -59,6 +62,11 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
     },
 
     listContainers: async () => ({ containers: await Promise.all((await containers.all()).map(statusOf)) }),
+
+    copyIn: async (request) => {
+      await (await containers.get(request.containerId)).copyIn(request.key, request.entries);
+      return {};
+    },
 
     pauseContainer: async (request) => {
       await (await containers.get(request.containerId)).pause();
@@ -80,6 +88,23 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
       return { ...stats, network: parseNetwork(await deps.system.networkDevices()) };
     },
   };
+}
+
+/** @throws BelljarError `INVALID_ARGUMENT` */
+function mountRequest({ key, from }: GuestMount): MountRequest {
+  switch (from.case) {
+    case "disk": {
+      const { serial, fileSystem, options, readOnly, directory, copyUpFrom, fsGroup, fsGroupAlways } = from.value;
+      return {
+        key,
+        from: { disk: { serial, fileSystem, options, readOnly, directory, copyUpFrom, fsGroup, fsGroupAlways } },
+      };
+    }
+    case "copy":
+      return { key, from: { copy: { isFile: from.value.isFile } } };
+    default:
+      throw new BelljarError("INVALID_ARGUMENT", "a mount is of a kind that this agent does not know");
+  }
 }
 
 /** Waits for starts under way: what is told then is settled. */

@@ -1,4 +1,5 @@
 /** Changes that the agent makes to the OCI configuration that the host sends, each one by itself. Pure. */
+import { BelljarError } from "../src/base/errors.ts";
 import { asObject, type JsonObject } from "./spec.ts";
 
 export interface BindMount {
@@ -31,6 +32,22 @@ export function withMountInstead(spec: JsonObject, mount: BindMount): JsonObject
   const there = own.some((one) => destinationOf(one) === mount.destination);
   if (!there) return withMounts(spec, [mount]);
   return { ...spec, mounts: own.map((one) => (destinationOf(one) === mount.destination ? ociMount(mount) : one)) };
+}
+
+/** What stands in a mount's source for a place in the guest. */
+const MOUNT_SOURCE = "belljar:";
+
+/** Puts places in the guest where the configuration has names for them. @throws BelljarError `INVALID_ARGUMENT` for a name without one */
+export function withMountSources(spec: JsonObject, sources: ReadonlyMap<string, string>): JsonObject {
+  const mounts = listOf(spec["mounts"]).map((one) => {
+    const mount = asObject(one, "a mount of the configuration");
+    const source = mount["source"];
+    if (typeof source !== "string" || !source.startsWith(MOUNT_SOURCE)) return mount;
+    const place = sources.get(source.slice(MOUNT_SOURCE.length));
+    if (place === undefined) throw new BelljarError("INVALID_ARGUMENT", "the configuration mounts what was not named");
+    return { ...mount, source: place };
+  });
+  return spec["mounts"] === undefined ? spec : { ...spec, mounts };
 }
 
 function ociMount({ source, destination, options }: BindMount): JsonObject {

@@ -243,6 +243,7 @@ const handlers: Handlers = {
   renameFile: nothing,
   setFileAttributes: nothing,
   watchFile: nothing,
+  copyIn: nothing,
   releaseProcess: nothing,
   readOutput: nothing,
   writeInput: nothing,

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Cgroups } from "../cgroups.ts";
+import { GuestMounts } from "../guest-mounts.ts";
 import { NameFiles } from "../name-files.ts";
 import { PipeMaker } from "../pipes.ts";
 import type { RootfsMounter } from "../rootfs.ts";
@@ -73,6 +74,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     sharedMemory: new SharedMemory(join(dir, "shm"), async () => {}),
     sharedPids: new SharedPids({ runtime, dir: join(dir, "pids"), procDir: "/proc" }),
     swap: new Swap({ runTool: async () => {}, procDir, sysDir: "/sys", devDir: dir }),
+    mounts: new GuestMounts({ runTool: async () => {}, sysDir: "/sys", devDir: dir, disksDir: join(dir, "disks") }),
     containersDir: join(dir, "containers"),
     sysDir: "/sys",
     ...options,

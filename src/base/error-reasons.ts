@@ -184,6 +184,27 @@ export const errorReasons = reasons({
   },
   SANDBOX_EXISTS: { code: "already_exists", meaning: "A sandbox with this name exists already." },
 
+  // --- volumes and mounts ---
+  VOLUME_NOT_FOUND: { code: "not_found", meaning: "No volume has this name.", remedy: "See `belljar volume ls`." },
+  VOLUME_EXISTS: { code: "already_exists", meaning: "A volume with this name exists already, and is another one." },
+  VOLUME_IN_USE: {
+    code: "failed_precondition",
+    meaning: "Another sandbox uses this volume or disk, or a container still refers to it.",
+    remedy:
+      "Stop or delete the sandbox that is named; several may share a volume only if all of them mount it read-only.",
+  },
+  MOUNT_SOURCE_MISSING: { code: "not_found", meaning: "What is to be mounted does not exist on the host." },
+  MOUNT_TOO_LARGE: {
+    code: "resource_exhausted",
+    meaning: "What is to be copied into the guest is larger than a copied mount may be.",
+    remedy: "Mount it as a disk (`how=disk`) or live (`how=live`).",
+  },
+  FILE_SYSTEM_UNKNOWN: {
+    code: "invalid_argument",
+    meaning: "A disk has no file system that the guest can mount.",
+  },
+  MOUNT_UNSUPPORTED: { code: "unimplemented", meaning: "A mount asks for what a VM cannot do." },
+
   // --- files in containers ---
   FILE_NOT_FOUND: { code: "not_found", meaning: "Nothing is at this path in the container." },
   FILE_EXISTS: { code: "already_exists", meaning: "Something is at this path already." },

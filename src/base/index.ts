@@ -35,6 +35,7 @@ export {
   imageLimits,
   linkLimits,
   logLimits,
+  mountLimits,
   sandboxLimits,
   storeLimits,
   streamLimits,

@@ -233,6 +233,36 @@ export const sandboxLimits = {
   exitRetryMs: 500,
 } as const;
 
+/** Volumes and mounts. */
+export const mountLimits = {
+  /** Size of a named volume, or of a directory's own disk, unless told; sparse. */
+  volumeDefaultBytes: 10 * GIB,
+  /** ext4 with a journal needs about this. */
+  volumeMinBytes: 8 * MIB,
+  volumeMaxBytes: 16 * 1024 * GIB,
+  /** Named volumes of one root: each is a directory that is read when they are listed. */
+  volumesMax: 4_096,
+  labelsMax: 64,
+  /** Mounts of one container. */
+  mountsMax: 64,
+  /** Options of one mount. */
+  optionsMax: 32,
+  /** A bind that is copied in: it lies in the guest's memory, and crosses the link in one frame. */
+  copyMaxBytes: 2 * MIB,
+  copyEntriesMax: 512,
+  copyDepthMax: 16,
+  /** From a change on the host until it is copied: changes come in bursts. */
+  copySettleMs: 50,
+  /** How often a copied source is looked at besides: a watch can miss what happens behind a link. */
+  copyPollMs: 2_000,
+  /** A disk that is still busy in the guest, though the container's processes have ended. */
+  unmountTimeoutMs: 5_000,
+  /** Superblocks are looked for in the beginning of a disk. */
+  superblockBytes: 68 * KIB,
+  /** The mount-info file of a direct-assigned volume. */
+  mountInfoMaxBytes: 64 * KIB,
+} as const;
+
 /** What an image may contain before it is taken for an attack. */
 export const imageLimits = {
   /** Entries of one layer. */

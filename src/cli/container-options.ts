@@ -2,8 +2,9 @@
 import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { BelljarError, checkName } from "../base/index.ts";
-import type { ContainerCreateConfig, SandboxCreateConfig } from "../sdk/index.ts";
+import type { ContainerCreateConfig, MountConfig, SandboxCreateConfig } from "../sdk/index.ts";
 import type { CommonOptions } from "./context.ts";
+import { parseMount, parseVolume } from "./mount-options.ts";
 import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
 
 export interface ContainerOptions extends CommonOptions {
@@ -34,6 +35,8 @@ export interface ContainerOptions extends CommonOptions {
   readonly storageSize?: string;
   readonly stopSignal?: string;
   readonly tmpfs?: readonly string[];
+  readonly volume?: readonly string[];
+  readonly mount?: readonly string[];
   readonly annotation?: readonly string[];
 }
 
@@ -69,6 +72,16 @@ export function addContainerOptions(command: Command): Command {
     .option("--dns-option <option>", "option of the resolver", collect)
     .option("--storage-size <size>", "size of the writable disk (10g, sparse)")
     .option("--stop-signal <signal>", "what `stop` sends first (the image's, or SIGTERM)")
+    .option(
+      "-v, --volume <src:dst[:opts]>",
+      "mount a volume (name) or a file or directory (path); options: ro, live, copy, disk",
+      collect,
+    )
+    .option(
+      "--mount <k=v,...>",
+      "type=bind|volume|tmpfs|disk, source=, target=, readonly, how=live|copy|disk, fstype=, size=",
+      collect,
+    )
     .option("--tmpfs <dir[:opts]>", "mount a tmpfs", collect)
     .option("--annotation <K=V>", "annotation of the sandbox, or with --sandbox of the container", collect)
     .passThroughOptions();
@@ -155,6 +168,7 @@ async function containerConfig(
     pidsLimit: options.pidsLimit === undefined ? undefined : parsePids(options.pidsLimit),
     shmBytes: options.shmSize === undefined ? undefined : parseBytes(options.shmSize, "--shm-size"),
     tmpfs: options.tmpfs ?? [],
+    mounts: parseMounts(options),
   };
 }
 
@@ -175,6 +189,12 @@ async function readSecurityOptions(options: readonly string[]): Promise<Security
     });
   }
   return { securityOptions, seccompProfile };
+}
+
+function parseMounts({ volume = [], mount = [] }: ContainerOptions): readonly MountConfig[] | undefined {
+  const here = process.cwd();
+  const mounts = [...volume.map((text) => parseVolume(text, here)), ...mount.map((text) => parseMount(text, here))];
+  return mounts.length === 0 ? undefined : mounts;
 }
 
 export interface LimitOptions {
@@ -209,12 +229,12 @@ function parsePids(text: string): number {
   return parseCount(text, "--pids-limit", { min: 1, max: 4_194_304 });
 }
 
-export function parseAnnotations(pairs: readonly string[]): Readonly<Record<string, string>> {
+export function parseAnnotations(pairs: readonly string[], flag = "--annotation"): Readonly<Record<string, string>> {
   return Object.fromEntries(
     pairs.map((pair) => {
       const at = pair.indexOf("=");
       if (at < 1) {
-        throw new BelljarError("INVALID_ARGUMENT", `--annotation ${JSON.stringify(pair)} is not of the form K=V`);
+        throw new BelljarError("INVALID_ARGUMENT", `${flag} ${JSON.stringify(pair)} is not of the form K=V`);
       }
       return [pair.slice(0, at), pair.slice(at + 1)];
     }),

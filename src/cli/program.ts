@@ -22,6 +22,7 @@ import { addStatsCommand } from "./commands/stats.ts";
 import { addStopCommand } from "./commands/stop.ts";
 import { addUpdateCommand } from "./commands/update.ts";
 import { addVersionCommand } from "./commands/version.ts";
+import { addVolumeCommand } from "./commands/volume.ts";
 import { addWaitCommand } from "./commands/wait.ts";
 import type { ContextHolder } from "./context.ts";
 
@@ -51,6 +52,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addUpdateCommand(program, holder);
   addStatsCommand(program, holder, setStatus);
   addImageCommand(program, holder);
+  addVolumeCommand(program, holder);
   addGuestCommand(program, holder);
   addDaemonCommand(program, holder, setStatus);
   addDoctorCommand(program, holder, setStatus);

@@ -16,7 +16,9 @@ export function sandboxJson(info: SandboxInfo): unknown {
     vmm,
     generation,
     containers: info.containers.map(containerJson),
-    mounts: [],
+    mounts: info.containers.flatMap(({ id: containerId, mounts }) =>
+      mounts.map((mount) => ({ containerId, ...mount })),
+    ),
     network: { addresses: [] },
     ports: [],
     end: endJson(info.end),
@@ -25,7 +27,7 @@ export function sandboxJson(info: SandboxInfo): unknown {
 }
 
 export function containerJson(info: ContainerInfo): unknown {
-  const { id, name, state, image, command, pid, tty, stdin, limits, status } = info;
+  const { id, name, state, image, command, pid, tty, stdin, limits, mounts, status } = info;
   return {
     id,
     name,
@@ -38,6 +40,7 @@ export function containerJson(info: ContainerInfo): unknown {
     tty,
     stdin,
     limits,
+    mounts,
     status:
       status === undefined
         ? undefined

@@ -1,4 +1,5 @@
 /** What a caller asks of a container. Everything is optional: the image, and docker's habits, say the rest. */
+import type { MountConfig } from "./mount-config.ts";
 import type { RlimitConfig } from "./rlimits.ts";
 
 export interface ProcessConfig {
@@ -49,6 +50,7 @@ export interface ContainerConfig extends ProcessConfig {
   readonly shmBytes?: number | undefined;
   /** `DIR` or `DIR:options`. */
   readonly tmpfs?: readonly string[] | undefined;
+  readonly mounts?: readonly MountConfig[] | undefined;
   readonly rlimits?: readonly RlimitConfig[] | undefined;
   readonly annotations?: Readonly<Record<string, string>> | undefined;
 }

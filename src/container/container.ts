@@ -10,11 +10,14 @@ import type { CallOptions } from "../agent-client/index.ts";
 import { BelljarError, checkContainerOperation, sandboxLimits, transition } from "../base/index.ts";
 import type { ContainerLimits, ProcessConfig } from "./config.ts";
 import { changeContainer, forget, stateOf, stoppedState } from "./container-state.ts";
+import { forgetDirectVolumes } from "./direct-volumes.ts";
 import { endFirst, sendSignal } from "./end.ts";
 import { watchForExit } from "./exit-watch.ts";
 import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
+import type { ContainerHost } from "./host.ts";
 import { type LaunchOptions, startFirst, startFurther } from "./launch.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
+import { isShared } from "./mount-place.ts";
 import type { Outputs } from "./outputs.ts";
 import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
 import { type ContainerStats, toContainerStats } from "./stats.ts";
@@ -28,18 +31,14 @@ export interface StopContainerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What the containers of one sandbox have in common. */
-export interface ContainerHost {
-  readonly sandbox: HostSandbox;
-  readonly outputs: Outputs;
-}
-
 export class Container {
   readonly id: string;
   readonly #sandbox: HostSandbox;
   readonly #outputs: Outputs;
+  readonly #host: ContainerHost;
 
   constructor(host: ContainerHost, id: string) {
+    this.#host = host;
     this.#sandbox = host.sandbox;
     this.#outputs = host.outputs;
     this.id = id;
@@ -58,7 +57,7 @@ export class Container {
     try {
       // What ran before has its remains in the guest.
       if (this.state.inGuest && this.state.state === "stopped") await this.#leaveGuest();
-      if (!this.state.inGuest) await enterGuest(this.#sandbox, this.state, signal);
+      if (!this.state.inGuest) await enterGuest(this.#host, this.state, signal);
       await this.#running(await startFirst(this.#sandbox, this.id, options));
     } catch (thrown) {
       const error = BelljarError.from(thrown);
@@ -74,6 +73,7 @@ export class Container {
   async watch(): Promise<void> {
     const { state } = this.state;
     if (state === "running" || state === "paused") watchForExit(this.#sandbox, this.id);
+    if (this.state.inGuest) this.#host.copies.watch(this.id, this.state.mounts ?? []);
     if (this.#sandbox.state.state !== "paused") await this.#outputs.start(this.id);
   }
 
@@ -125,7 +125,10 @@ export class Container {
   async remove(): Promise<void> {
     const { state } = this;
     if (this.#sandbox.hasMachine && (state.inGuest || state.pending !== undefined)) await this.#leaveGuest();
-    for (const disk of state.disks) if (!disk.serial.startsWith(LAYER)) await rm(disk.path, { force: true });
+    for (const disk of state.disks) {
+      if (!disk.serial.startsWith(LAYER) && !isShared(disk)) await rm(disk.path, { force: true });
+    }
+    await forgetDirectVolumes(this.#host, state);
     await this.#outputs.forget(this.id);
     await forget(this.#sandbox, this.id);
   }
@@ -216,6 +219,7 @@ export class Container {
   }
 
   async #leaveGuest(options: CallOptions = {}): Promise<void> {
+    await this.#host.copies.stop(this.id);
     await this.#outputs.drain(this.id, { canBeAsked: true }).catch((error: unknown) => {
       this.#sandbox.log.warn("the last output was not kept", { container: this.id, cause: String(error) });
     });

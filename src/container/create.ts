@@ -6,10 +6,14 @@ import type { DiskConfig } from "../hypervisor/interface.ts";
 import type { ResolvedImage } from "../images/index.ts";
 import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig } from "./config.ts";
-import { Container, type ContainerHost } from "./container.ts";
+import { Container } from "./container.ts";
 import { forget } from "./container-state.ts";
 import { enterGuest, LAYER, SWAP, WRITABLE } from "./guest-part.ts";
+import type { ContainerHost } from "./host.ts";
 import { checkLimits, limitsOf } from "./limits.ts";
+import { isShared, type PlacedMounts, placeMounts } from "./mount-place.ts";
+import { type MountPlan, planMounts } from "./mount-plan.ts";
+import { tmpfsTargets } from "./mounts.ts";
 import { Rollback } from "./rollback.ts";
 import { buildSpec } from "./spec.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
@@ -24,7 +28,12 @@ export interface ContainerDeps extends ContainerHost {
 export type MakeDisk = (
   path: string,
   sizeBytes: number,
-  options: { readonly empty: boolean; readonly signal: AbortSignal | undefined },
+  options: {
+    readonly empty: boolean;
+    readonly signal: AbortSignal | undefined;
+    /** Directory whose files it gets. */
+    readonly filledFrom?: string | undefined;
+  },
 ) => Promise<void>;
 
 export interface CreateContainerOptions {
@@ -33,6 +42,8 @@ export interface CreateContainerOptions {
   /** The state names the layers: from now on they are known to be used. */
   readonly onRecorded?: (() => PromiseLike<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Of the mounts that are asked for; made here unless it was before. */
+  readonly plan?: MountPlan | undefined;
 }
 
 /**
@@ -47,11 +58,18 @@ export async function createContainer(
 ): Promise<Container> {
   const { sandbox, makeDisk } = deps;
   const { signal } = options;
-  const { state, rollback } = await recordContainer(sandbox, image, config, options);
+  const plan = options.plan ?? (await planContainerMounts(deps, config, signal));
+  const { state, rollback, own } = await recordContainer(sandbox, image, config, { ...options, plan });
   try {
     await options.onRecorded?.();
     for (const { serial, path } of state.disks) {
-      if (serial.startsWith(LAYER)) continue;
+      if (serial.startsWith(LAYER) || isShared({ serial })) continue;
+      const mount = own.get(serial);
+      if (mount !== undefined) {
+        rollback.add(`remove ${path}`, () => rm(path, { force: true }));
+        await makeDisk(path, mount.sizeBytes, { empty: false, signal, filledFrom: mount.filledFrom });
+        continue;
+      }
       const empty = serial.startsWith(SWAP);
       const sizeBytes = empty
         ? swapBytesOf(sandbox, state)
@@ -59,7 +77,7 @@ export async function createContainer(
       rollback.add(`remove ${path}`, () => rm(path, { force: true }));
       await makeDisk(path, sizeBytes, { empty, signal });
     }
-    await enterGuest(sandbox, state, signal);
+    await enterGuest(deps, state, signal);
     return new Container(deps, state.id);
   } catch (error) {
     throw await rollback.fail(error);
@@ -71,8 +89,8 @@ async function recordContainer(
   sandbox: HostSandbox,
   image: ResolvedImage,
   config: ContainerConfig,
-  options: CreateContainerOptions,
-): Promise<{ state: ContainerState; rollback: Rollback }> {
+  options: CreateContainerOptions & { readonly plan: MountPlan },
+): Promise<{ state: ContainerState; rollback: Rollback; own: PlacedMounts["own"] }> {
   const { state: now } = sandbox;
   const id = newId();
   const name = options.name === undefined ? id : checkName(options.name, "the name of the container");
@@ -100,6 +118,7 @@ async function recordContainer(
   const layers = image.layers.map(
     (layer): DiskConfig => ({ serial: layerSerial(layer.diffId), path: layer.path, format: "raw", readOnly: true }),
   );
+  const placed = placeMounts(options.plan, id, sandbox.disksDir);
   const { entrypoint, cmd, env, workingDir, user, stopSignal } = image.config;
   const state: ContainerState = {
     id,
@@ -108,7 +127,8 @@ async function recordContainer(
     imageConfig: { entrypoint, cmd, env, workingDir, user, stopSignal },
     config: stored,
     limits,
-    disks: [...layers, own(WRITABLE), ...(swapBytes === undefined ? [] : [own(SWAP)])],
+    disks: [...layers, own(WRITABLE), ...(swapBytes === undefined ? [] : [own(SWAP)]), ...placed.disks],
+    ...(placed.mounts.length === 0 ? {} : { mounts: placed.mounts }),
     swappiness,
     createdAtMs: sandbox.clock.nowMs(),
     state: "ready",
@@ -121,7 +141,16 @@ async function recordContainer(
   await sandbox.update((before) => ({ ...before, containers: [...before.containers, state] }));
   const rollback = new Rollback(sandbox.log);
   rollback.add("forget the container", () => forget(sandbox, id));
-  return { state, rollback };
+  return { state, rollback, own: placed.own };
+}
+
+/** What has to be known of the host before the container, or even its sandbox, is made. */
+export async function planContainerMounts(
+  deps: Pick<ContainerHost, "mounts">,
+  config: ContainerConfig,
+  signal: AbortSignal | undefined,
+): Promise<MountPlan> {
+  return await planMounts(deps.mounts, config.mounts ?? [], { taken: tmpfsTargets(config), signal });
 }
 
 function swapBytesOf(sandbox: HostSandbox, state: ContainerState): number {

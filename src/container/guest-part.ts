@@ -2,6 +2,9 @@
 import type { CallOptions } from "../agent-client/index.ts";
 import { BelljarError, messageChain, sandboxLimits } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
+import { recordDirectVolumes } from "./direct-volumes.ts";
+import type { ContainerHost } from "./host.ts";
+import { guestMounts, sharedDisks } from "./mount-place.ts";
 import { Rollback } from "./rollback.ts";
 import { buildSpec } from "./spec.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
@@ -12,10 +15,13 @@ export const WRITABLE = "w-";
 export const SWAP = "s-";
 
 /** All or nothing: what was done is undone in reverse order when a later step fails. */
-export async function enterGuest(sandbox: HostSandbox, container: ContainerState, signal?: AbortSignal): Promise<void> {
-  const { id, disks } = container;
+export async function enterGuest(host: ContainerHost, container: ContainerState, signal?: AbortSignal): Promise<void> {
+  const { sandbox, copies } = host;
+  const { id, disks, mounts = [] } = container;
   const rollback = new Rollback(sandbox.log);
+  using _hold = host.mounts.hold(sandbox.id, sharedDisks(container));
   try {
+    await recordDirectVolumes(host, container);
     for (const disk of disks) {
       await sandbox.plugDisk(disk);
       rollback.add(`unplug disk ${disk.serial}`, () => sandbox.unplugDisk(disk.serial, id));
@@ -31,6 +37,7 @@ export async function enterGuest(sandbox: HostSandbox, container: ContainerState
       limits: container.limits,
       pidsLimit: undefined,
       hostname: settings.hostname,
+      placedMounts: mounts,
     });
     const swap = disks.find((disk) => disk.serial.startsWith(SWAP));
     await sandbox.call(
@@ -48,14 +55,17 @@ export async function enterGuest(sandbox: HostSandbox, container: ContainerState
         keepAlive: container.config.keepAlive === true && container.config.command === undefined,
         ...(swap === undefined ? {} : { swap: { serial: swap.serial } }),
         ...(container.swappiness === undefined ? {} : { swappiness: container.swappiness }),
+        mounts: guestMounts(mounts, disks),
       },
       { signal, timeoutMs: sandboxLimits.launchCallTimeoutMs },
     );
+    await copies.fill(id, mounts, signal);
     await sandbox.update((state) => ({
       ...state,
       vm: sandbox.machine.vm.save(),
       containers: state.containers.map((each) => (each.id === id ? entered(each) : each)),
     }));
+    copies.watch(id, mounts);
   } catch (thrown) {
     throw await rollback.fail(thrown);
   }

@@ -1,8 +1,16 @@
 /** Containers in a sandbox: their OCI specification (a pure function), their state, and every move of their life. */
 export type { ContainerConfig, ContainerLimits, ProcessConfig, TerminalSize } from "./config.ts";
-export { Container, type ContainerHost } from "./container.ts";
+export { Container } from "./container.ts";
 export { changeContainer, stateOf, stoppedState } from "./container-state.ts";
-export { type ContainerDeps, type CreateContainerOptions, createContainer, type MakeDisk } from "./create.ts";
+export { Copies } from "./copies.ts";
+export {
+  type ContainerDeps,
+  type CreateContainerOptions,
+  createContainer,
+  type MakeDisk,
+  planContainerMounts,
+} from "./create.ts";
+export { forgetDirectVolumes } from "./direct-volumes.ts";
 export { sendSignal } from "./end.ts";
 export { noteExit } from "./exit-watch.ts";
 export { ContainerFiles } from "./files.ts";
@@ -21,6 +29,21 @@ export type {
   FileType,
   NumberedFileEvent,
 } from "./files-types.ts";
+export type { ContainerHost } from "./host.ts";
+export {
+  type BindWay,
+  bindWays,
+  type MountConfig,
+  type MountInfo,
+  type MountState,
+  type MountType,
+  type MountWay,
+  mountInfo,
+  mountTypes,
+  mountWays,
+} from "./mount-config.ts";
+export { sharedDisks } from "./mount-place.ts";
+export type { MountDisk, MountHost, MountPlan } from "./mount-plan.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";
 export { Outputs } from "./outputs.ts";

@@ -1,14 +1,29 @@
-/** The mounts of a container: what the OCI specification demands of a Linux system, and the caller's tmpfs. */
+/** The mounts of a container: what the OCI specification demands of a Linux system, and the caller's. */
 import { BelljarError } from "../base/index.ts";
 import type { ContainerConfig } from "./config.ts";
+import { checkTarget } from "./mount-check.ts";
+import type { MountState } from "./mount-config.ts";
+import { specMounts } from "./mount-place.ts";
 import type { OciMount } from "./oci-spec.ts";
 
 const SHM_DEFAULT_BYTES = 64 * 1024 * 1024;
 const TMPFS_FLAGS = new Set(["ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev"]);
 const TMPFS_VALUES = /^(?:size=\d+[kmg%]?|mode=[0-7]{3,4}|uid=\d+|gid=\d+|nr_inodes=\d+[kmg]?)$/i;
 
-export function buildMounts(options: ContainerConfig): readonly OciMount[] {
-  return [...systemMounts(options.shmBytes ?? SHM_DEFAULT_BYTES), ...(options.tmpfs ?? []).map(tmpfsMount)];
+/** A place in another mount comes after it; a caller's mount takes the place of the system's. */
+export function buildMounts(options: ContainerConfig, mounts: readonly MountState[]): readonly OciMount[] {
+  const own = [...(options.tmpfs ?? []).map(tmpfsMount), ...specMounts(mounts)];
+  const taken = new Set(own.map(({ destination }) => destination));
+  const system = systemMounts(options.shmBytes ?? SHM_DEFAULT_BYTES);
+  return [
+    ...system.filter(({ destination }) => !taken.has(destination)),
+    ...own.toSorted((a, b) => a.destination.split("/").length - b.destination.split("/").length),
+  ];
+}
+
+/** Where the caller's tmpfs go. @throws BelljarError `INVALID_ARGUMENT` */
+export function tmpfsTargets(options: ContainerConfig): readonly string[] {
+  return (options.tmpfs ?? []).map((text) => checkTarget(tmpfsMount(text).destination));
 }
 
 function systemMounts(shmBytes: number): readonly OciMount[] {

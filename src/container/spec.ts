@@ -8,6 +8,7 @@ import { resolveCapabilities } from "./capabilities.ts";
 import type { ContainerConfig } from "./config.ts";
 import { DEVICE_RULES } from "./devices.ts";
 import { limitsOf, resourceLimits } from "./limits.ts";
+import type { MountState } from "./mount-config.ts";
 import { buildMounts } from "./mounts.ts";
 import type { OciProcess, OciSpec } from "./oci-spec.ts";
 import { DEFAULT_RLIMITS } from "./rlimits.ts";
@@ -23,6 +24,8 @@ export interface ImageRunConfig {
 
 export interface SpecOptions extends ContainerConfig {
   readonly hostname: string;
+  /** What was made of the mounts that were asked for. */
+  readonly placedMounts?: readonly MountState[] | undefined;
 }
 
 const DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,7 +49,7 @@ export function buildSpec(image: ImageRunConfig, options: SpecOptions): OciSpec 
     process,
     root: { path: "rootfs", readonly: options.readOnly === true },
     hostname: options.hostname,
-    mounts: buildMounts(options),
+    mounts: buildMounts(options, options.placedMounts ?? []),
     annotations: options.annotations ?? {},
     linux: {
       // No network namespace: the sandbox is the network, and all its containers share it.

@@ -1,5 +1,13 @@
 /** What `sandbox.json` holds of a container: enough to run it again in another VM, and to take it over in the one it is in. */
-import { type EndCause, type Field, isId, type LifecycleState, lifecycleStates, streamLimits } from "../base/index.ts";
+import {
+  type EndCause,
+  type Field,
+  isId,
+  type LifecycleState,
+  lifecycleStates,
+  mountLimits,
+  streamLimits,
+} from "../base/index.ts";
 import { decodeDiskConfig } from "../hypervisor/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import {
@@ -13,6 +21,7 @@ import {
 } from "../sandbox/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { ContainerLimits } from "./config.ts";
+import { decodeMountState, type MountState } from "./mount-config.ts";
 import type { ImageRunConfig } from "./spec.ts";
 import { decodeProcessStatus, type ProcessStatus } from "./status.ts";
 import { decodeLimits, decodeStoredConfig, type StoredConfig } from "./stored-config.ts";
@@ -37,8 +46,10 @@ export interface ContainerState extends SandboxedContainer {
   readonly config: StoredConfig;
   /** As they are now, updates included. */
   readonly limits: ContainerLimits;
-  /** The layers bottom first, then the writable disk, then swap. */
+  /** The layers bottom first, then the writable disk, then swap, then those of the mounts. */
   readonly disks: readonly DiskConfig[];
+  /** In the order in which they are made. */
+  readonly mounts?: readonly MountState[] | undefined;
   readonly swappiness?: number | undefined;
   readonly createdAtMs: number;
   readonly state: LifecycleState;
@@ -72,6 +83,7 @@ export function decodeContainerState(field: Field): ContainerState {
     config: decodeStoredConfig(field.field("config")),
     limits: decodeLimits(field.field("limits")),
     disks: field.field("disks").array(decodeDiskConfig, { maxItems: 256 }),
+    mounts: field.field("mounts").optional((list) => list.array(decodeMountState, { maxItems: mountLimits.mountsMax })),
     swappiness: field.field("swappiness").optional((value) => value.integer({ min: 0, max: 200 })),
     createdAtMs: field.field("createdAtMs").integer({ min: 0 }),
     state: field.field("state").oneOf(lifecycleStates),

@@ -8,7 +8,7 @@ import type { MakeDisk } from "./create.ts";
 const EXT4_OPTIONS = ["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"];
 
 /** @throws BelljarError `DISK_FULL`, `HOST_TOOL_MISSING`, `HOST_TOOL_FAILED`, `CANCELLED`; the file is removed then. */
-export const makeDisk: MakeDisk = async (path, sizeBytes, { empty, signal }) => {
+export const makeDisk: MakeDisk = async (path, sizeBytes, { empty, signal, filledFrom }) => {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(path, "wx", 0o600);
   try {
@@ -18,7 +18,8 @@ export const makeDisk: MakeDisk = async (path, sizeBytes, { empty, signal }) => 
   }
   if (empty) return;
   try {
-    await runTool("mke2fs", [...EXT4_OPTIONS, path], { signal });
+    const filled = filledFrom === undefined ? [] : ["-d", filledFrom];
+    await runTool("mke2fs", [...EXT4_OPTIONS, ...filled, path], { signal });
   } catch (error) {
     await rm(path, { force: true });
     throw error;

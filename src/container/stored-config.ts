@@ -1,7 +1,8 @@
 /** A container's configuration as it is kept: without the caller's environment, and read back field by field. */
-import { BelljarError, type Field } from "../base/index.ts";
+import { BelljarError, type Field, mountLimits } from "../base/index.ts";
 import { decodeAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig, ContainerLimits, ProcessConfig } from "./config.ts";
+import { decodeMountConfig } from "./mount-config.ts";
 
 export type StoredConfig = Omit<ContainerConfig, "clientEnvironment">;
 
@@ -58,6 +59,9 @@ export function decodeStoredConfig(field: Field): StoredConfig {
     pidsLimit: field.field("pidsLimit").optional((count) => count.integer()),
     shmBytes: field.field("shmBytes").optional((size) => size.integer({ min: 0 })),
     tmpfs: field.field("tmpfs").optional(words),
+    mounts: field
+      .field("mounts")
+      .optional((list) => list.array(decodeMountConfig, { maxItems: mountLimits.mountsMax })),
     rlimits: field.field("rlimits").optional((list) =>
       list.array((limit) => ({
         type: limit.field("type").string({ maxLength: 64 }),

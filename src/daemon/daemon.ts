@@ -14,9 +14,10 @@ import { daemonService } from "./services/daemon.ts";
 import { fileService } from "./services/files.ts";
 import { processService } from "./services/process.ts";
 import { sandboxService } from "./services/sandbox.ts";
+import { volumeService } from "./services/volume.ts";
 
 /** What the daemon needs of the runtime: its sandboxes, and to be let go. */
-export type ServedRuntime = Pick<RuntimeCore, "sandboxes" | "recovered" | "release">;
+export type ServedRuntime = Pick<RuntimeCore, "sandboxes" | "volumes" | "recovered" | "release">;
 
 export interface DaemonDeps {
   readonly root: string;
@@ -75,6 +76,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
       router.service(api.SandboxService, sandboxService(runtime.sandboxes, calls));
       router.service(api.ContainerService, containerService(runtime.sandboxes, calls));
       router.service(api.ProcessService, processService(runtime.sandboxes, calls));
+      router.service(api.VolumeService, volumeService(runtime.volumes));
       router.service(api.FileService, fileService(runtime.sandboxes, calls));
       router.service(
         api.DaemonService,

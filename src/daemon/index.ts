@@ -17,6 +17,7 @@ export {
   fromStatus,
   incomplete,
 } from "./wire/info.ts";
+export { fromVolumeInfo, toVolumeRequest } from "./wire/mounts.ts";
 export { fromContainerStats, fromSandboxStats } from "./wire/stats.ts";
 
 /** Takes the root and serves it. @throws BelljarError `ROOT_LOCKED`, and what opening the root throws */

@@ -7,3 +7,4 @@ export * from "./generated/belljar/api/v1/process_pb.js";
 export * from "./generated/belljar/api/v1/sandbox_pb.js";
 export * from "./generated/belljar/api/v1/stats_pb.js";
 export * from "./generated/belljar/api/v1/types_pb.js";
+export * from "./generated/belljar/api/v1/volume_pb.js";

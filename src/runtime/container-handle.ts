@@ -162,7 +162,7 @@ export class RuntimeContainers implements Containers {
 
   async create(config: ContainerCreateConfig, options: CallOptions = {}): Promise<ContainerHandle> {
     const { image: imageName, name, storageBytes, ...rest } = config;
-    const { runtime, sandbox, outputs } = this.#managed;
+    const { runtime, sandbox, outputs, copies, mounts } = this.#managed;
     const { signal } = options;
     // Until the state says that it is used.
     await using image = await runtime.images.hold(imageName, signal);
@@ -170,7 +170,7 @@ export class RuntimeContainers implements Containers {
       "create a container in",
       async () => {
         checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
-        const deps = { sandbox, outputs, makeDisk: runtime.makeDisk ?? makeDisk };
+        const deps = { sandbox, outputs, copies, mounts, makeDisk: runtime.makeDisk ?? makeDisk };
         const onRecorded = (): PromiseLike<void> => image[Symbol.asyncDispose]();
         return await createContainer(deps, image, rest, { name, storageBytes, onRecorded, signal });
       },

@@ -1,7 +1,13 @@
 /** Makes a sandbox with its first container: all or nothing. */
 import { join } from "node:path";
 import { messageChain, throwIfAborted } from "../base/index.ts";
-import { type ContainerState, containerSandboxSchema, createContainer, makeDisk } from "../container/index.ts";
+import {
+  type ContainerState,
+  containerSandboxSchema,
+  createContainer,
+  makeDisk,
+  planContainerMounts,
+} from "../container/index.ts";
 import { Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
@@ -38,6 +44,8 @@ export async function createSandbox(
   const guestImage = await runtime.guestImages.current();
   // Until the state says that it is used.
   await using image = await runtime.images.hold(config.image, signal);
+  // Before there is a VM: what cannot be mounted is told at once.
+  const plan = await planContainerMounts(deps, config.container ?? {}, signal);
   const now = runtime.clock.nowMs();
   const sandbox = await Sandbox.create(sandboxDeps(runtime), {
     id,
@@ -55,17 +63,17 @@ export async function createSandbox(
   });
   const managed = new ManagedSandbox(deps, sandbox);
   onMade(managed);
-  const { outputs } = managed;
+  const { outputs, copies } = managed;
   await sandbox.exclusive("create", async () => {
     try {
       progress("starting the VM");
       await sandbox.boot(guestImage, signal);
       progress("preparing the container");
       const container = await createContainer(
-        { sandbox, outputs, makeDisk: runtime.makeDisk ?? makeDisk },
+        { sandbox, outputs, copies, mounts: deps.mounts, makeDisk: runtime.makeDisk ?? makeDisk },
         image,
         config.container ?? {},
-        { storageBytes: config.storageBytes, onRecorded: () => image[Symbol.asyncDispose](), signal },
+        { storageBytes: config.storageBytes, onRecorded: () => image[Symbol.asyncDispose](), signal, plan },
       );
       if (options.start !== false) {
         progress("starting the container");

@@ -24,4 +24,6 @@ export interface RuntimeDeps {
   readonly disk?: Disk | undefined;
   readonly lock?: typeof acquireLock | undefined;
   readonly makeDisk?: MakeDisk | undefined;
+  /** Where storage plug-ins leave the mount-info files of direct-assigned volumes. */
+  readonly directVolumesDir?: string | undefined;
 }

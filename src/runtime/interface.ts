@@ -12,6 +12,7 @@ import type {
   ContainerLimits,
   ContainerStats,
   Files,
+  MountInfo,
   NetworkStats,
   ProcessConfig,
   ProcessStatus,
@@ -59,6 +60,53 @@ export interface KillOptions extends CallOptions {
   readonly number?: number | undefined;
   /** Every process of the container, not its first one alone. */
   readonly all?: boolean | undefined;
+}
+
+/** Named volumes: file systems that outlive the containers that use them. */
+export interface Volumes {
+  /** One that is there, and is not another than asked for, is success. @throws BelljarError `VOLUME_EXISTS` */
+  create(config?: VolumeCreateConfig, options?: CallOptions): Promise<VolumeInfo>;
+  /** @throws BelljarError `VOLUME_NOT_FOUND` */
+  get(name: string): Promise<VolumeInfo>;
+  /** Oldest first. */
+  list(): Promise<readonly VolumeInfo[]>;
+  /** @throws BelljarError `VOLUME_NOT_FOUND`, `VOLUME_IN_USE` while a container refers to it */
+  remove(name: string): Promise<void>;
+  /** Removes those that no container refers to and that nobody gave a name; with `all` the named ones too. */
+  prune(options?: { readonly all?: boolean | undefined }): Promise<{
+    readonly removed: readonly string[];
+    readonly freedBytes: number;
+  }>;
+}
+
+export interface VolumeCreateConfig {
+  /** A new id stands in when there is none. */
+  readonly name?: string | undefined;
+  /** `mountLimits.volumeDefaultBytes` unless told; sparse. */
+  readonly sizeBytes?: number | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
+export interface VolumeInfo {
+  readonly name: string;
+  readonly createdAtMs: number;
+  readonly sizeBytes: number;
+  /** What it takes on the host. */
+  readonly usedBytes: number;
+  /** Of its disk on the host. */
+  readonly path: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Containers that refer to it. */
+  readonly users: readonly VolumeUser[];
+}
+
+export interface VolumeUser {
+  readonly sandboxId: string;
+  readonly containerId: string;
+  readonly destination: string;
+  readonly readOnly: boolean;
+  /** It is mounted now. */
+  readonly mounted: boolean;
 }
 
 export interface SandboxHandle extends AsyncDisposable {
@@ -269,6 +317,7 @@ export interface ContainerInfo {
   /** Those it was created with. */
   readonly annotations: Readonly<Record<string, string>>;
   readonly limits: ContainerLimits;
+  readonly mounts: readonly MountInfo[];
   readonly status?: ProcessStatus | undefined;
   /** Why it could not be started, or was ended by something other than itself. */
   readonly end?: EndCause | undefined;
@@ -282,7 +331,7 @@ export interface ProcessInfo {
   readonly status?: ProcessStatus | undefined;
 }
 
-export type { BlockIoStats, ContainerStats, Files, NetworkStats };
+export type { BlockIoStats, ContainerStats, Files, MountInfo, NetworkStats };
 
 export interface SandboxStats {
   readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };

@@ -3,7 +3,15 @@
  * its intent down before the first step, and clears it together with the result.
  */
 import { BelljarError, checkSandboxOperation, messageChain, sandboxLimits, transition } from "../base/index.ts";
-import { Container, type ContainerState, type HostSandbox, Outputs } from "../container/index.ts";
+import {
+  Container,
+  type ContainerState,
+  Copies,
+  forgetDirectVolumes,
+  type HostSandbox,
+  type MountHost,
+  Outputs,
+} from "../container/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
@@ -15,6 +23,7 @@ type State = SandboxState<ContainerState>;
 
 export interface ManagedSandboxDeps {
   readonly runtime: RuntimeDeps;
+  readonly mounts: MountHost;
   /** It is no more: its name is free. */
   readonly onDeleted: (id: string) => void;
 }
@@ -25,12 +34,14 @@ export class ManagedSandbox {
   /** What is wrong with it although its state can be read. */
   problem: string | undefined;
   readonly outputs: Outputs;
+  readonly copies: Copies;
   readonly #deps: ManagedSandboxDeps;
   readonly #monitor: Monitor;
 
   constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
     this.sandbox = sandbox;
     this.outputs = new Outputs(sandbox);
+    this.copies = new Copies(sandbox);
     this.#deps = deps;
     this.#monitor = new Monitor({
       checks: {
@@ -48,6 +59,10 @@ export class ManagedSandbox {
 
   get runtime(): RuntimeDeps {
     return this.#deps.runtime;
+  }
+
+  get mounts(): MountHost {
+    return this.#deps.mounts;
   }
 
   get state(): State {
@@ -130,6 +145,8 @@ export class ManagedSandbox {
     await this.#monitor.stop();
     await this.sandbox.endVm();
     await this.outputs.release();
+    await this.copies.stopAll();
+    for (const container of this.state.containers) await forgetDirectVolumes(this, container);
     await this.sandbox.remove();
     this.#deps.onDeleted(this.sandbox.id);
     this.events.emit({ kind: "deleted", atMs: this.runtime.clock.nowMs() });
@@ -146,6 +163,7 @@ export class ManagedSandbox {
   /** The VM is no more, or is not to be any more: everything in it has stopped. The first cause is kept. */
   async markEnded(error: BelljarError | undefined, containersError = error): Promise<void> {
     await this.#monitor.stop();
+    await this.copies.stopAll();
     await this.sandbox.endVm();
     for (const { id } of this.state.containers) {
       const sealing = this.outputs.drain(id, { canBeAsked: false });
@@ -159,6 +177,7 @@ export class ManagedSandbox {
     this.events.end();
     await this.#monitor.stop();
     await this.outputs.release();
+    await this.copies.stopAll();
     await this.sandbox.release();
   }
 

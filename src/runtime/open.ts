@@ -10,15 +10,24 @@ import { acquireLock, type FileLock, sweepTemporaryFiles } from "../store/index.
 import { createSandbox, sandboxDeps } from "./create-sandbox.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { sandboxInfo, unreadableInfo } from "./info.ts";
-import type { SandboxCreateConfig, SandboxCreateOptions, Sandboxes, SandboxHandle, SandboxInfo } from "./interface.ts";
+import type {
+  SandboxCreateConfig,
+  SandboxCreateOptions,
+  Sandboxes,
+  SandboxHandle,
+  SandboxInfo,
+  Volumes,
+} from "./interface.ts";
 import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
 import { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { recoverLater, recoverSandbox } from "./recover.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
+import { RuntimeVolumes } from "./volumes.ts";
 
 export interface RuntimeCore {
   readonly sandboxes: Sandboxes;
+  readonly volumes: Volumes;
   /** What was found and what became of it. */
   readonly recovered: readonly Recovered[];
   /** Drops every handle and the root's lock; VMs run on. Idempotent. */
@@ -63,6 +72,7 @@ async function lockRoot(deps: RuntimeDeps): Promise<FileLock> {
 
 class Runtime implements RuntimeCore {
   readonly sandboxes: Sandboxes;
+  readonly volumes: RuntimeVolumes;
   readonly recovered: Recovered[] = [];
   readonly #deps: RuntimeDeps;
   readonly #lock: FileLock;
@@ -79,6 +89,11 @@ class Runtime implements RuntimeCore {
   constructor(deps: RuntimeDeps, lock: FileLock) {
     this.#deps = deps;
     this.#lock = lock;
+    this.volumes = new RuntimeVolumes({
+      runtime: deps,
+      sandboxes: () => this.#managed.values(),
+      unreadable: () => this.#unreadable.keys(),
+    });
     this.sandboxes = {
       create: (config, options) => this.#create(config, options ?? {}),
       get: (nameOrId) => this.#get(nameOrId),
@@ -111,6 +126,9 @@ class Runtime implements RuntimeCore {
       new Set([...states.keys(), ...this.#unreadable.keys()]),
       this.#note,
     );
+    for (const name of await this.volumes.sweep()) {
+      this.#note("unfinished", name, "removed: a volume whose creation or removal had been cut short");
+    }
     await Promise.all([...states.values()].map((managed) => this.#recoverOne(managed)));
   }
 
@@ -137,7 +155,7 @@ class Runtime implements RuntimeCore {
       const sandbox = await Sandbox.restore(sandboxDeps(this.#deps), id);
       await sweepTemporaryFiles(dir, this.#deps.disk);
       const managed = new ManagedSandbox(
-        { runtime: this.#deps, onDeleted: (gone) => void this.#managed.delete(gone) },
+        { runtime: this.#deps, mounts: this.volumes, onDeleted: (gone) => void this.#managed.delete(gone) },
         sandbox,
       );
       this.#managed.set(id, managed);
@@ -182,7 +200,8 @@ class Runtime implements RuntimeCore {
     }
     this.#reserved.add(name);
     try {
-      const deps = { runtime: this.#deps, onDeleted: (gone: string) => void this.#managed.delete(gone) };
+      const onDeleted = (gone: string): void => void this.#managed.delete(gone);
+      const deps = { runtime: this.#deps, mounts: this.volumes, onDeleted };
       const { signal } = options;
       const either = signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, signal]);
       const creating = createSandbox(deps, id, settled, config, { ...options, signal: either }, (made) =>

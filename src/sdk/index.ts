@@ -10,6 +10,8 @@ export type {
   FileInfo,
   Files,
   FileType,
+  MountConfig,
+  MountInfo,
   ProcessConfig,
   ProcessStatus,
   TerminalSize,
@@ -37,6 +39,10 @@ export type {
   SandboxInfo,
   SandboxStats,
   StopOptions,
+  VolumeCreateConfig,
+  VolumeInfo,
+  Volumes,
+  VolumeUser,
 } from "../runtime/index.ts";
 export { linesOf, type OutputLine } from "./collect.ts";
 export { type ConnectedDaemon, connectDaemon, type DaemonStatus } from "./daemon-status.ts";

@@ -4,13 +4,14 @@
  */
 import { type Log, silentLog, throwIfAborted } from "../base/index.ts";
 import { daemonSocketPath } from "../daemon/index.ts";
-import type { Recovered, SandboxCreateConfig, Sandboxes } from "../runtime/index.ts";
+import type { Recovered, SandboxCreateConfig, Sandboxes, Volumes } from "../runtime/index.ts";
 import { connectDaemon, type DaemonStatus } from "./daemon-status.ts";
 import { type HostParts, LazyHost } from "./lazy-host.ts";
 import { type Paths, resolvePaths } from "./paths.ts";
 
 export interface Runtime extends HostParts, AsyncDisposable {
   readonly sandboxes: Sandboxes;
+  readonly volumes: Volumes;
   /** What was found when the root was taken, and what became of it. */
   recovered(): Promise<readonly Recovered[]>;
 }
@@ -47,6 +48,7 @@ export const Runtime = {
     return {
       ...membersOf(parts),
       sandboxes: keepingAlive(core.sandboxes),
+      volumes: core.volumes,
       recovered: async () => core.recovered,
       [Symbol.asyncDispose]: () => core.release(),
     };
@@ -68,6 +70,7 @@ export const Runtime = {
     return {
       ...membersOf(new LazyHost(paths, log)),
       sandboxes: keepingAlive(daemon.sandboxes),
+      volumes: daemon.volumes,
       recovered: async () => (await daemon.status()).recovered,
       daemon: () => daemon.status(),
       [Symbol.asyncDispose]: () => daemon.close(),

@@ -27,6 +27,7 @@ import type {
   SandboxHandle,
   SandboxInfo,
 } from "../../src/runtime/index.ts";
+import { FakeVolumes } from "./fake-volumes.ts";
 import { MemoryFiles } from "./memory-files.ts";
 
 const STATUS = {
@@ -178,6 +179,7 @@ export class FakeSandbox {
       stdin: this.config.container?.stdin ?? false,
       annotations: this.config.container?.annotations ?? { made: "by the fake" },
       limits: { cpus: 0.5 },
+      mounts: [{ type: "volume", source: "data", destination: "/data", readOnly: true, how: "disk" }],
       status: this.state === "stopped" ? STATUS : undefined,
       end: undefined,
     };
@@ -205,6 +207,7 @@ export class FakeSandbox {
 
 export class FakeRuntime {
   readonly sandboxes: Sandboxes;
+  readonly volumes = new FakeVolumes();
   readonly recovered = [{ kind: "sockets", name: "abc", what: "removed" }] as const;
   readonly all = new Map<string, FakeSandbox>();
   /** The next call of `create` waits for this. */

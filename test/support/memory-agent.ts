@@ -108,6 +108,8 @@ export class MemoryContainer {
   readonly request: AgentRequest<"createContainer">;
   readonly args: readonly string[];
   readonly processes = new Map<string, MemoryProcess>();
+  /** What was copied in last, by its key. */
+  readonly copies = new Map<string, AgentRequest<"copyIn">>();
   frozen = false;
 
   constructor(id: string, request: AgentRequest<"createContainer">, args: readonly string[]) {
@@ -156,7 +158,8 @@ export class MemoryGuest {
   createContainer(request: AgentRequest<"createContainer">): void {
     const id = request.containerId ?? "";
     if (this.containers.has(id)) throw new BelljarError("CONTAINER_EXISTS", `the guest has a container ${id} already`);
-    const serials = [...(request.rootfs?.layers ?? []), request.rootfs?.writable, request.swap];
+    const mounted = (request.mounts ?? []).flatMap(({ from }) => (from?.case === "disk" ? [from.value] : []));
+    const serials = [...(request.rootfs?.layers ?? []), request.rootfs?.writable, request.swap, ...mounted];
     for (const disk of serials) {
       if (disk === undefined || this.vm.disks.some(({ serial }) => serial === disk.serial)) continue;
       throw new BelljarError("AGENT_FAILED", `the disk ${disk.serial} has not appeared`);
@@ -340,6 +343,10 @@ const handlers: Handlers = {
     const terminal = spec.field("process").field("terminal").boolean();
     const { pid, startedAtNs } = guest.start(containerId, "", args, { terminal, stdin });
     return { pid, startedAtNs };
+  },
+  copyIn: (guest, request) => {
+    guest.container(request.containerId ?? "").copies.set(request.key ?? "", request);
+    return {};
   },
   removeContainer: (guest, { containerId = "" }) => {
     guest.remove(containerId);

@@ -10,7 +10,7 @@ const LADDER: readonly (readonly string[])[] = [
   ["runtime"],
   ["container"],
   ["sandbox"],
-  ["devices", "hypervisor", "agent-client", "images", "guest", "resources"],
+  ["devices", "hypervisor", "agent-client", "images", "guest", "resources", "volumes"],
   ["store"],
   ["protocol"],
   ["base"],

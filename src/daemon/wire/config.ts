@@ -5,6 +5,7 @@ import type { ContainerConfig, ContainerLimits, ProcessConfig, TerminalSize } fr
 import type { api } from "../../protocol/index.ts";
 import type { ContainerCreateConfig, SandboxCreateConfig } from "../../runtime/index.ts";
 import { given } from "./given.ts";
+import { fromMountSpec, toMountSpec } from "./mounts.ts";
 
 const list = (values: readonly string[] | undefined): { values: string[] } | undefined =>
   values === undefined ? undefined : { values: [...values] };
@@ -95,6 +96,7 @@ function toContainerSpec(config: ContainerConfig): MessageInitShape<typeof api.C
     pidsLimit: config.pidsLimit,
     shmBytes: config.shmBytes,
     tmpfs: list(config.tmpfs),
+    mounts: config.mounts?.map(toMountSpec),
     rlimits: config.rlimits?.map((each) => ({ ...each })),
     annotations: { ...config.annotations },
   });
@@ -114,6 +116,7 @@ function fromContainerSpec(wire: api.ContainerSpec): ContainerConfig {
     pidsLimit: wire.pidsLimit,
     shmBytes: wire.shmBytes,
     tmpfs: values(wire.tmpfs),
+    mounts: wire.mounts.length === 0 ? undefined : wire.mounts.map(fromMountSpec),
     rlimits: wire.rlimits.length === 0 ? undefined : wire.rlimits,
     annotations: wire.annotations,
   };

@@ -6,6 +6,7 @@ import type { api } from "../../protocol/index.ts";
 import type { ContainerInfo, ProcessInfo, SandboxEvent, SandboxInfo } from "../../runtime/index.ts";
 import { fromLimits, toLimits } from "./config.ts";
 import { given } from "./given.ts";
+import { fromMountInfo, toMountInfo } from "./mounts.ts";
 
 export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.SandboxInfoSchema> {
   return given({
@@ -46,6 +47,7 @@ export function toContainerInfo(info: ContainerInfo): MessageInitShape<typeof ap
     command: [...info.command],
     annotations: { ...info.annotations },
     limits: toLimits(info.limits),
+    mounts: info.mounts.map(toMountInfo),
     status: info.status === undefined ? undefined : toStatus(info.status),
     end: info.end === undefined ? undefined : { ...info.end },
   });
@@ -66,6 +68,7 @@ export function fromContainerInfo(wire: api.ContainerInfo | undefined): Containe
     stdin: wire.stdin,
     annotations: wire.annotations,
     limits: wire.limits === undefined ? {} : fromLimits(wire.limits),
+    mounts: wire.mounts.map(fromMountInfo),
     status: fromStatus(wire.status),
     end: fromEnd(wire.end),
   };

@@ -15,6 +15,7 @@ export interface Clients {
   readonly container: Client<typeof api.ContainerService>;
   readonly process: Client<typeof api.ProcessService>;
   readonly file: Client<typeof api.FileService>;
+  readonly volume: Client<typeof api.VolumeService>;
 }
 
 /** Makes one call over whichever connection there is. */
@@ -60,6 +61,7 @@ export class DaemonLink {
       container: createClient(api.ContainerService, transport),
       process: createClient(api.ProcessService, transport),
       file: createClient(api.FileService, transport),
+      volume: createClient(api.VolumeService, transport),
     };
   }
 

@@ -2,3 +2,4 @@
 export { DaemonLauncher } from "./daemon-launcher.ts";
 export { DaemonLink } from "./daemon-link.ts";
 export { ConnectedSandboxes } from "./sandboxes.ts";
+export { ConnectedVolumes } from "./volumes.ts";

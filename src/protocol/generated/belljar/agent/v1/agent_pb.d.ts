@@ -284,6 +284,13 @@ export declare type CreateContainerRequest = Message<"belljar.agent.v1.CreateCon
   swappiness?: number | undefined;
 
   /**
+   * In the specification's mounts `belljar:KEY` stands for where each of these lies in the guest.
+   *
+   * @generated from field: repeated belljar.agent.v1.GuestMount mounts = 20;
+   */
+  mounts: GuestMount[];
+
+  /**
    * Devices of the host that the container gets the nodes of.
    *
    * @generated from field: repeated belljar.agent.v1.PciDevice pci_devices = 30;
@@ -308,6 +315,118 @@ export declare type CreateContainerResponse = Message<"belljar.agent.v1.CreateCo
  * Use `create(CreateContainerResponseSchema)` to create a new message.
  */
 export declare const CreateContainerResponseSchema: GenMessage<CreateContainerResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.GuestMount
+ */
+export declare type GuestMount = Message<"belljar.agent.v1.GuestMount"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from oneof belljar.agent.v1.GuestMount.from
+   */
+  from: {
+    /**
+     * @generated from field: belljar.agent.v1.MountedDisk disk = 2;
+     */
+    value: MountedDisk;
+    case: "disk";
+  } | {
+    /**
+     * @generated from field: belljar.agent.v1.CopiedFiles copy = 3;
+     */
+    value: CopiedFiles;
+    case: "copy";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message belljar.agent.v1.GuestMount.
+ * Use `create(GuestMountSchema)` to create a new message.
+ */
+export declare const GuestMountSchema: GenMessage<GuestMount>;
+
+/**
+ * A file system on a disk; several containers may have the same one.
+ *
+ * @generated from message belljar.agent.v1.MountedDisk
+ */
+export declare type MountedDisk = Message<"belljar.agent.v1.MountedDisk"> & {
+  /**
+   * @generated from field: string serial = 1;
+   */
+  serial: string;
+
+  /**
+   * As the kernel names it.
+   *
+   * @generated from field: string file_system = 2;
+   */
+  fileSystem: string;
+
+  /**
+   * @generated from field: repeated string options = 3;
+   */
+  options: string[];
+
+  /**
+   * @generated from field: bool read_only = 4;
+   */
+  readOnly: boolean;
+
+  /**
+   * Directory of the file system that is meant; empty for the whole. Made when it is not there.
+   *
+   * @generated from field: string directory = 5;
+   */
+  directory: string;
+
+  /**
+   * A directory that is made gets a copy of what the container's root file system has at this path, with its owner and mode.
+   *
+   * @generated from field: string copy_up_from = 6;
+   */
+  copyUpFrom: string;
+
+  /**
+   * Everything in it gets this group, which may read and write it: always, or only when its top has another one.
+   *
+   * @generated from field: optional uint32 fs_group = 7;
+   */
+  fsGroup?: number | undefined;
+
+  /**
+   * @generated from field: bool fs_group_always = 8;
+   */
+  fsGroupAlways: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.MountedDisk.
+ * Use `create(MountedDiskSchema)` to create a new message.
+ */
+export declare const MountedDiskSchema: GenMessage<MountedDisk>;
+
+/**
+ * Comes with `CopyIn`.
+ *
+ * @generated from message belljar.agent.v1.CopiedFiles
+ */
+export declare type CopiedFiles = Message<"belljar.agent.v1.CopiedFiles"> & {
+  /**
+   * @generated from field: bool is_file = 1;
+   */
+  isFile: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.CopiedFiles.
+ * Use `create(CopiedFilesSchema)` to create a new message.
+ */
+export declare const CopiedFilesSchema: GenMessage<CopiedFiles>;
 
 /**
  * A place on the guest's PCI bus: the bridge on the root bus with its whole address, then slot and function of each device
@@ -829,6 +948,107 @@ export declare type WriteInputResponse = Message<"belljar.agent.v1.WriteInputRes
  * Use `create(WriteInputResponseSchema)` to create a new message.
  */
 export declare const WriteInputResponseSchema: GenMessage<WriteInputResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.CopyInRequest
+ */
+export declare type CopyInRequest = Message<"belljar.agent.v1.CopyInRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * The file or directory itself first, and each directory before what is in it.
+   *
+   * @generated from field: repeated belljar.agent.v1.CopiedEntry entries = 3;
+   */
+  entries: CopiedEntry[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.CopyInRequest.
+ * Use `create(CopyInRequestSchema)` to create a new message.
+ */
+export declare const CopyInRequestSchema: GenMessage<CopyInRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.CopyInResponse
+ */
+export declare type CopyInResponse = Message<"belljar.agent.v1.CopyInResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.CopyInResponse.
+ * Use `create(CopyInResponseSchema)` to create a new message.
+ */
+export declare const CopyInResponseSchema: GenMessage<CopyInResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.CopiedEntry
+ */
+export declare type CopiedEntry = Message<"belljar.agent.v1.CopiedEntry"> & {
+  /**
+   * Below the copy; empty for itself.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: uint32 mode = 2;
+   */
+  mode: number;
+
+  /**
+   * @generated from field: uint32 uid = 3;
+   */
+  uid: number;
+
+  /**
+   * @generated from field: uint32 gid = 4;
+   */
+  gid: number;
+
+  /**
+   * @generated from field: double modified_ms = 5;
+   */
+  modifiedMs: number;
+
+  /**
+   * @generated from oneof belljar.agent.v1.CopiedEntry.is
+   */
+  is: {
+    /**
+     * @generated from field: bytes data = 6;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * @generated from field: string link_target = 7;
+     */
+    value: string;
+    case: "linkTarget";
+  } | {
+    /**
+     * @generated from field: bool directory = 8;
+     */
+    value: boolean;
+    case: "directory";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message belljar.agent.v1.CopiedEntry.
+ * Use `create(CopiedEntrySchema)` to create a new message.
+ */
+export declare const CopiedEntrySchema: GenMessage<CopiedEntry>;
 
 /**
  * @generated from message belljar.agent.v1.ShutdownRequest
@@ -2556,6 +2776,17 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof WatchFileRequestSchema;
     output: typeof WatchFileResponseSchema;
+  },
+  /**
+   * Makes a copy that the container has mounted be like this: what is new and what has changed appears first, each file at one
+   * instant, then what is not named is removed. May be repeated.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.CopyIn
+   */
+  copyIn: {
+    methodKind: "unary";
+    input: typeof CopyInRequestSchema;
+    output: typeof CopyInResponseSchema;
   },
   /**
    * Stops everything, syncs disks, powers off. The VM's process ends; an answer may not arrive.

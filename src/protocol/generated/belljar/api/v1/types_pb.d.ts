@@ -237,6 +237,11 @@ export declare type ContainerSpec = Message<"belljar.api.v1.ContainerSpec"> & {
    * @generated from field: map<string, string> annotations = 14;
    */
   annotations: { [key: string]: string };
+
+  /**
+   * @generated from field: repeated belljar.api.v1.MountSpec mounts = 20;
+   */
+  mounts: MountSpec[];
 };
 
 /**
@@ -244,6 +249,128 @@ export declare type ContainerSpec = Message<"belljar.api.v1.ContainerSpec"> & {
  * Use `create(ContainerSpecSchema)` to create a new message.
  */
 export declare const ContainerSpecSchema: GenMessage<ContainerSpec>;
+
+/**
+ * @generated from message belljar.api.v1.MountSpec
+ */
+export declare type MountSpec = Message<"belljar.api.v1.MountSpec"> & {
+  /**
+   * `bind`, `volume`, `tmpfs` or `disk`.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: optional string source = 2;
+   */
+  source?: string | undefined;
+
+  /**
+   * @generated from field: string target = 3;
+   */
+  target: string;
+
+  /**
+   * @generated from field: optional bool read_only = 4;
+   */
+  readOnly?: boolean | undefined;
+
+  /**
+   * `live`, `copy` or `disk`.
+   *
+   * @generated from field: optional string how = 5;
+   */
+  how?: string | undefined;
+
+  /**
+   * @generated from field: optional bool create_source = 6;
+   */
+  createSource?: boolean | undefined;
+
+  /**
+   * @generated from field: optional string propagation = 7;
+   */
+  propagation?: string | undefined;
+
+  /**
+   * @generated from field: optional bool no_copy = 8;
+   */
+  noCopy?: boolean | undefined;
+
+  /**
+   * @generated from field: optional string file_system = 9;
+   */
+  fileSystem?: string | undefined;
+
+  /**
+   * `raw` or `qcow2`.
+   *
+   * @generated from field: optional string format = 10;
+   */
+  format?: string | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.StringList options = 11;
+   */
+  options?: StringList | undefined;
+
+  /**
+   * @generated from field: optional double size_bytes = 12;
+   */
+  sizeBytes?: number | undefined;
+
+  /**
+   * @generated from field: optional uint32 mode = 13;
+   */
+  mode?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.MountSpec.
+ * Use `create(MountSpecSchema)` to create a new message.
+ */
+export declare const MountSpecSchema: GenMessage<MountSpec>;
+
+/**
+ * @generated from message belljar.api.v1.MountInfo
+ */
+export declare type MountInfo = Message<"belljar.api.v1.MountInfo"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * Name of the volume, path on the host, or nothing.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+
+  /**
+   * @generated from field: string destination = 3;
+   */
+  destination: string;
+
+  /**
+   * @generated from field: bool read_only = 4;
+   */
+  readOnly: boolean;
+
+  /**
+   * `disk`, `copy`, `live`, `memory`, `guest` or `none`.
+   *
+   * @generated from field: string how = 5;
+   */
+  how: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.MountInfo.
+ * Use `create(MountInfoSchema)` to create a new message.
+ */
+export declare const MountInfoSchema: GenMessage<MountInfo>;
 
 /**
  * @generated from message belljar.api.v1.DnsSpec
@@ -503,6 +630,11 @@ export declare type ContainerInfo = Message<"belljar.api.v1.ContainerInfo"> & {
    * @generated from field: map<string, string> annotations = 14;
    */
   annotations: { [key: string]: string };
+
+  /**
+   * @generated from field: repeated belljar.api.v1.MountInfo mounts = 20;
+   */
+  mounts: MountInfo[];
 };
 
 /**
