@@ -9,6 +9,7 @@ import { Copies } from "./copies.ts";
 import type { DiskMount, GuestMounts } from "./guest-mounts.ts";
 import type { NameFiles } from "./name-files.ts";
 import { findDeviceNodes, type PciPath, withDeviceNodes } from "./pci-devices.ts";
+import { type ContainerDevice, type PluggedDeps, withContainerDevices } from "./plugged-devices.ts";
 import type { RootfsDisks, RootfsMounter } from "./rootfs.ts";
 import type { SharedMemory } from "./shared-memory.ts";
 import type { SharedPids } from "./shared-pids.ts";
@@ -28,6 +29,7 @@ export interface PlaceDeps {
   /** Each container has a directory below it. */
   readonly containersDir: string;
   readonly sysDir: string;
+  readonly plugged: PluggedDeps;
 }
 
 export interface ContainerOptions {
@@ -44,6 +46,8 @@ export interface ContainerOptions {
   readonly swappiness: number | undefined;
   /** Devices of the host of which it gets the nodes. */
   readonly pciDevices: readonly PciPath[];
+  /** Disks and devices of the guest's own of which it gets a node. */
+  readonly devices: readonly ContainerDevice[];
   readonly mounts: readonly MountRequest[];
 }
 
@@ -111,6 +115,7 @@ async function completed(deps: PlaceDeps, options: ContainerOptions, filesDir: s
   if (options.shareMemory) spec = withMountInstead(spec, await deps.sharedMemory.mount());
   if (options.sharePids) spec = withNamespace(spec, "pid", await deps.sharedPids.namespacePath());
   spec = withDeviceNodes(spec, await findDeviceNodes(deps.sysDir, options.pciDevices));
+  spec = await withContainerDevices(deps.plugged, spec, options.devices);
   if (options.keepAlive) {
     spec = withMountInstead(spec, busyboxMount(KEEP_ALIVE_BUSYBOX));
     spec = withArguments(spec, waitingCommand(KEEP_ALIVE_BUSYBOX));

@@ -73,6 +73,7 @@ async function main(): Promise<void> {
       mounts: new GuestMounts({ ...disks, disksDir: `${RUN_DIR}/disks` }),
       containersDir: `${RUN_DIR}/containers`,
       sysDir: disks.sysDir,
+      plugged: disks,
     });
     await new AgentServer(port, handlers).run();
   } catch (error) {

@@ -48,6 +48,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     }),
     bind(methods.configureSandbox, handlers.configureSandbox),
     bind(methods.getGuestStats, handlers.getGuestStats),
+    bind(methods.findDevice, handlers.findDevice),
     bind(methods.createContainer, handlers.createContainer),
     bind(methods.startContainer, handlers.startContainer),
     bind(methods.removeContainer, handlers.removeContainer),

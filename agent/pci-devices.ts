@@ -41,11 +41,6 @@ const NOT_BELOW = new Set([
  */
 export async function findDeviceNodes(sysDir: string, paths: readonly PciPath[]): Promise<DeviceNode[]> {
   if (paths.length === 0) return [];
-  for (const [first = "", ...others] of paths) {
-    if (!FIRST_HOP.test(first) || others.length > guestDeviceLimits.hopsMax || !others.every((hop) => HOP.test(hop))) {
-      throw new BelljarError("INVALID_ARGUMENT", "a device's place on the PCI bus is malformed");
-    }
-  }
   const dirs: string[] = [];
   for (const path of paths) dirs.push(await untilFound(sysDir, path));
   return await settled(async () => (await Promise.all(dirs.map(nodesBelow))).flat());
@@ -68,7 +63,12 @@ export function withDeviceNodes(spec: JsonObject, nodes: readonly DeviceNode[]):
   };
 }
 
-async function untilFound(sysDir: string, path: PciPath): Promise<string> {
+/** @throws BelljarError `INVALID_ARGUMENT`, `AGENT_FAILED` */
+export async function untilFound(sysDir: string, path: PciPath): Promise<string> {
+  const [first = "", ...others] = path;
+  if (!FIRST_HOP.test(first) || others.length > guestDeviceLimits.hopsMax || !others.every((hop) => HOP.test(hop))) {
+    throw new BelljarError("INVALID_ARGUMENT", "a device's place on the PCI bus is malformed");
+  }
   const endMs = performance.now() + guestDeviceLimits.appearTimeoutMs;
   for (;;) {
     const found = await findFunction(sysDir, path);

@@ -118,6 +118,7 @@ export async function rehearse(): Promise<void> {
     // Below a file: no directory is made, and no file's times get into the snapshot.
     containersDir: "/bin/node/containers",
     sysDir: "/sys",
+    plugged: { runTool: unplayed, sysDir: "/sys", devDir: "/dev" },
   });
   await new AgentServer(new ScriptedPort(), handlers).run().catch((error: unknown) => {
     if (!(error instanceof BelljarError) || error.reason !== "AGENT_DISCONNECTED") throw error;

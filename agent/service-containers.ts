@@ -49,6 +49,7 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
         keepAlive: request.keepAlive,
         swap: request.swap?.serial,
         swappiness: request.swappiness,
+        devices: request.devices.map(({ disk, path, access }) => ({ serial: disk?.serial, path, access })),
         pciDevices: request.pciDevices.map(({ path }) => path),
         mounts: request.mounts.map(mountRequest),
       };

@@ -3,6 +3,7 @@ import { VERSION } from "../src/base/version.ts";
 import { PROTOCOL_VERSION } from "../src/protocol/version.ts";
 import { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
+import { findPlugged } from "./plugged-devices.ts";
 import { containerHandlers } from "./service-containers.ts";
 import type { ServiceDeps } from "./service-deps.ts";
 import { fileHandlers } from "./service-files.ts";
@@ -21,7 +22,7 @@ export function createHandlers(deps: ServiceDeps): Handlers {
   };
 }
 
-type SandboxHandlers = Pick<Handlers, "configureSandbox" | "getGuestStats" | "hello" | "shutdown">;
+type SandboxHandlers = Pick<Handlers, "configureSandbox" | "findDevice" | "getGuestStats" | "hello" | "shutdown">;
 
 function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): SandboxHandlers {
   return {
@@ -49,6 +50,12 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): Sandbox
         agentResidentBytes: BigInt(process.memoryUsage.rss()),
         processes: await deps.system.processCount(),
       };
+    },
+
+    findDevice: async ({ disk, pci, modules, unused, noNodes }) => {
+      const device = { serial: disk?.serial, pci: pci?.path, modules, unused, noNodes };
+      const nodes = await findPlugged(deps.plugged, device);
+      return { nodes: nodes.map(({ name, type, major, minor }) => ({ name, block: type === "b", major, minor })) };
     },
 
     shutdown: async () => {

@@ -77,6 +77,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     mounts: new GuestMounts({ runTool: async () => {}, sysDir: "/sys", devDir: dir, disksDir: join(dir, "disks") }),
     containersDir: join(dir, "containers"),
     sysDir: "/sys",
+    plugged: { runTool: async () => {}, sysDir: "/sys", devDir: "/dev" },
     ...options,
   });
   void new AgentServer(port, handlers).run();

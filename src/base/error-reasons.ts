@@ -116,12 +116,30 @@ export const errorReasons = reasons({
     meaning: "The VM has no room left for a device of this kind.",
     remedy: "Remove a device first; see `belljar device ls`.",
   },
+  DISK_INVALID: {
+    code: "invalid_argument",
+    meaning: "A file or device cannot be a disk: empty, cut short, of another format, or pointing at other files.",
+  },
+  DISK_IN_USE: {
+    code: "failed_precondition",
+    meaning: "Another program, perhaps another sandbox, has the disk open; written by two it would be destroyed.",
+    remedy: "Detach it there first, or add it read-only on both sides.",
+  },
   DEVICE_REFUSED: { code: "failed_precondition", meaning: "The guest refused a device, or refused to let go of one." },
   NOT_ENOUGH_MEMORY: {
     code: "resource_exhausted",
     meaning: "The host has not enough free memory for the VM asked for.",
     remedy: "Ask for less with `-m`, or free some memory.",
   },
+
+  // --- devices ---
+  DEVICE_NOT_FOUND: { code: "not_found", meaning: "The host has no such device, or it has gone." },
+  DEVICE_IN_USE: {
+    code: "failed_precondition",
+    meaning: "The host, another program or another sandbox uses the device.",
+  },
+  DEVICE_UNSUPPORTED: { code: "unimplemented", meaning: "Belljar cannot hand a device of this kind to a guest." },
+  DEVICE_FAILED: { code: "internal", meaning: "The host's kernel, or a driver of it, did not go along." },
 
   // --- guest and agent ---
   GUEST_PANIC: { code: "aborted", meaning: "The guest's kernel panicked." },

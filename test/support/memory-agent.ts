@@ -333,6 +333,12 @@ const handlers: Handlers = {
     agentResidentBytes: 50n << 20n,
     processes: guest.containers.size,
   }),
+  findDevice: (guest, { disk, pci }) => {
+    const at = guest.vm.disks.findIndex(({ serial }) => serial === disk?.serial);
+    if (pci === undefined && at === -1) throw new BelljarError("AGENT_FAILED", "the disk has not appeared");
+    const name = pci === undefined ? `sd${String.fromCharCode(97 + at)}` : "vda";
+    return { nodes: [{ name, block: true, major: 8, minor: 16 * at }] };
+  },
   createContainer: (guest, request) => {
     guest.createContainer(request);
     return {};

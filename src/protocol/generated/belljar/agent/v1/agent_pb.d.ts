@@ -198,6 +198,99 @@ export declare type Disk = Message<"belljar.agent.v1.Disk"> & {
 export declare const DiskSchema: GenMessage<Disk>;
 
 /**
+ * @generated from message belljar.agent.v1.FindDeviceRequest
+ */
+export declare type FindDeviceRequest = Message<"belljar.agent.v1.FindDeviceRequest"> & {
+  /**
+   * One of the two.
+   *
+   * @generated from field: belljar.agent.v1.Disk disk = 1;
+   */
+  disk?: Disk | undefined;
+
+  /**
+   * @generated from field: belljar.agent.v1.PciDevice pci = 2;
+   */
+  pci?: PciDevice | undefined;
+
+  /**
+   * Kernel modules that are loaded first.
+   *
+   * @generated from field: repeated string modules = 3;
+   */
+  modules: string[];
+
+  /**
+   * Refused when the guest has the disk mounted, swaps to it, or uses it in another way that excludes others.
+   *
+   * @generated from field: bool unused = 4;
+   */
+  unused: boolean;
+
+  /**
+   * A device without nodes: that it is there is all there is to say.
+   *
+   * @generated from field: bool no_nodes = 5;
+   */
+  noNodes: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.FindDeviceRequest.
+ * Use `create(FindDeviceRequestSchema)` to create a new message.
+ */
+export declare const FindDeviceRequestSchema: GenMessage<FindDeviceRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.FindDeviceResponse
+ */
+export declare type FindDeviceResponse = Message<"belljar.agent.v1.FindDeviceResponse"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.DeviceNode nodes = 1;
+   */
+  nodes: DeviceNode[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.FindDeviceResponse.
+ * Use `create(FindDeviceResponseSchema)` to create a new message.
+ */
+export declare const FindDeviceResponseSchema: GenMessage<FindDeviceResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.DeviceNode
+ */
+export declare type DeviceNode = Message<"belljar.agent.v1.DeviceNode"> & {
+  /**
+   * Below /dev.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bool block = 2;
+   */
+  block: boolean;
+
+  /**
+   * @generated from field: uint32 major = 3;
+   */
+  major: number;
+
+  /**
+   * @generated from field: uint32 minor = 4;
+   */
+  minor: number;
+};
+
+/**
+ * Describes the message belljar.agent.v1.DeviceNode.
+ * Use `create(DeviceNodeSchema)` to create a new message.
+ */
+export declare const DeviceNodeSchema: GenMessage<DeviceNode>;
+
+/**
  * @generated from message belljar.agent.v1.RootFilesystem
  */
 export declare type RootFilesystem = Message<"belljar.agent.v1.RootFilesystem"> & {
@@ -296,6 +389,11 @@ export declare type CreateContainerRequest = Message<"belljar.agent.v1.CreateCon
    * @generated from field: repeated belljar.agent.v1.PciDevice pci_devices = 30;
    */
   pciDevices: PciDevice[];
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.ContainerDevice devices = 31;
+   */
+  devices: ContainerDevice[];
 };
 
 /**
@@ -427,6 +525,38 @@ export declare type CopiedFiles = Message<"belljar.agent.v1.CopiedFiles"> & {
  * Use `create(CopiedFilesSchema)` to create a new message.
  */
 export declare const CopiedFilesSchema: GenMessage<CopiedFiles>;
+
+/**
+ * A node in the container's /dev: of a disk, or, without one, the guest's own character device of the same path.
+ *
+ * @generated from message belljar.agent.v1.ContainerDevice
+ */
+export declare type ContainerDevice = Message<"belljar.agent.v1.ContainerDevice"> & {
+  /**
+   * @generated from field: belljar.agent.v1.Disk disk = 1;
+   */
+  disk?: Disk | undefined;
+
+  /**
+   * Absolute, in the container.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * As the kernel's device cgroup has it: some of r, w and m.
+   *
+   * @generated from field: string access = 3;
+   */
+  access: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ContainerDevice.
+ * Use `create(ContainerDeviceSchema)` to create a new message.
+ */
+export declare const ContainerDeviceSchema: GenMessage<ContainerDevice>;
 
 /**
  * A place on the guest's PCI bus: the bridge on the root bus with its whole address, then slot and function of each device
@@ -2507,6 +2637,16 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof GetGuestStatsRequestSchema;
     output: typeof GetGuestStatsResponseSchema;
+  },
+  /**
+   * Waits until a device that was plugged is there, and answers the nodes that the guest's drivers have made for it.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.FindDevice
+   */
+  findDevice: {
+    methodKind: "unary";
+    input: typeof FindDeviceRequestSchema;
+    output: typeof FindDeviceResponseSchema;
   },
   /**
    * Mounts the root file system and writes the bundle; nothing of the image runs yet.
