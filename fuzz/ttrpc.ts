@@ -218,6 +218,7 @@ const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
   getGuestStats: nothing,
+  findDevice: nothing,
   createContainer: nothing,
   startContainer: nothing,
   removeContainer: nothing,
