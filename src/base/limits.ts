@@ -178,6 +178,14 @@ export const deviceLimits = {
   /** Between SIGTERM and SIGKILL, and from then until the kernel has removed it. */
   backEndEndTimeoutMs: 3_000,
   backEndPollMs: 5,
+  /** Devices of one sandbox beside its containers' own disks. */
+  devicesMax: 256,
+  /** References to one device, and attachments of it. */
+  holdersMax: 1_024,
+  /** Nodes that the guest says one device has. */
+  nodesMax: 256,
+  /** New ids that are tried when one is taken. */
+  idTries: 5,
 } as const;
 
 export const sandboxLimits = {

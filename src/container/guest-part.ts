@@ -23,7 +23,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
   try {
     await recordDirectVolumes(host, container);
     for (const disk of disks) {
-      await sandbox.plugDisk(disk);
+      await sandbox.plugDisk(disk, id);
       rollback.add(`unplug disk ${disk.serial}`, () => sandbox.unplugDisk(disk.serial, id));
     }
     await sandbox.agent(signal);

@@ -106,12 +106,12 @@ function keptIntent(state: ContainerState): ContainerState["pending"] {
 /** Disks that were plugged for a container that is gone, or just before their owner died. */
 async function unplugUnused(managed: ManagedSandbox): Promise<void> {
   const { sandbox } = managed;
-  const used = new Set(
-    sandbox.state.containers.flatMap(({ inGuest, disks }) => (inGuest ? disks.map(({ serial }) => serial) : [])),
-  );
-  for (const { serial } of sandbox.machine.vm.save().disks) {
+  await sandbox.devices.reconcile(sandbox.state.containers.filter(({ inGuest }) => inGuest));
+  const used = new Set(sandbox.devices.save().map(({ id }) => id));
+  const { machine } = sandbox;
+  for (const { serial } of machine.vm.save().disks) {
     if (serial === "root" || used.has(serial)) continue;
-    await sandbox.unplugDisk(serial, "").catch((error: unknown) => {
+    await machine.whileAlive(machine.vm.unplugDisk(serial)).catch((error: unknown) => {
       sandbox.log.debug("a disk was not plugged after all", { serial, cause: messageChain(error).join(": ") });
     });
   }

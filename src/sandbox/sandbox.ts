@@ -12,13 +12,15 @@ import {
   BelljarError,
   type Clock,
   cancelledError,
+  deviceLimits,
   hasErrno,
   type Log,
   sandboxLimits,
   throwIfAborted,
 } from "../base/index.ts";
-import { endBackEndsOf } from "../devices/index.ts";
+import { DeviceManager, endBackEndsOf, type GuestNode, type GuestQuestion } from "../devices/index.ts";
 import type { GuestImage } from "../guest/index.ts";
+import { guestPortPath } from "../hypervisor/index.ts";
 import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
 import { endProcess } from "./end-process.ts";
@@ -49,6 +51,8 @@ const ROOT_SERIAL = "root";
 export class Sandbox<C extends SandboxedContainer> {
   readonly id: string;
   readonly log: Log;
+  /** What is plugged into it, its containers' disks included. */
+  readonly devices: DeviceManager;
   readonly #deps: SandboxDeps<C>;
   readonly #record: SandboxRecord<C>;
   readonly #turns: Turns;
@@ -63,6 +67,17 @@ export class Sandbox<C extends SandboxedContainer> {
     this.#deps = deps;
     this.#record = record;
     this.#turns = new Turns(`sandbox ${this.id}`);
+    this.devices = new DeviceManager(
+      {
+        place: { sandboxId: this.id, runDir: join(deps.runDir, this.id) },
+        vm: () => this.machine.vm,
+        whileAlive: (work) => this.machine.whileAlive(work),
+        findInGuest: (question, signal) => this.#findInGuest(question, signal),
+        write: () => this.update((state) => ({ ...state, vm: this.machine.vm.save() })),
+        log: this.log,
+      },
+      record.state.devices ?? [],
+    );
   }
 
   /** Writes the first state: from then on a successor finds the sandbox. */
@@ -128,7 +143,7 @@ export class Sandbox<C extends SandboxedContainer> {
   }
 
   async update(change: (state: SandboxState<C>) => SandboxState<C>, options?: WriteOptions): Promise<void> {
-    const [before, after] = await this.#record.update(change, options);
+    const [before, after] = await this.#record.update((state) => this.#withDevices(state, change(state)), options);
     if (before !== after) for (const listener of this.#listeners) listener(before, after);
   }
 
@@ -200,6 +215,7 @@ export class Sandbox<C extends SandboxedContainer> {
     const runDir = join(this.#deps.runDir, this.id);
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     await chmod(runDir, 0o700);
+    const { disks, devices } = await this.devices.coldPlug(signal);
     const vm = await this.#deps.hypervisor.start(
       {
         id: this.id,
@@ -213,7 +229,8 @@ export class Sandbox<C extends SandboxedContainer> {
           kernelArguments: image.kernelArguments,
         },
         sharedMemory: settings.vhostUser === true,
-        disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }],
+        disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
+        devices,
       },
       { signal },
     );
@@ -234,8 +251,14 @@ export class Sandbox<C extends SandboxedContainer> {
   async attach(doubtful: readonly DiskConfig[]): Promise<void> {
     const { vm: saved, settings, agentInstance } = this.state;
     if (saved === undefined) throw new BelljarError("VMM_DIED", `the state of sandbox ${this.id} names no VM`);
-    const unknown = doubtful.filter((disk) => !saved.disks.some((known) => known.serial === disk.serial));
-    const vm = await this.#deps.hypervisor.attach({ ...saved, disks: [...saved.disks, ...unknown] });
+    const plugs = this.devices.doubtful();
+    const disks = new Map([...doubtful, ...plugs.disks, ...saved.disks].map((disk) => [disk.serial, disk]));
+    const devices = new Map([...plugs.devices, ...(saved.devices ?? [])].map((device) => [device.id, device]));
+    const vm = await this.#deps.hypervisor.attach({
+      ...saved,
+      disks: [...disks.values()],
+      devices: [...devices.values()],
+    });
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, agentInstance });
   }
 
@@ -253,26 +276,21 @@ export class Sandbox<C extends SandboxedContainer> {
     if (this.state.agentInstance !== instance) {
       await this.update((state) => ({ ...state, agentInstance: instance }));
     }
+    await this.devices.findAll(signal);
   }
 
   call<M extends AgentMethod>(method: M, request: AgentRequest<M>, options?: CallOptions): Promise<AgentResponse<M>> {
     return this.machine.call(method, request, options);
   }
 
-  /** Plugs a disk unless it is there; the guest finds it by its serial number. */
-  async plugDisk(disk: DiskConfig): Promise<void> {
-    const { machine } = this;
-    if (machine.vm.save().disks.some((known) => known.serial === disk.serial)) return;
-    await machine.whileAlive(machine.vm.plugDisk(disk));
+  /** Plugs a container's disk unless it is there; the guest finds it by its serial number. */
+  plugDisk(disk: DiskConfig, containerId: string): Promise<void> {
+    return this.devices.addDisk(disk, containerId);
   }
 
-  /** Unplugs a disk that is there, and that no other container has. */
-  async unplugDisk(serial: string, containerId: string): Promise<void> {
-    const { machine } = this;
-    const others = this.state.containers.filter((other) => other.id !== containerId && other.inGuest);
-    if (others.some((other) => other.disks.some((disk) => disk.serial === serial))) return;
-    if (!machine.vm.save().disks.some((known) => known.serial === serial)) return;
-    await machine.whileAlive(machine.vm.unplugDisk(serial));
+  /** Unplugs a container's disk, unless another container has it; one that is not there is success. */
+  unplugDisk(serial: string, containerId: string): Promise<void> {
+    return this.devices.removeDisk(serial, containerId);
   }
 
   /** Ends the VM, if there is one, and removes its sockets. */
@@ -282,6 +300,7 @@ export class Sandbox<C extends SandboxedContainer> {
     if (machine !== undefined) await machine.kill();
     else if (this.state.vm !== undefined) await endProcess(this.state.vm.vmm);
     const runDir = join(this.#deps.runDir, this.id);
+    await this.devices.vmEnded();
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
     await rm(runDir, { recursive: true, force: true });
   }
@@ -300,6 +319,27 @@ export class Sandbox<C extends SandboxedContainer> {
     await machine?.release();
     // What was under way sees that, and ends; the next owner must not find it writing.
     await this.#turns.take(async () => {});
+  }
+
+  async #findInGuest(question: GuestQuestion, signal: AbortSignal | undefined): Promise<readonly GuestNode[]> {
+    const { serial, port, modules, unused, noNodes } = question;
+    const path = port === undefined ? undefined : [...guestPortPath(port), "00.0"];
+    const where = path === undefined ? { disk: { serial: serial ?? "" } } : { pci: { path } };
+    const { nodes } = await this.call("findDevice", { ...where, modules: [...modules], unused, noNodes }, { signal });
+    return nodes.slice(0, deviceLimits.nodesMax).map(({ name, block, major, minor }) => ({
+      name: name.replaceAll(/[^ -~]/g, "?").slice(0, 255),
+      type: block ? "block" : "character",
+      major,
+      minor,
+    }));
+  }
+
+  /** The devices are part of every state that is written. */
+  #withDevices(before: SandboxState<C>, after: SandboxState<C>): SandboxState<C> {
+    const now = this.devices.save();
+    if (after.devices === now || (after.devices === undefined && now.length === 0)) return after;
+    if (before === after && (after.devices ?? []).length === now.length) return after;
+    return { ...after, devices: now.length === 0 ? undefined : now };
   }
 
   #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {

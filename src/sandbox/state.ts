@@ -6,14 +6,17 @@
  */
 import {
   type Decode,
+  deviceLimits,
   type EndCause,
   type Field,
   isId,
   type LifecycleState,
   lifecycleStates,
   sandboxLimits,
+  vmmLimits,
 } from "../base/index.ts";
-import { decodeVmState } from "../hypervisor/index.ts";
+import { type DeviceState, decodeDeviceState } from "../devices/index.ts";
+import { decodeDeviceConfig, decodeDiskConfig, decodeVmState } from "../hypervisor/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
@@ -60,6 +63,8 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly end?: EndCause | undefined;
   /** How many times it was restored or forked. */
   readonly generation: number;
+  /** What is plugged in, and who has it; absent when there is nothing. */
+  readonly devices?: readonly DeviceState[] | undefined;
   /** The oldest first; the first one is the sandbox's main container. */
   readonly containers: readonly C[];
 }
@@ -126,8 +131,15 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
     end: field.field("end").optional(decodeEndCause),
     generation: field.field("generation").integer({ min: 0 }),
+    devices: field
+      .field("devices")
+      .optional((list) => list.array(decodeDevice, { maxItems: vmmLimits.disksMax + deviceLimits.devicesMax })),
     containers: field.field("containers").array(decodeContainer, { maxItems: sandboxLimits.containersMax }),
   };
+}
+
+function decodeDevice(field: Field): DeviceState {
+  return decodeDeviceState(field, { disk: decodeDiskConfig, device: decodeDeviceConfig });
 }
 
 function decodeSettings(field: Field): SandboxSettings {
