@@ -132,6 +132,11 @@ export class GuestContainer {
     });
   }
 
+  /** Makes room where it writes. */
+  growStorage(sizeBytes: number): Promise<void> {
+    return this.#turns.take(() => this.#deps.mounter.grow(this.#place.dir, this.#options.disks, sizeBytes));
+  }
+
   /** All of them or none. @throws BelljarError `INVALID_ARGUMENT`, `INVALID_TRANSITION` */
   update(changes: LimitChanges): Promise<void> {
     return this.#turns.take(async () => {

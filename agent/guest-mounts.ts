@@ -9,9 +9,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { mountLimits } from "../src/base/limits.ts";
+import { findDisk } from "./disks.ts";
+import { loadFileSystems } from "./file-systems.ts";
 import { atPath, directoryAt } from "./file-walk.ts";
 import { applyFsGroup } from "./fs-group.ts";
-import { findDisk } from "./rootfs.ts";
 import type { RunTool } from "./tools.ts";
 import { Turns } from "./turns.ts";
 
@@ -91,6 +92,7 @@ export class GuestMounts {
   }
 
   async #mount({ serial, fileSystem, options, readOnly }: DiskMount, place: string): Promise<void> {
+    await loadFileSystems([fileSystem], this.#deps);
     const device = await findDisk(serial, this.#deps);
     await mkdir(place, { recursive: true, mode: 0o700 });
     const all = [readOnly ? "ro" : "rw", "nodev", ...(fileSystem === "ext4" ? EXT4_OPTIONS : []), ...options].join(",");

@@ -56,6 +56,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.pauseContainer, handlers.pauseContainer),
     bind(methods.resumeContainer, handlers.resumeContainer),
     bind(methods.updateContainer, handlers.updateContainer),
+    bind(methods.growStorage, handlers.growStorage),
     bind(methods.getContainerStats, handlers.getContainerStats),
     bind(methods.execProcess, handlers.execProcess),
     bind(methods.signalProcess, handlers.signalProcess),

@@ -2,8 +2,8 @@
 import { constants, open, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
+import { findDisk } from "./disks.ts";
 import { type DeviceNode, findDeviceNodes, type PciPath, untilFound } from "./pci-devices.ts";
-import { findDisk } from "./rootfs.ts";
 import { asObject, type JsonObject } from "./spec.ts";
 import type { RunTool } from "./tools.ts";
 

@@ -97,7 +97,7 @@ export async function rehearse(): Promise<void> {
     instance: "rehearsal",
     pipes: { open: unplayed },
     runtime: { launch: unplayed },
-    mounter: { mount: unplayed, unmount: async () => {} },
+    mounter: { mount: unplayed, grow: async () => {}, unmount: async () => {} },
     cgroups: {
       create: async () => {},
       cgroupsPath: () => "/",

@@ -1,47 +1,52 @@
 /**
- * Root file systems of containers: EROFS layers, read-only and shared by all containers that have them, under an ext4 disk of
- * the container's own, joined by overlayfs.
+ * Root file systems of containers. Mostly layers, read-only and shared by all containers that have them, under a disk of the
+ * container's own or a tmpfs, joined by overlayfs; or one disk that is the root as it is.
  *
  * mount and umount are given many file systems at once, since starting a program takes long in an emulated guest.
  */
-import { mkdir, open, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { BelljarError } from "../src/base/errors.ts";
-import { sandboxLimits } from "../src/base/limits.ts";
+import { type DiskDirs, findDisk, findDisks, waitForSize } from "./disks.ts";
+import { type FileSystem, loadFileSystems, mountLine } from "./file-systems.ts";
 import type { RunTool } from "./tools.ts";
 import { Turns } from "./turns.ts";
 
-export interface RootfsDisks {
-  /** Serial numbers, the bottom layer first. */
-  readonly layers: readonly string[];
-  readonly writable: string;
+export interface RootDisk {
+  readonly serial: string;
+  readonly fileSystem: FileSystem;
 }
+
+/** Where a container writes: a disk (ext4), or memory. */
+export type UpperLayer =
+  /** `hasGrown`: the disk may be larger than the file system on it. */
+  | { readonly kind: "disk"; readonly serial: string; readonly hasGrown: boolean }
+  | { readonly kind: "tmpfs"; readonly sizeBytes: number };
+
+export type RootfsDisks =
+  /** The bottom layer first. */
+  | { readonly kind: "layers"; readonly layers: readonly RootDisk[]; readonly upper: UpperLayer }
+  | { readonly kind: "disk"; readonly disk: RootDisk };
 
 export interface MountedRootfs {
   readonly path: string;
-  /** On the container's own disk, where its processes do not see it: for files that are the container's but not in its root. */
+  /** Where processes of the container do not see it: for files that are the container's but not in its root. */
   readonly filesDir: string;
 }
 
 export interface RootfsMounter {
   /** Mounts below `dir`; leaves nothing when it fails. */
   mount(dir: string, disks: RootfsDisks): Promise<MountedRootfs>;
+  /** Makes room in what `mount` mounted: the disk is larger already, or the tmpfs may have so much memory. */
+  grow(dir: string, disks: RootfsDisks, sizeBytes: number): Promise<void>;
   /** Takes away whatever `mount` made, or had made when it failed; nothing there is success. */
   unmount(dir: string, disks: RootfsDisks): Promise<void>;
 }
 
-export interface MounterDeps {
+export interface MounterDeps extends DiskDirs {
   readonly runTool: RunTool;
-  readonly sysDir: string;
-  readonly devDir: string;
   /** Layers are mounted below it, each under its serial number. */
   readonly layersDir: string;
 }
-
-/** Between two looks for a disk that has just been plugged. */
-const LOOK_AGAIN_MS = 10;
-const SERIAL = /^[a-z0-9-]{1,20}$/;
 
 export class OverlayMounter implements RootfsMounter {
   readonly #deps: MounterDeps;
@@ -58,31 +63,10 @@ export class OverlayMounter implements RootfsMounter {
     return this.#turns.take(async () => {
       const taken: string[] = [];
       try {
-        const lines: string[] = [];
-        for (const serial of new Set(disks.layers)) {
-          if (!this.#users.has(serial)) {
-            const device = await findDisk(serial, this.#deps);
-            const target = join(this.#deps.layersDir, serial);
-            await mkdir(target, { recursive: true, mode: 0o700 });
-            lines.push(`${device} ${target} erofs ro,nodev 0 0`);
-          }
-          this.#users.set(serial, (this.#users.get(serial) ?? 0) + 1);
-          taken.push(serial);
-        }
-        const disk = join(dir, "disk");
         const rootfs = join(dir, "rootfs");
-        await mkdir(disk);
         await mkdir(rootfs);
-        lines.push(`${await findDisk(disks.writable, this.#deps)} ${disk} ext4 rw,noatime,nodev 0 0`);
-        await this.#mountAll(dir, lines);
-        const upper = join(disk, "upper");
-        const work = join(disk, "work");
-        await mkdir(upper, { recursive: true, mode: 0o755 });
-        await mkdir(work, { recursive: true, mode: 0o700 });
-        const lower = disks.layers.map((serial) => join(this.#deps.layersDir, serial)).reverse();
-        const options = `lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work}`;
-        await this.#deps.runTool("busybox", ["mount", "-t", "overlay", "-o", options, "overlay", rootfs]);
-        return { path: rootfs, filesDir: join(disk, "files") };
+        if (disks.kind === "disk") return await this.#mountDisk(dir, rootfs, disks.disk);
+        return await this.#mountLayers(dir, rootfs, disks.layers, disks.upper, taken);
       } catch (error) {
         await this.#unmountAll([join(dir, "rootfs"), join(dir, "disk")]).catch(() => {});
         await this.#releaseLayers(taken).catch(() => {});
@@ -91,11 +75,82 @@ export class OverlayMounter implements RootfsMounter {
     });
   }
 
+  async grow(dir: string, disks: RootfsDisks, sizeBytes: number): Promise<void> {
+    if (disks.kind === "disk") return;
+    const { upper } = disks;
+    const target = join(dir, "disk");
+    if (upper.kind === "tmpfs") {
+      await this.#deps.runTool("busybox", ["mount", "-o", `remount,size=${sizeBytes}`, target]);
+      return;
+    }
+    const node = await findDisk(upper.serial, this.#deps);
+    await waitForSize(node, sizeBytes, this.#deps);
+    await this.#deps.runTool("resize2fs", [node]);
+  }
+
   unmount(dir: string, disks: RootfsDisks): Promise<void> {
     return this.#turns.take(async () => {
       await this.#unmountAll([join(dir, "rootfs"), join(dir, "disk")]);
-      await this.#releaseLayers([...new Set(disks.layers)]);
+      if (disks.kind === "layers") await this.#releaseLayers(serialsOf(disks.layers));
     });
+  }
+
+  async #mountDisk(dir: string, rootfs: string, { serial, fileSystem }: RootDisk): Promise<MountedRootfs> {
+    await loadFileSystems([fileSystem], this.#deps);
+    const device = await findDisk(serial, this.#deps);
+    await this.#mountAll(dir, [mountLine(device, rootfs, fileSystem, false)]);
+    return { path: rootfs, filesDir: join(dir, "files") };
+  }
+
+  async #mountLayers(
+    dir: string,
+    rootfs: string,
+    layers: readonly RootDisk[],
+    upper: UpperLayer,
+    taken: string[],
+  ): Promise<MountedRootfs> {
+    const { layersDir } = this.#deps;
+    await loadFileSystems(
+      layers.map(({ fileSystem }) => fileSystem),
+      this.#deps,
+    );
+    const fresh = [...new Map(layers.map((layer) => [layer.serial, layer])).values()].filter(
+      ({ serial }) => !this.#users.has(serial),
+    );
+    const disk = join(dir, "disk");
+    await mkdir(disk);
+    const wanted = [...fresh.map(({ serial }) => serial), ...(upper.kind === "disk" ? [upper.serial] : [])];
+    const nodes = await findDisks(wanted, this.#deps);
+    for (const { serial } of fresh) await mkdir(join(layersDir, serial), { recursive: true, mode: 0o700 });
+    for (const serial of serialsOf(layers)) {
+      this.#users.set(serial, (this.#users.get(serial) ?? 0) + 1);
+      taken.push(serial);
+    }
+    const lines = fresh.map(({ serial, fileSystem }, index) =>
+      mountLine(nodes[index] ?? "", join(layersDir, serial), fileSystem, true),
+    );
+    const upperNode = nodes[fresh.length] ?? "";
+    lines.push(
+      upper.kind === "disk"
+        ? mountLine(upperNode, disk, "ext4", false)
+        : `tmpfs ${disk} tmpfs rw,nodev,mode=700,size=${upper.sizeBytes} 0 0`,
+    );
+    await this.#mountAll(dir, lines);
+    if (upper.kind === "disk" && upper.hasGrown) await this.#deps.runTool("resize2fs", [upperNode]);
+    const upperdir = join(disk, "upper");
+    const workdir = join(disk, "work");
+    await mkdir(upperdir, { recursive: true, mode: 0o755 });
+    await mkdir(workdir, { recursive: true, mode: 0o700 });
+    // Relative: the kernel takes a page of options at most, which whole paths would fill with fewer layers than an image may have.
+    const lowerdir = layers
+      .map(({ serial }) => serial)
+      .reverse()
+      .join(":");
+    const options = `lowerdir=${lowerdir},upperdir=${upperdir},workdir=${workdir}`;
+    await this.#deps.runTool("busybox", ["mount", "-t", "overlay", "-o", options, "overlay", rootfs], {
+      cwd: layersDir,
+    });
+    return { path: rootfs, filesDir: join(disk, "files") };
   }
 
   async #mountAll(dir: string, lines: readonly string[]): Promise<void> {
@@ -131,51 +186,11 @@ export class OverlayMounter implements RootfsMounter {
   }
 }
 
+function serialsOf(layers: readonly RootDisk[]): readonly string[] {
+  return [...new Set(layers.map(({ serial }) => serial))];
+}
+
 /** Mount points of a mountinfo table. The paths that the agent mounts on have no characters that the kernel would escape. */
 function mountPoints(mountinfo: string): ReadonlySet<string> {
   return new Set(mountinfo.split("\n").map((line) => line.split(" ")[4] ?? ""));
-}
-
-/**
- * The device node of the disk with this serial number; waits for one that has just been plugged.
- * @throws BelljarError `AGENT_FAILED`, `INVALID_ARGUMENT`
- */
-export async function findDisk(
-  serial: string,
-  dirs: { readonly sysDir: string; readonly devDir: string },
-  timeoutMs: number = sandboxLimits.diskTimeoutMs,
-): Promise<string> {
-  if (!SERIAL.test(serial))
-    throw new BelljarError("INVALID_ARGUMENT", "a disk has a serial number that no disk can have");
-  const deadlineMs = performance.now() + timeoutMs;
-  for (;;) {
-    const name = await findBlockDevice(serial, dirs.sysDir);
-    if (name !== undefined) {
-      const node = join(dirs.devDir, name);
-      // One that is just being plugged or unplugged has a node already, or still, behind which there is no disk.
-      const file = await open(node, "r").catch(() => undefined);
-      await file?.close();
-      if (file !== undefined) return node;
-    }
-    if (performance.now() >= deadlineMs) {
-      throw new BelljarError(
-        "AGENT_FAILED",
-        `no disk with the serial number ${serial} appeared within ${timeoutMs} ms`,
-      );
-    }
-    await sleep(LOOK_AGAIN_MS);
-  }
-}
-
-async function findBlockDevice(serial: string, sysDir: string): Promise<string | undefined> {
-  const block = join(sysDir, "block");
-  for (const name of await readdir(block)) {
-    if (!/^(sd|vd)[a-z]+$/.test(name)) continue;
-    // SCSI: page 0x80, whose header has four bytes. virtio-blk: an attribute.
-    const page = await readFile(join(block, name, "device/vpd_pg80")).catch(() => undefined);
-    const found =
-      page?.toString("latin1", 4) ?? (await readFile(join(block, name, "serial"), "latin1").catch(() => ""));
-    if (found.trim() === serial) return name;
-  }
-  return undefined;
 }

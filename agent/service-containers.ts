@@ -8,6 +8,7 @@ import { type ContainerPhase, GuestContainer } from "./container.ts";
 import type { MountRequest } from "./container-place.ts";
 import type { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
+import { rootfsDisks } from "./rootfs-disks.ts";
 import type { ServiceDeps } from "./service-deps.ts";
 import { endMessage } from "./service-processes.ts";
 import { parseObject } from "./spec.ts";
@@ -17,6 +18,7 @@ type ContainerHandlers = Pick<
   | "copyIn"
   | "createContainer"
   | "getContainerStats"
+  | "growStorage"
   | "listContainers"
   | "pauseContainer"
   | "removeContainer"
@@ -35,14 +37,10 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
   return {
     createContainer: async (request) => {
       const id = checkName(request.containerId, "container id");
-      const { rootfs } = request;
-      if (rootfs === undefined || rootfs.layers.length === 0 || rootfs.writable === undefined) {
-        throw new BelljarError("INVALID_ARGUMENT", "a container needs at least one layer and a writable disk");
-      }
       const options = {
         id,
         spec: parseObject(request.specJson, "the configuration"),
-        disks: { layers: rootfs.layers.map((layer) => layer.serial), writable: rootfs.writable.serial },
+        disks: rootfsDisks(request.rootfs),
         user: request.user,
         shareMemory: request.shareMemory,
         sharePids: request.sharePids,
@@ -81,6 +79,11 @@ export function containerHandlers(deps: ServiceDeps, containers: ContainerTable)
 
     updateContainer: async (request) => {
       await (await containers.get(request.containerId)).update(request);
+      return {};
+    },
+
+    growStorage: async (request) => {
+      await (await containers.get(request.containerId)).growStorage(Number(request.sizeBytes));
       return {};
     },
 

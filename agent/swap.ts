@@ -1,7 +1,7 @@
 /** Disks that the guest swaps to, by their serial numbers. What is on them is worth nothing before and after. */
 import { writeFile } from "node:fs/promises";
 import { BelljarError } from "../src/base/errors.ts";
-import { findDisk } from "./rootfs.ts";
+import { findDisk } from "./disks.ts";
 import type { RunTool } from "./tools.ts";
 
 export interface SwapDeps {

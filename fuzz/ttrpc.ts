@@ -226,6 +226,7 @@ const handlers: Handlers = {
   pauseContainer: nothing,
   resumeContainer: nothing,
   updateContainer: nothing,
+  growStorage: nothing,
   getContainerStats: nothing,
   execProcess: nothing,
   signalProcess: nothing,

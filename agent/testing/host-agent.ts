@@ -35,6 +35,7 @@ const directoryMounter: RootfsMounter = {
     await mkdir(rootfs);
     return { path: rootfs, filesDir: join(dir, "files") };
   },
+  grow: async () => {},
   unmount: async (dir) => await rm(join(dir, "rootfs"), { recursive: true, force: true }),
 };
 

@@ -35,6 +35,7 @@ const REPEATED: readonly (readonly [AgentMethod, object])[] = [
   ["pauseContainer", {}],
   ["resumeContainer", {}],
   ["updateContainer", {}],
+  ["growStorage", {}],
   ["getContainerStats", {}],
   ["releaseProcess", {}],
   ["signalProcess", { signal: 9 }],

@@ -17,6 +17,7 @@ const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "pauseContainer",
   "resumeContainer",
   "updateContainer",
+  "growStorage",
   "getContainerStats",
   "waitProcess",
   "resizeTerminal",

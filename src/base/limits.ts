@@ -205,6 +205,9 @@ export const sandboxLimits = {
   stopGraceMs: 10_000,
   /** Size of a container's own writable disk; sparse. */
   storageDefaultBytes: 10 * GIB,
+  /** Smaller ones have no room for a journal; larger ones than QEMU maps with one table of the first level are not made. */
+  storageMinBytes: 16 * MIB,
+  storageMaxBytes: 4_096 * GIB,
   /** A sandbox that removes itself waits so long for readers of its containers' output to come to the end. */
   lastReadersMs: 10_000,
   /** The guest must have let go of a killed process by then. */

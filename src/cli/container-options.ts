@@ -32,6 +32,7 @@ export interface ContainerOptions extends CommonOptions {
   readonly dnsOption?: readonly string[];
   readonly sharePids?: boolean;
   readonly sharedMemory?: string;
+  readonly storage?: "disk" | "tmpfs";
   readonly storageSize?: string;
   readonly stopSignal?: string;
   readonly tmpfs?: readonly string[];
@@ -70,7 +71,10 @@ export function addContainerOptions(command: Command): Command {
     .option("--dns <address>", "name server of the sandbox", collect)
     .option("--dns-search <domain>", "domain in which names are looked up", collect)
     .option("--dns-option <option>", "option of the resolver", collect)
-    .option("--storage-size <size>", "size of the writable disk (10g, sparse)")
+    .addOption(
+      new Option("--storage <kind>", "where the container writes: a disk, or memory").choices(["disk", "tmpfs"]),
+    )
+    .option("--storage-size <size>", "how much it can write (10g, sparse; of memory half)")
     .option("--stop-signal <signal>", "what `stop` sends first (the image's, or SIGTERM)")
     .option(
       "-v, --volume <src:dst[:opts]>",
@@ -107,6 +111,7 @@ export async function sandboxConfig(
       options.sharedMemory === undefined ? undefined : parseBytes(options.sharedMemory, "--shared-memory"),
     annotations: parseAnnotations(options.annotation ?? []),
     container: await containerConfig(args, options, environment),
+    storage: options.storage,
     storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
   };
 }
@@ -128,6 +133,7 @@ export async function furtherContainerConfig(
     name: options.name === undefined ? undefined : checkName(options.name, "the name"),
     limits: parseLimits({ memory: options.memory, cpus: options.cpus }),
     annotations: parseAnnotations(options.annotation ?? []),
+    storage: options.storage,
     storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
   };
 }

@@ -11,13 +11,14 @@ import { BelljarError, checkContainerOperation, sandboxLimits, transition } from
 import type { ContainerLimits, ProcessConfig } from "./config.ts";
 import { changeContainer, forget, stateOf, stoppedState } from "./container-state.ts";
 import { forgetDirectVolumes } from "./direct-volumes.ts";
+import { ownDisks } from "./disk-names.ts";
 import { endFirst, sendSignal } from "./end.ts";
 import { watchForExit } from "./exit-watch.ts";
-import { enterGuest, LAYER, leaveGuest } from "./guest-part.ts";
+import { growStorage } from "./growth.ts";
+import { enterGuest, leaveGuest } from "./guest-part.ts";
 import type { ContainerHost } from "./host.ts";
 import { type LaunchOptions, startFirst, startFurther } from "./launch.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
-import { isShared } from "./mount-place.ts";
 import type { Outputs } from "./outputs.ts";
 import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
 import { type ContainerStats, toContainerStats } from "./stats.ts";
@@ -125,9 +126,7 @@ export class Container {
   async remove(): Promise<void> {
     const { state } = this;
     if (this.#sandbox.hasMachine && (state.inGuest || state.pending !== undefined)) await this.#leaveGuest();
-    for (const disk of state.disks) {
-      if (!disk.serial.startsWith(LAYER) && !isShared(disk)) await rm(disk.path, { force: true });
-    }
+    for (const { path } of ownDisks(state.disks)) await rm(path, { force: true });
     await forgetDirectVolumes(this.#host, state);
     await this.#outputs.forget(this.id);
     await forget(this.#sandbox, this.id);
@@ -168,6 +167,12 @@ export class Container {
       });
       await this.#update({ limits });
     });
+  }
+
+  /** More room to write to: at once in a guest, otherwise when it next gets into one. */
+  async growStorage(sizeBytes: number): Promise<void> {
+    if (this.state.inGuest) this.#check("update");
+    await this.#during("update", () => growStorage(this.#sandbox, this.id, sizeBytes));
   }
 
   async stats(): Promise<ContainerStats> {

@@ -8,10 +8,11 @@ import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig } from "./config.ts";
 import { Container } from "./container.ts";
 import { forget } from "./container-state.ts";
-import { enterGuest, LAYER, SWAP, WRITABLE } from "./guest-part.ts";
+import { LAYER, ownDisks, SWAP, WRITABLE } from "./disk-names.ts";
+import { enterGuest } from "./guest-part.ts";
 import type { ContainerHost } from "./host.ts";
 import { checkLimits, limitsOf } from "./limits.ts";
-import { isShared, type PlacedMounts, placeMounts } from "./mount-place.ts";
+import { type PlacedMounts, placeMounts } from "./mount-place.ts";
 import { type MountPlan, planMounts } from "./mount-plan.ts";
 import { tmpfsTargets } from "./mounts.ts";
 import { Rollback } from "./rollback.ts";
@@ -19,6 +20,7 @@ import { buildSpec } from "./spec.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
 import { signalNumber } from "./stop-signal.ts";
 import { storeConfig } from "./stored-config.ts";
+import { type StorageOptions, settleStorage } from "./writable.ts";
 
 export interface ContainerDeps extends ContainerHost {
   readonly makeDisk: MakeDisk;
@@ -33,12 +35,13 @@ export type MakeDisk = (
     readonly signal: AbortSignal | undefined;
     /** Directory whose files it gets. */
     readonly filledFrom?: string | undefined;
+    /** `raw` unless told. */
+    readonly format?: "raw" | "qcow2" | undefined;
   },
 ) => Promise<void>;
 
-export interface CreateContainerOptions {
+export interface CreateContainerOptions extends StorageOptions {
   readonly name?: string | undefined;
-  readonly storageBytes?: number | undefined;
   /** The state names the layers: from now on they are known to be used. */
   readonly onRecorded?: (() => PromiseLike<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -62,8 +65,7 @@ export async function createContainer(
   const { state, rollback, own } = await recordContainer(sandbox, image, config, { ...options, plan });
   try {
     await options.onRecorded?.();
-    for (const { serial, path } of state.disks) {
-      if (serial.startsWith(LAYER) || isShared({ serial })) continue;
+    for (const { serial, path, format } of ownDisks(state.disks)) {
       const mount = own.get(serial);
       if (mount !== undefined) {
         rollback.add(`remove ${path}`, () => rm(path, { force: true }));
@@ -71,11 +73,9 @@ export async function createContainer(
         continue;
       }
       const empty = serial.startsWith(SWAP);
-      const sizeBytes = empty
-        ? swapBytesOf(sandbox, state)
-        : (options.storageBytes ?? sandboxLimits.storageDefaultBytes);
+      const sizeBytes = empty ? swapBytesOf(sandbox, state) : (state.storage?.sizeBytes ?? 0);
       rollback.add(`remove ${path}`, () => rm(path, { force: true }));
-      await makeDisk(path, sizeBytes, { empty, signal });
+      await makeDisk(path, sizeBytes, { empty, signal, format });
     }
     await enterGuest(deps, state, signal);
     return new Container(deps, state.id);
@@ -109,12 +109,14 @@ async function recordContainer(
   if (stored.stopSignal !== undefined) signalNumber(stored.stopSignal);
   buildSpec(image.config, { ...stored, hostname: now.settings.hostname });
   const { swapBytes, swappiness } = swapAnnotations(annotations, now.annotations);
-  const own = (prefix: string): DiskConfig => ({
+  const storage = settleStorage(options, now.settings.memoryMib);
+  const own = (prefix: string, format: DiskConfig["format"]): DiskConfig => ({
     serial: `${prefix}${id}`,
-    path: join(sandbox.disksDir, `${prefix}${id}.raw`),
-    format: "raw",
+    path: join(sandbox.disksDir, `${prefix}${id}.${format}`),
+    format,
     readOnly: false,
   });
+  const writable = storage.kind === "disk" ? [own(WRITABLE, "qcow2")] : [];
   const layers = image.layers.map(
     (layer): DiskConfig => ({ serial: layerSerial(layer.diffId), path: layer.path, format: "raw", readOnly: true }),
   );
@@ -127,8 +129,9 @@ async function recordContainer(
     imageConfig: { entrypoint, cmd, env, workingDir, user, stopSignal },
     config: stored,
     limits,
-    disks: [...layers, own(WRITABLE), ...(swapBytes === undefined ? [] : [own(SWAP)]), ...placed.disks],
+    disks: [...layers, ...writable, ...(swapBytes === undefined ? [] : [own(SWAP, "raw")]), ...placed.disks],
     ...(placed.mounts.length === 0 ? {} : { mounts: placed.mounts }),
+    storage,
     swappiness,
     createdAtMs: sandbox.clock.nowMs(),
     state: "ready",

@@ -1,18 +1,15 @@
 /** A container's part in the guest: its disks plugged, its root file system mounted, its bundle written; and the way back. */
-import type { CallOptions } from "../agent-client/index.ts";
+import type { AgentRequest, CallOptions } from "../agent-client/index.ts";
 import { BelljarError, messageChain, sandboxLimits } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import { recordDirectVolumes } from "./direct-volumes.ts";
+import { LAYER, SWAP, WRITABLE } from "./disk-names.ts";
+import { growDiskOf, grown } from "./growth.ts";
 import type { ContainerHost } from "./host.ts";
 import { guestMounts, sharedDisks } from "./mount-place.ts";
 import { Rollback } from "./rollback.ts";
 import { buildSpec } from "./spec.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
-
-/** First letters of disks' serial numbers. */
-export const LAYER = "l-";
-export const WRITABLE = "w-";
-export const SWAP = "s-";
 
 /** All or nothing: what was done is undone in reverse order when a later step fails. */
 export async function enterGuest(host: ContainerHost, container: ContainerState, signal?: AbortSignal): Promise<void> {
@@ -26,6 +23,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
       await sandbox.plugDisk(disk, id);
       rollback.add(`unplug disk ${disk.serial}`, () => sandbox.unplugDisk(disk.serial, id));
     }
+    await growDiskOf(sandbox, container);
     await sandbox.agent(signal);
     // An answer that is lost, or comes too late, may have been a success.
     rollback.add("take the container out of the guest", async () => {
@@ -45,10 +43,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
       {
         containerId: id,
         specJson: Buffer.from(JSON.stringify(spec)),
-        rootfs: {
-          layers: disks.filter((disk) => disk.serial.startsWith(LAYER)).map(({ serial }) => ({ serial })),
-          writable: { serial: serialOf(disks, WRITABLE) },
-        },
+        rootfs: rootfsOf(container),
         user: container.config.user ?? container.imageConfig.user,
         shareMemory: settings.sharedMemoryBytes !== undefined && container.config.shmBytes === undefined,
         sharePids: settings.sharePids,
@@ -101,7 +96,14 @@ export async function leaveGuest(
 /** That it is there is all that its creation was for; a start has only begun. */
 function entered(container: ContainerState): ContainerState {
   const pending = container.pending?.operation === "create" ? undefined : container.pending;
-  return { ...container, inGuest: true, frozen: false, pending };
+  return { ...grown(container), inGuest: true, frozen: false, pending };
+}
+
+function rootfsOf({ disks, storage }: ContainerState): NonNullable<AgentRequest<"createContainer">["rootfs"]> {
+  const layers = disks.filter((disk) => disk.serial.startsWith(LAYER)).map(({ serial }) => ({ serial }));
+  if (storage?.kind === "tmpfs") return { layers, tmpfsBytes: BigInt(storage.growingToBytes ?? storage.sizeBytes) };
+  const writable = { serial: serialOf(disks, WRITABLE) };
+  return { layers, writable, writableHasGrown: storage?.growingToBytes !== undefined };
 }
 
 function serialOf(disks: readonly DiskConfig[], prefix: string): string {

@@ -29,6 +29,7 @@ export type {
   FileType,
   NumberedFileEvent,
 } from "./files-types.ts";
+export { finishGrowth } from "./growth.ts";
 export type { ContainerHost } from "./host.ts";
 export {
   type BindWay,
@@ -54,3 +55,11 @@ export { type ProcessStatus, toMilliseconds, toStatus } from "./status.ts";
 export { checkSignal, SIGKILL, signalNumber } from "./stop-signal.ts";
 export { makeDisk } from "./storage.ts";
 export { resolveEnvironment } from "./stored-config.ts";
+export {
+  type StorageKind,
+  type StorageOptions,
+  type StorageState,
+  storageKinds,
+  storageOf,
+} from "./writable.ts";
+export { diskMaker } from "./writable-disk.ts";

@@ -2,12 +2,12 @@
 import { join } from "node:path";
 import { BelljarError } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
+import { MOUNT } from "./disk-names.ts";
 import type { MountState } from "./mount-config.ts";
 import type { MountDisk, MountPlan, OwnDisk } from "./mount-plan.ts";
 import type { OciMount } from "./oci-spec.ts";
 
-/** First letters of the serial numbers of disks: a container's own, a volume, a disk or device of the host. */
-const OWN = "m-";
+/** First letters of the serial numbers of disks: a volume, a disk or device of the host. */
 const SHARED = ["v-", "b-"];
 
 export interface PlacedMounts {
@@ -28,7 +28,7 @@ export function placeMounts(plan: MountPlan, containerId: string, disksDir: stri
       disks.set(disk.serial, disk);
     }
     if (planned.own === undefined || state.disk === undefined) return state;
-    const serial = `${OWN}${containerId}-${index}`;
+    const serial = `${MOUNT}${containerId}-${index}`;
     // Written to once, when it is filled, even if the container may only read it.
     disks.set(serial, { serial, path: join(disksDir, `${serial}.raw`), format: "raw", readOnly: false });
     own.set(serial, planned.own);

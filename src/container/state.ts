@@ -25,6 +25,7 @@ import { decodeMountState, type MountState } from "./mount-config.ts";
 import type { ImageRunConfig } from "./spec.ts";
 import { decodeProcessStatus, type ProcessStatus } from "./status.ts";
 import { decodeLimits, decodeStoredConfig, type StoredConfig } from "./stored-config.ts";
+import { decodeStorage, type StorageState } from "./writable.ts";
 
 export const containerIntents = ["create", "start", "stop", "delete", "pause", "resume", "update"] as const;
 export type ContainerIntent = (typeof containerIntents)[number];
@@ -50,6 +51,8 @@ export interface ContainerState extends SandboxedContainer {
   readonly disks: readonly DiskConfig[];
   /** In the order in which they are made. */
   readonly mounts?: readonly MountState[] | undefined;
+  /** Absent in a container that an older version made, and where the root is a disk that was handed in. */
+  readonly storage?: StorageState | undefined;
   readonly swappiness?: number | undefined;
   readonly createdAtMs: number;
   readonly state: LifecycleState;
@@ -84,6 +87,7 @@ export function decodeContainerState(field: Field): ContainerState {
     limits: decodeLimits(field.field("limits")),
     disks: field.field("disks").array(decodeDiskConfig, { maxItems: 256 }),
     mounts: field.field("mounts").optional((list) => list.array(decodeMountState, { maxItems: mountLimits.mountsMax })),
+    storage: field.field("storage").optional(decodeStorage),
     swappiness: field.field("swappiness").optional((value) => value.integer({ min: 0, max: 200 })),
     createdAtMs: field.field("createdAtMs").integer({ min: 0 }),
     state: field.field("state").oneOf(lifecycleStates),

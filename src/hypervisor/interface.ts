@@ -173,6 +173,8 @@ export interface Vm {
   /** Adds a disk to the running VM; resolves when the VMM has it, which is before the guest sees it. */
   plugDisk(disk: DiskConfig): Promise<void>;
   unplugDisk(serial: string): Promise<void>;
+  /** At least so large, in the VMM; the guest is to be told. */
+  growDisk(serial: string, sizeBytes: number): Promise<void>;
   /** As `plugDisk`, for all other devices; where it sits, `save()` says. */
   plugDevice(device: DeviceConfig): Promise<void>;
   unplugDevice(id: string): Promise<void>;

@@ -6,7 +6,6 @@ import {
   type ContainerStats,
   createContainer,
   type Files,
-  makeDisk,
   type ProcessStatus,
   SIGKILL,
   stateOf,
@@ -14,6 +13,7 @@ import {
   toMilliseconds,
   toStatus,
 } from "../container/index.ts";
+import { makerOf } from "./create-sandbox.ts";
 import { containerFiles } from "./files.ts";
 import { containerInfo } from "./info.ts";
 import type {
@@ -86,6 +86,10 @@ export class RuntimeContainer implements ContainerHandle {
 
   async update(limits: ContainerLimits): Promise<void> {
     await this.#exclusive("update a container of", () => this.#container.update(limits));
+  }
+
+  async growStorage(sizeBytes: number): Promise<void> {
+    await this.#exclusive("grow a container of", () => this.#container.growStorage(sizeBytes));
   }
 
   async stats(): Promise<ContainerStats> {
@@ -161,7 +165,7 @@ export class RuntimeContainers implements Containers {
   }
 
   async create(config: ContainerCreateConfig, options: CallOptions = {}): Promise<ContainerHandle> {
-    const { image: imageName, name, storageBytes, ...rest } = config;
+    const { image: imageName, name, storage, storageBytes, ...rest } = config;
     const { runtime, sandbox, outputs, copies, mounts } = this.#managed;
     const { signal } = options;
     // Until the state says that it is used.
@@ -170,9 +174,9 @@ export class RuntimeContainers implements Containers {
       "create a container in",
       async () => {
         checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
-        const deps = { sandbox, outputs, copies, mounts, makeDisk: runtime.makeDisk ?? makeDisk };
+        const deps = { sandbox, outputs, copies, mounts, makeDisk: makerOf(runtime) };
         const onRecorded = (): PromiseLike<void> => image[Symbol.asyncDispose]();
-        return await createContainer(deps, image, rest, { name, storageBytes, onRecorded, signal });
+        return await createContainer(deps, image, rest, { name, storage, storageBytes, onRecorded, signal });
       },
       signal,
     );

@@ -5,7 +5,8 @@ import {
   type ContainerState,
   containerSandboxSchema,
   createContainer,
-  makeDisk,
+  diskMaker,
+  type MakeDisk,
   planContainerMounts,
 } from "../container/index.ts";
 import { Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
@@ -27,6 +28,11 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
     clock: deps.clock,
     log: deps.log,
   };
+}
+
+/** What makes the disks of containers. */
+export function makerOf({ makeDisk, rootDir }: RuntimeDeps): MakeDisk {
+  return makeDisk ?? diskMaker(join(rootDir, "cache/disks"));
 }
 
 export async function createSandbox(
@@ -70,10 +76,16 @@ export async function createSandbox(
       await sandbox.boot(guestImage, signal);
       progress("preparing the container");
       const container = await createContainer(
-        { sandbox, outputs, copies, mounts: deps.mounts, makeDisk: runtime.makeDisk ?? makeDisk },
+        { sandbox, outputs, copies, mounts: deps.mounts, makeDisk: makerOf(runtime) },
         image,
         config.container ?? {},
-        { storageBytes: config.storageBytes, onRecorded: () => image[Symbol.asyncDispose](), signal, plan },
+        {
+          storage: config.storage,
+          storageBytes: config.storageBytes,
+          onRecorded: () => image[Symbol.asyncDispose](),
+          signal,
+          plan,
+        },
       );
       if (options.start !== false) {
         progress("starting the container");

@@ -1,6 +1,6 @@
 /** What callers are told of sandboxes and containers: pure functions of the state. */
 import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../base/index.ts";
-import { type ContainerState, commandLine, mountInfo } from "../container/index.ts";
+import { type ContainerState, commandLine, mountInfo, storageOf } from "../container/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import type { ContainerInfo, SandboxInfo } from "./interface.ts";
 
@@ -58,6 +58,7 @@ export function containerInfo(container: ContainerState): ContainerInfo {
     annotations: config.annotations ?? {},
     limits,
     mounts: (container.mounts ?? []).map(mountInfo),
+    storage: storageOf(container),
     status,
     end,
   };

@@ -16,6 +16,9 @@ import type {
   NetworkStats,
   ProcessConfig,
   ProcessStatus,
+  StorageKind,
+  StorageOptions,
+  StorageState,
   TerminalSize,
 } from "../container/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
@@ -33,12 +36,11 @@ export interface Sandboxes {
   list(): Promise<readonly SandboxInfo[]>;
 }
 
-export interface SandboxCreateConfig extends SandboxConfig {
+/** Storage is the first container's. */
+export interface SandboxCreateConfig extends SandboxConfig, StorageOptions {
   /** Name of an image that is here (see `runtime.images`). */
   readonly image: string;
   readonly container?: ContainerConfig | undefined;
-  /** Size of the first container's writable disk, in bytes; sparse. */
-  readonly storageBytes?: number | undefined;
 }
 
 export interface SandboxCreateOptions extends CallOptions {
@@ -145,11 +147,10 @@ export interface Containers {
   list(): Promise<readonly ContainerInfo[]>;
 }
 
-export interface ContainerCreateConfig extends ContainerConfig {
+export interface ContainerCreateConfig extends ContainerConfig, StorageOptions {
   readonly image: string;
   /** Unique in its sandbox; the id stands in when there is none. */
   readonly name?: string | undefined;
-  readonly storageBytes?: number | undefined;
 }
 
 export interface ExecOptions extends ProcessConfig, CallOptions {
@@ -180,6 +181,8 @@ export interface ContainerHandle {
   delete(options?: { readonly force?: boolean | undefined } & CallOptions): Promise<void>;
   /** Merged into the limits that are there. */
   update(limits: ContainerLimits): Promise<void>;
+  /** Makes room where it writes, while it runs or before it runs again; never less. */
+  growStorage(sizeBytes: number): Promise<void>;
   stats(): Promise<ContainerStats>;
   /** How its first process ended; waits until it has. */
   wait(options?: CallOptions): Promise<ProcessStatus>;
@@ -318,6 +321,8 @@ export interface ContainerInfo {
   readonly annotations: Readonly<Record<string, string>>;
   readonly limits: ContainerLimits;
   readonly mounts: readonly MountInfo[];
+  /** Where it writes; absent where its root is a disk that was handed in. */
+  readonly storage?: StorageState | undefined;
   readonly status?: ProcessStatus | undefined;
   /** Why it could not be started, or was ended by something other than itself. */
   readonly end?: EndCause | undefined;
@@ -331,7 +336,7 @@ export interface ProcessInfo {
   readonly status?: ProcessStatus | undefined;
 }
 
-export type { BlockIoStats, ContainerStats, Files, MountInfo, NetworkStats };
+export type { BlockIoStats, ContainerStats, Files, MountInfo, NetworkStats, StorageKind, StorageState };
 
 export interface SandboxStats {
   readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };

@@ -5,6 +5,7 @@ import {
   type ContainerState,
   changeContainer,
   type ExecRecord,
+  finishGrowth,
   noteExit,
   stoppedState,
   toMilliseconds,
@@ -28,6 +29,7 @@ export async function reconcileContainers(managed: ManagedSandbox, signal: Abort
       continue;
     }
     await adopt(managed, container.state, guest);
+    if (container.state.inGuest) await growOn(managed, id);
     if (pending?.operation !== "stop") continue;
     await container.watch();
     await container.stop({ timeoutMs: 0, force: true });
@@ -82,6 +84,13 @@ async function adopt(managed: ManagedSandbox, state: ContainerState, guest: Gues
   const { starts, state: now } = managed.container(id).state;
   // It ended while nobody looked, or before its start was written down.
   if (now !== "stopped") await noteExit(sandbox, id, starts, toStatus(init.end), undefined);
+}
+
+/** Room that was about to be made. Without it the container runs as before, and gets it when it is started anew. */
+async function growOn({ sandbox }: ManagedSandbox, id: string): Promise<void> {
+  await finishGrowth(sandbox, id).catch((error: unknown) => {
+    sandbox.log.warn("a container could not be given room", { container: id, cause: messageChain(error).join(": ") });
+  });
 }
 
 /** Its further processes, as the guest has them. */

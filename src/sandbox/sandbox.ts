@@ -293,6 +293,11 @@ export class Sandbox<C extends SandboxedContainer> {
     return this.devices.removeDisk(serial, containerId);
   }
 
+  async growDisk(serial: string, sizeBytes: number): Promise<void> {
+    const { machine } = this;
+    await machine.whileAlive(machine.vm.growDisk(serial, sizeBytes));
+  }
+
   /** Ends the VM, if there is one, and removes its sockets. */
   async endVm(): Promise<void> {
     const machine = this.#machine;

@@ -91,6 +91,8 @@ test("a container's calls arrive", async (t) => {
   assert.equal((await containers.create({ image: "fake" })).id, main.id);
   await main.update({ memoryBytes: 1e9, cpuset: "0-1" });
   assert.deepEqual(runtime.find(id).limits, [{ memoryBytes: 1e9, cpuset: "0-1" }]);
+  await main.growStorage(2 ** 34);
+  assert.deepEqual((await main.info()).storage, { kind: "disk", sizeBytes: 2 ** 34 });
   const stats = await main.stats();
   assert.equal(stats.memory.detail["anon"], 9n);
   assert.equal(stats.memory.limitBytes, undefined);

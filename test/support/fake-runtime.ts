@@ -26,6 +26,7 @@ import type {
   Sandboxes,
   SandboxHandle,
   SandboxInfo,
+  StorageState,
 } from "../../src/runtime/index.ts";
 import { FakeVolumes } from "./fake-volumes.ts";
 import { MemoryFiles } from "./memory-files.ts";
@@ -150,6 +151,7 @@ export class FakeSandbox {
   readonly processes = new Map<string, FakeProcess>();
   readonly events: SandboxEvent[] = [];
   readonly limits: object[] = [];
+  storage: StorageState = { kind: "disk", sizeBytes: 1_000 };
   annotations: Readonly<Record<string, string>>;
   state: LifecycleState = "ready";
   watchers = 0;
@@ -180,6 +182,7 @@ export class FakeSandbox {
       annotations: this.config.container?.annotations ?? { made: "by the fake" },
       limits: { cpus: 0.5 },
       mounts: [{ type: "volume", source: "data", destination: "/data", readOnly: true, how: "disk" }],
+      storage: this.storage,
       status: this.state === "stopped" ? STATUS : undefined,
       end: undefined,
     };
@@ -345,6 +348,9 @@ function container(sandbox: FakeSandbox): ContainerHandle {
     pause: async () => {},
     resume: async () => {},
     delete: async () => {},
+    growStorage: async (sizeBytes) => {
+      sandbox.storage = { kind: "disk", sizeBytes };
+    },
     update: async (limits) => {
       sandbox.limits.push(limits);
     },

@@ -137,6 +137,8 @@ export class MemoryGuest {
   instance = `agent-${Math.random()}`;
   configured: AgentRequest<"configureSandbox">[] = [];
   updates: AgentRequest<"updateContainer">[] = [];
+  /** What containers were given to write to after their creation, in bytes. */
+  readonly storageSizes = new Map<string, number>();
   #nextPid = 100;
 
   constructor(vm: MemoryVm) {
@@ -383,6 +385,11 @@ const handlers: Handlers = {
   updateContainer: (guest, request) => {
     guest.container(request.containerId ?? "");
     guest.updates.push(request);
+    return {};
+  },
+  growStorage: (guest, { containerId = "", sizeBytes = 0n }) => {
+    guest.container(containerId);
+    guest.storageSizes.set(containerId, Number(sizeBytes));
     return {};
   },
   getContainerStats: (guest, { containerId = "" }) => {

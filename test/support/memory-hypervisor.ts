@@ -33,6 +33,7 @@ export type MemoryCall =
   | "check"
   | "plugDisk"
   | "unplugDisk"
+  | "growDisk"
   | "plugDevice"
   | "unplugDevice"
   | "saveDevices"
@@ -136,6 +137,8 @@ export class MemoryVm {
   #changed = Promise.withResolvers<void>();
   status: "running" | "paused" | "ended";
   disks: DiskConfig[];
+  /** Of those that were made to grow. */
+  readonly diskSizes = new Map<string, number>();
   devices: DeviceConfig[];
   /** What the guest has written on its console. */
   console = "";
@@ -220,6 +223,10 @@ export class MemoryVm {
         if (rest.length === this.disks.length)
           throw new BelljarError("INVALID_ARGUMENT", `the VM has no disk ${serial}`);
         this.disks = rest;
+      },
+      growDisk: async (serial, sizeBytes) => {
+        await ask("growDisk", `${serial} ${sizeBytes}`);
+        this.diskSizes.set(serial, Math.max(this.diskSizes.get(serial) ?? 0, sizeBytes));
       },
       plugDevice: async (device) => {
         await ask("plugDevice", device.id);

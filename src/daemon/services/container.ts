@@ -49,6 +49,10 @@ export function containerService(sandboxes: Sandboxes, calls: Calls): ServiceImp
       await (await find(container)).update(limits === undefined ? {} : fromLimits(limits));
       return {};
     },
+    growStorage: async ({ container, sizeBytes }) => {
+      await (await find(container)).growStorage(sizeBytes);
+      return {};
+    },
     getContainerStats: async ({ container }) => ({ stats: toContainerStats(await (await find(container)).stats()) }),
     waitContainer: async ({ container }, context) => {
       const found = await find(container);

@@ -1,7 +1,14 @@
 /** What callers ask of sandboxes, containers and processes, to the wire and back. The runtime checks the values. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { BelljarError } from "../../base/index.ts";
-import type { ContainerConfig, ContainerLimits, ProcessConfig, TerminalSize } from "../../container/index.ts";
+import {
+  type ContainerConfig,
+  type ContainerLimits,
+  type ProcessConfig,
+  type StorageKind,
+  storageKinds,
+  type TerminalSize,
+} from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { ContainerCreateConfig, SandboxCreateConfig } from "../../runtime/index.ts";
 import { given } from "./given.ts";
@@ -33,6 +40,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     autoRemove: config.autoRemove,
     container: config.container === undefined ? undefined : toContainerSpec(config.container),
     storageBytes: config.storageBytes,
+    storage: config.storage,
   });
 }
 
@@ -57,6 +65,7 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
     autoRemove: wire.autoRemove,
     container: wire.container === undefined ? undefined : fromContainerSpec(wire.container),
     storageBytes: wire.storageBytes,
+    storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),
   };
 }
 
@@ -70,6 +79,7 @@ export function toContainerRequest(
     name: config.name,
     spec: toContainerSpec(config),
     storageBytes: config.storageBytes,
+    storage: config.storage,
   });
 }
 
@@ -79,6 +89,7 @@ export function fromContainerRequest(wire: api.CreateContainerRequest): Containe
     image: wire.image,
     name: wire.name,
     storageBytes: wire.storageBytes,
+    storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),
   };
 }
 
@@ -179,6 +190,12 @@ export function fromTerminalSize(wire: api.TerminalSize | undefined): TerminalSi
 function accelerationOf(word: string): "auto" | "kvm" | "tcg" {
   if (word === "auto" || word === "kvm" || word === "tcg") return word;
   throw new BelljarError("INVALID_ARGUMENT", `acceleration ${JSON.stringify(word)} is not auto, kvm or tcg`);
+}
+
+export function storageKindOf(word: string): StorageKind {
+  const found = storageKinds.find((kind) => kind === word);
+  if (found !== undefined) return found;
+  throw new BelljarError("INVALID_ARGUMENT", `storage ${JSON.stringify(word)} is not ${storageKinds.join(" or ")}`);
 }
 
 export function missing(field: string): BelljarError {

@@ -4,7 +4,7 @@ import { BelljarError, type EndCause, type LifecycleState, lifecycleStates } fro
 import type { ProcessStatus } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { ContainerInfo, ProcessInfo, SandboxEvent, SandboxInfo } from "../../runtime/index.ts";
-import { fromLimits, toLimits } from "./config.ts";
+import { fromLimits, storageKindOf, toLimits } from "./config.ts";
 import { given } from "./given.ts";
 import { fromMountInfo, toMountInfo } from "./mounts.ts";
 
@@ -48,6 +48,7 @@ export function toContainerInfo(info: ContainerInfo): MessageInitShape<typeof ap
     annotations: { ...info.annotations },
     limits: toLimits(info.limits),
     mounts: info.mounts.map(toMountInfo),
+    storage: info.storage === undefined ? undefined : given({ ...info.storage }),
     status: info.status === undefined ? undefined : toStatus(info.status),
     end: info.end === undefined ? undefined : { ...info.end },
   });
@@ -69,9 +70,14 @@ export function fromContainerInfo(wire: api.ContainerInfo | undefined): Containe
     annotations: wire.annotations,
     limits: wire.limits === undefined ? {} : fromLimits(wire.limits),
     mounts: wire.mounts.map(fromMountInfo),
+    storage: wire.storage === undefined ? undefined : fromStorage(wire.storage),
     status: fromStatus(wire.status),
     end: fromEnd(wire.end),
   };
+}
+
+function fromStorage({ kind, sizeBytes, growingToBytes }: api.StorageState): NonNullable<ContainerInfo["storage"]> {
+  return { kind: storageKindOf(kind), sizeBytes, ...(growingToBytes === undefined ? {} : { growingToBytes }) };
 }
 
 export function toProcessInfo(info: ProcessInfo): MessageInitShape<typeof api.ProcessInfoSchema> {

@@ -30,7 +30,7 @@ export function diskParts(disk: PlacedDisk): PlugParts {
   };
 }
 
-function nodeName(serial: string): string {
+export function nodeName(serial: string): string {
   return `node-${serial}`;
 }
 

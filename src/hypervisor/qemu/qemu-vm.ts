@@ -8,6 +8,7 @@ import type { Acceleration, DeviceConfig, DiskConfig, Vm, VmEnd, VmInfo, VmState
 import type { GuestConsole } from "./console.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { diskParts, type PlacedDisk } from "./disk-arguments.ts";
+import { growDisk } from "./disk-size.ts";
 import { plug, unplug } from "./hotplug.ts";
 import { queryBlockedReasons, queryStatus, queryVcpuThreads } from "./monitor.ts";
 import { place } from "./placement.ts";
@@ -102,6 +103,11 @@ export class QemuVm implements Vm {
     if (disk === undefined) throw absent("disk", serial);
     await this.#ask(() => unplug(this.#parts.qmp, diskParts(disk), vmmLimits.unplugTimeoutMs));
     this.#disks = this.#disks.filter((each) => each.serial !== serial);
+  }
+
+  async growDisk(serial: string, sizeBytes: number): Promise<void> {
+    if (!this.#disks.some((disk) => disk.serial === serial)) throw absent("disk", serial);
+    await this.#ask(() => growDisk(this.#parts.qmp, serial, sizeBytes));
   }
 
   async plugDevice(device: DeviceConfig): Promise<void> {

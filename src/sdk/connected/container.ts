@@ -109,6 +109,13 @@ export class ConnectedContainer implements ContainerHandle {
     );
   }
 
+  async growStorage(sizeBytes: number): Promise<void> {
+    await this.#link.call(
+      { what: `${this.#title} was being given room`, repeatable: true, timeoutMs: 0 },
+      (clients, call) => clients.container.growStorage({ container: this.#ref, sizeBytes }, call),
+    );
+  }
+
   async stats(): Promise<ContainerStats> {
     const answer = await this.#link.call({ what: `${this.#title} was measured`, repeatable: true }, (clients, call) =>
       clients.container.getContainerStats({ container: this.#ref }, call),

@@ -189,6 +189,13 @@ export declare type Disk = Message<"belljar.agent.v1.Disk"> & {
    * @generated from field: string serial = 1;
    */
   serial: string;
+
+  /**
+   * Kind of the file system on it; empty where the place says which.
+   *
+   * @generated from field: string file_system = 2;
+   */
+  fileSystem: string;
 };
 
 /**
@@ -295,7 +302,7 @@ export declare const DeviceNodeSchema: GenMessage<DeviceNode>;
  */
 export declare type RootFilesystem = Message<"belljar.agent.v1.RootFilesystem"> & {
   /**
-   * Read-only EROFS layers, bottom first; at least one.
+   * Read-only layers, bottom first; at least one unless `root` is given. EROFS unless they say otherwise.
    *
    * @generated from field: repeated belljar.agent.v1.Disk layers = 1;
    */
@@ -307,6 +314,27 @@ export declare type RootFilesystem = Message<"belljar.agent.v1.RootFilesystem"> 
    * @generated from field: belljar.agent.v1.Disk writable = 2;
    */
   writable?: Disk | undefined;
+
+  /**
+   * In place of the writable disk: memory of the guest, at most so much.
+   *
+   * @generated from field: uint64 tmpfs_bytes = 3;
+   */
+  tmpfsBytes: bigint;
+
+  /**
+   * In place of all others: a disk that is the root as it is.
+   *
+   * @generated from field: belljar.agent.v1.Disk root = 4;
+   */
+  root?: Disk | undefined;
+
+  /**
+   * The writable disk may be larger than the file system on it.
+   *
+   * @generated from field: bool writable_has_grown = 5;
+   */
+  writableHasGrown: boolean;
 };
 
 /**
@@ -1426,6 +1454,39 @@ export declare type UpdateContainerResponse = Message<"belljar.agent.v1.UpdateCo
  * Use `create(UpdateContainerResponseSchema)` to create a new message.
  */
 export declare const UpdateContainerResponseSchema: GenMessage<UpdateContainerResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.GrowStorageRequest
+ */
+export declare type GrowStorageRequest = Message<"belljar.agent.v1.GrowStorageRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: uint64 size_bytes = 2;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message belljar.agent.v1.GrowStorageRequest.
+ * Use `create(GrowStorageRequestSchema)` to create a new message.
+ */
+export declare const GrowStorageRequestSchema: GenMessage<GrowStorageRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.GrowStorageResponse
+ */
+export declare type GrowStorageResponse = Message<"belljar.agent.v1.GrowStorageResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.GrowStorageResponse.
+ * Use `create(GrowStorageResponseSchema)` to create a new message.
+ */
+export declare const GrowStorageResponseSchema: GenMessage<GrowStorageResponse>;
 
 /**
  * @generated from message belljar.agent.v1.GetContainerStatsRequest
@@ -2715,6 +2776,16 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof UpdateContainerRequestSchema;
     output: typeof UpdateContainerResponseSchema;
+  },
+  /**
+   * Makes room where the container writes: its disk is larger already, or its tmpfs may be. May be repeated.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.GrowStorage
+   */
+  growStorage: {
+    methodKind: "unary";
+    input: typeof GrowStorageRequestSchema;
+    output: typeof GrowStorageResponseSchema;
   },
   /**
    * @generated from rpc belljar.agent.v1.AgentService.GetContainerStats

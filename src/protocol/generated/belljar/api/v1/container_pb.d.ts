@@ -63,6 +63,13 @@ export declare type CreateContainerRequest = Message<"belljar.api.v1.CreateConta
    * @generated from field: optional double storage_bytes = 5;
    */
   storageBytes?: number | undefined;
+
+  /**
+   * `disk` or `tmpfs`.
+   *
+   * @generated from field: optional string storage = 6;
+   */
+  storage?: string | undefined;
 };
 
 /**
@@ -356,6 +363,39 @@ export declare type UpdateContainerResponse = Message<"belljar.api.v1.UpdateCont
  * Use `create(UpdateContainerResponseSchema)` to create a new message.
  */
 export declare const UpdateContainerResponseSchema: GenMessage<UpdateContainerResponse>;
+
+/**
+ * @generated from message belljar.api.v1.GrowStorageRequest
+ */
+export declare type GrowStorageRequest = Message<"belljar.api.v1.GrowStorageRequest"> & {
+  /**
+   * @generated from field: belljar.api.v1.ContainerRef container = 1;
+   */
+  container?: ContainerRef | undefined;
+
+  /**
+   * @generated from field: double size_bytes = 2;
+   */
+  sizeBytes: number;
+};
+
+/**
+ * Describes the message belljar.api.v1.GrowStorageRequest.
+ * Use `create(GrowStorageRequestSchema)` to create a new message.
+ */
+export declare const GrowStorageRequestSchema: GenMessage<GrowStorageRequest>;
+
+/**
+ * @generated from message belljar.api.v1.GrowStorageResponse
+ */
+export declare type GrowStorageResponse = Message<"belljar.api.v1.GrowStorageResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.GrowStorageResponse.
+ * Use `create(GrowStorageResponseSchema)` to create a new message.
+ */
+export declare const GrowStorageResponseSchema: GenMessage<GrowStorageResponse>;
 
 /**
  * @generated from message belljar.api.v1.GetContainerStatsRequest
@@ -678,6 +718,16 @@ export declare const ContainerService: GenService<{
     methodKind: "unary";
     input: typeof UpdateContainerRequestSchema;
     output: typeof UpdateContainerResponseSchema;
+  },
+  /**
+   * Makes room where the container writes; never less.
+   *
+   * @generated from rpc belljar.api.v1.ContainerService.GrowStorage
+   */
+  growStorage: {
+    methodKind: "unary";
+    input: typeof GrowStorageRequestSchema;
+    output: typeof GrowStorageResponseSchema;
   },
   /**
    * @generated from rpc belljar.api.v1.ContainerService.GetContainerStats

@@ -480,6 +480,13 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: optional double storage_bytes = 15;
    */
   storageBytes?: number | undefined;
+
+  /**
+   * `disk` or `tmpfs`.
+   *
+   * @generated from field: optional string storage = 16;
+   */
+  storage?: string | undefined;
 };
 
 /**
@@ -556,6 +563,34 @@ export declare type EndCause = Message<"belljar.api.v1.EndCause"> & {
 export declare const EndCauseSchema: GenMessage<EndCause>;
 
 /**
+ * @generated from message belljar.api.v1.StorageState
+ */
+export declare type StorageState = Message<"belljar.api.v1.StorageState"> & {
+  /**
+   * `disk` or `tmpfs`.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: double size_bytes = 2;
+   */
+  sizeBytes: number;
+
+  /**
+   * @generated from field: optional double growing_to_bytes = 3;
+   */
+  growingToBytes?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.StorageState.
+ * Use `create(StorageStateSchema)` to create a new message.
+ */
+export declare const StorageStateSchema: GenMessage<StorageState>;
+
+/**
  * @generated from message belljar.api.v1.ContainerInfo
  */
 export declare type ContainerInfo = Message<"belljar.api.v1.ContainerInfo"> & {
@@ -630,6 +665,11 @@ export declare type ContainerInfo = Message<"belljar.api.v1.ContainerInfo"> & {
    * @generated from field: map<string, string> annotations = 14;
    */
   annotations: { [key: string]: string };
+
+  /**
+   * @generated from field: belljar.api.v1.StorageState storage = 15;
+   */
+  storage?: StorageState | undefined;
 
   /**
    * @generated from field: repeated belljar.api.v1.MountInfo mounts = 20;

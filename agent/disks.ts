@@ -1,0 +1,92 @@
+/** Disks of the guest, found by the serial numbers that the host plugged them with. */
+import { open, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BelljarError } from "../src/base/errors.ts";
+import { sandboxLimits } from "../src/base/limits.ts";
+
+export interface DiskDirs {
+  readonly sysDir: string;
+  readonly devDir: string;
+}
+
+/** Between two looks for a disk that has just been plugged, or has just grown. */
+const LOOK_AGAIN_MS = 10;
+const SERIAL = /^[a-z0-9-]{1,20}$/;
+/** Unit of a disk's size in sysfs, whatever its own sectors are. */
+const SECTOR_BYTES = 512;
+
+/**
+ * The device node of the disk with this serial number; waits for one that has just been plugged.
+ * @throws BelljarError `AGENT_FAILED`, `INVALID_ARGUMENT`
+ */
+export async function findDisk(serial: string, dirs: DiskDirs, timeoutMs?: number): Promise<string> {
+  const [node = ""] = await findDisks([serial], dirs, timeoutMs);
+  return node;
+}
+
+/** As `findDisk`, for many at once: each disk of the guest is asked once for its number. */
+export async function findDisks(
+  serials: readonly string[],
+  dirs: DiskDirs,
+  timeoutMs: number = sandboxLimits.diskTimeoutMs,
+): Promise<readonly string[]> {
+  if (!serials.every((serial) => SERIAL.test(serial))) {
+    throw new BelljarError("INVALID_ARGUMENT", "a disk has a serial number that no disk can have");
+  }
+  const deadlineMs = performance.now() + timeoutMs;
+  for (;;) {
+    const present = await presentDisks(new Set(serials), dirs);
+    const missing = serials.filter((serial) => !present.has(serial));
+    if (missing.length === 0) return serials.map((serial) => present.get(serial) ?? "");
+    if (performance.now() >= deadlineMs) {
+      throw new BelljarError(
+        "AGENT_FAILED",
+        `no disk with the serial number ${missing[0]} appeared within ${timeoutMs} ms`,
+      );
+    }
+    await sleep(LOOK_AGAIN_MS);
+  }
+}
+
+/**
+ * Waits until the kernel knows that a disk has grown to this size at least.
+ * @throws BelljarError `AGENT_FAILED` when it does not in time
+ */
+export async function waitForSize(node: string, sizeBytes: number, dirs: DiskDirs): Promise<void> {
+  const dir = join(dirs.sysDir, "block", node.slice(node.lastIndexOf("/") + 1));
+  const deadlineMs = performance.now() + sandboxLimits.diskTimeoutMs;
+  for (;;) {
+    const sectors = Number((await readFile(join(dir, "size"), "latin1")).trim());
+    if (sectors * SECTOR_BYTES >= sizeBytes) return;
+    if (performance.now() >= deadlineMs) {
+      throw new BelljarError("AGENT_FAILED", `the guest's kernel does not see that the disk ${node} has grown`);
+    }
+    // A SCSI disk must be asked; others say it by themselves.
+    await writeFile(join(dir, "device/rescan"), "1").catch(() => {});
+    await sleep(LOOK_AGAIN_MS);
+  }
+}
+
+/** Device nodes by serial number, of those that are wanted and can be opened. */
+async function presentDisks(wanted: ReadonlySet<string>, dirs: DiskDirs): Promise<ReadonlyMap<string, string>> {
+  const present = new Map<string, string>();
+  for (const name of await readdir(join(dirs.sysDir, "block"))) {
+    if (!/^(sd|vd)[a-z]+$/.test(name)) continue;
+    const serial = await serialOf(join(dirs.sysDir, "block", name));
+    if (!wanted.has(serial)) continue;
+    const node = join(dirs.devDir, name);
+    // One that is just being plugged or unplugged has a node already, or still, behind which there is no disk.
+    const file = await open(node, "r").catch(() => undefined);
+    await file?.close();
+    if (file !== undefined) present.set(serial, node);
+  }
+  return present;
+}
+
+/** SCSI: page 0x80, whose header has four bytes. virtio-blk: an attribute. */
+async function serialOf(dir: string): Promise<string> {
+  const page = await readFile(join(dir, "device/vpd_pg80")).catch(() => undefined);
+  const found = page?.toString("latin1", 4) ?? (await readFile(join(dir, "serial"), "latin1").catch(() => ""));
+  return found.trim();
+}
