@@ -6,7 +6,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
 import { Copies } from "./copies.ts";
-import type { DiskMount, GuestMounts } from "./guest-mounts.ts";
+import type { DiskMount, GuestMounts, LiveMount } from "./guest-mounts.ts";
 import type { NameFiles } from "./name-files.ts";
 import { findDeviceNodes, type PciPath, withDeviceNodes } from "./pci-devices.ts";
 import { type ContainerDevice, type PluggedDeps, withContainerDevices } from "./plugged-devices.ts";
@@ -25,7 +25,7 @@ export interface PlaceDeps {
   readonly sharedMemory: Pick<SharedMemory, "mount" | "resize">;
   readonly sharedPids: Pick<SharedPids, "namespacePath">;
   readonly swap: Pick<Swap, "off" | "on" | "setSwappiness">;
-  readonly mounts: Pick<GuestMounts, "release" | "take">;
+  readonly mounts: Pick<GuestMounts, "release" | "share" | "take" | "unshare">;
   /** Each container has a directory below it. */
   readonly containersDir: string;
   readonly sysDir: string;
@@ -54,7 +54,10 @@ export interface ContainerOptions {
 /** Something to be mounted, by the name that the configuration has for it. */
 export interface MountRequest {
   readonly key: string;
-  readonly from: { readonly disk: DiskMount } | { readonly copy: { readonly isFile: boolean } };
+  readonly from:
+    | { readonly disk: DiskMount }
+    | { readonly copy: { readonly isFile: boolean } }
+    | { readonly live: LiveMount };
 }
 
 export interface Place {
@@ -84,7 +87,11 @@ export async function preparePlace(deps: PlaceDeps, options: ContainerOptions): 
     const sources = new Map<string, string>();
     for (const { key, from } of options.mounts) {
       if ("copy" in from) sources.set(key, await copies.add(key, from.copy.isFile));
-      else {
+      else if ("live" in from) {
+        const place = join(dir, key);
+        undo.push(async () => await deps.mounts.unshare(place));
+        sources.set(key, await deps.mounts.share(place, from.live));
+      } else {
         const { disk } = from;
         sources.set(key, await deps.mounts.take(id, disk, rootfs));
         undo.push(async () => await deps.mounts.release(id, disk.serial));
@@ -105,7 +112,10 @@ export async function preparePlace(deps: PlaceDeps, options: ContainerOptions): 
 export async function removePlace(deps: PlaceDeps, options: ContainerOptions, dir: string): Promise<void> {
   await deps.cgroups.remove(options.id);
   if (options.swap !== undefined) await deps.swap.off(options.swap);
-  for (const { from } of options.mounts) if ("disk" in from) await deps.mounts.release(options.id, from.disk.serial);
+  for (const { key, from } of options.mounts) {
+    if ("disk" in from) await deps.mounts.release(options.id, from.disk.serial);
+    if ("live" in from) await deps.mounts.unshare(join(dir, key));
+  }
   await deps.mounter.unmount(dir, options.disks);
   await rm(dir, { recursive: true, force: true });
 }

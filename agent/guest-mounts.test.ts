@@ -184,3 +184,20 @@ test("a copied file stays the same file; what leads out of its place is refused"
   await assert.rejects(copies.apply("mount-3", [directory("")]), { reason: "INVALID_ARGUMENT" });
   await assert.rejects(copies.add("../x", false), { reason: "INVALID_ARGUMENT" });
 });
+
+test("a directory of the host is mounted by its tag; a file is in one of its own", async () => {
+  await using at = await scratch();
+  const { mounts, said } = await guest(at.dir);
+  const place = join(at.dir, "live");
+  assert.equal(await mounts.share(place, { tag: "f-1", readOnly: true, isFile: false }), place);
+  assert.equal(await mounts.share(place, { tag: "f-1", readOnly: false, isFile: true }), join(place, "file"));
+  await mounts.unshare(place);
+  assert.deepEqual(said, [
+    "modprobe virtiofs",
+    "mount -t virtiofs -o ro,nodev f-1 /live",
+    "modprobe virtiofs",
+    "mount -t virtiofs -o rw,nodev f-1 /live",
+  ]);
+  const wrong = mounts.share(place, { tag: "a b", readOnly: false, isFile: false });
+  await assert.rejects(wrong, { reason: "INVALID_ARGUMENT" });
+});

@@ -4,11 +4,11 @@
  *
  * A disk is never let go of while something still writes to it: what cannot be unmounted is an error, and the host keeps it plugged.
  */
-import { chmod, chown, mkdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { chmod, chown, mkdir, readFile, rename, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
-import { mountLimits } from "../src/base/limits.ts";
+import { mountLimits, sandboxLimits } from "../src/base/limits.ts";
 import { findDisk } from "./disks.ts";
 import { loadFileSystems } from "./file-systems.ts";
 import { atPath, directoryAt } from "./file-walk.ts";
@@ -27,6 +27,13 @@ export interface DiskMount {
   readonly copyUpFrom: string;
   readonly fsGroup: number | undefined;
   readonly fsGroupAlways: boolean;
+}
+
+/** A directory of the host, by the tag of its device; or the one file that is in it. */
+export interface LiveMount {
+  readonly tag: string;
+  readonly readOnly: boolean;
+  readonly isFile: boolean;
 }
 
 export interface GuestMountsDeps {
@@ -80,6 +87,38 @@ export class GuestMounts {
     return this.#turns.take(() => this.#release(containerId, serial));
   }
 
+  /** Mounts a directory of the host at a place of the agent's. Answers where what is meant lies. */
+  async share(place: string, { tag, readOnly, isFile }: LiveMount): Promise<string> {
+    if (!/^[a-z0-9-]{1,36}$/.test(tag))
+      throw new BelljarError("INVALID_ARGUMENT", "a directory has a tag that cannot be");
+    await mkdir(place, { recursive: true, mode: 0o700 });
+    await this.#deps.runTool("busybox", ["modprobe", "virtiofs"]);
+    const options = `${readOnly ? "ro" : "rw"},nodev`;
+    const untilMs = performance.now() + sandboxLimits.diskTimeoutMs;
+    for (;;) {
+      try {
+        await this.#deps.runTool("busybox", ["mount", "-t", "virtiofs", "-o", options, tag, place]);
+        return isFile ? join(place, "file") : place;
+      } catch (cause) {
+        // A device that has just been plugged takes its time.
+        if (performance.now() > untilMs) {
+          await rmdir(place).catch(() => {});
+          throw new BelljarError(
+            "AGENT_FAILED",
+            `the shared directory ${tag} cannot be mounted: ${BelljarError.from(cause).message}`,
+            { cause },
+          );
+        }
+        await sleep(TRY_AGAIN_MS);
+      }
+    }
+  }
+
+  /** Nothing there is success. */
+  async unshare(place: string): Promise<void> {
+    if (await isMounted(place)) await this.#unmount(place);
+  }
+
   async #release(containerId: string, serial: string): Promise<void> {
     const users = this.#users.get(serial);
     if (users?.has(containerId) !== true) return;
@@ -92,8 +131,8 @@ export class GuestMounts {
   }
 
   async #mount({ serial, fileSystem, options, readOnly }: DiskMount, place: string): Promise<void> {
-    await loadFileSystems([fileSystem], this.#deps);
     const device = await findDisk(serial, this.#deps);
+    await loadFileSystems([fileSystem], this.#deps);
     await mkdir(place, { recursive: true, mode: 0o700 });
     const all = [readOnly ? "ro" : "rw", "nodev", ...(fileSystem === "ext4" ? EXT4_OPTIONS : []), ...options].join(",");
     try {
@@ -159,6 +198,12 @@ export class GuestMounts {
       if (reason !== "FILE_NOT_FOUND" && reason !== "NOT_A_DIRECTORY") throw error;
     }
   }
+}
+
+/** The paths that the agent mounts on have no characters that the kernel would escape. */
+async function isMounted(place: string): Promise<boolean> {
+  const lines = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
+  return lines.some((line) => line.split(" ")[4] === place);
 }
 
 function check({ fileSystem, options, directory }: DiskMount): void {

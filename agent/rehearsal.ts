@@ -113,7 +113,7 @@ export async function rehearse(): Promise<void> {
     names: new NameFiles(),
     sharedMemory: { mount: unplayed, resize: async () => {} },
     sharedPids: { namespacePath: unplayed },
-    mounts: { take: unplayed, release: async () => {} },
+    mounts: { take: unplayed, release: async () => {}, share: unplayed, unshare: async () => {} },
     swap: { on: async () => {}, off: async () => {}, setSwappiness: async () => {} },
     // Below a file: no directory is made, and no file's times get into the snapshot.
     containersDir: "/bin/node/containers",

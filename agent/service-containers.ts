@@ -106,6 +106,8 @@ function mountRequest({ key, from }: GuestMount): MountRequest {
     }
     case "copy":
       return { key, from: { copy: { isFile: from.value.isFile } } };
+    case "live":
+      return { key, from: { live: { tag: from.value.tag, readOnly: from.value.readOnly, isFile: from.value.isFile } } };
     default:
       throw new BelljarError("INVALID_ARGUMENT", "a mount is of a kind that this agent does not know");
   }

@@ -256,6 +256,8 @@ export const mountLimits = {
   labelsMax: 64,
   /** Mounts of one container. */
   mountsMax: 64,
+  /** Of these live ones: each takes a port of the VM, and a process on the host. */
+  liveMax: 8,
   /** Options of one mount. */
   optionsMax: 32,
   /** A bind that is copied in: it lies in the guest's memory, and crosses the link in one frame. */

@@ -8,6 +8,7 @@ import { growDiskOf, grown } from "./growth.ts";
 import type { ContainerHost } from "./host.ts";
 import { guestMounts, sharedDisks } from "./mount-place.ts";
 import { Rollback } from "./rollback.ts";
+import { plugShared, unplugShared } from "./shared-directories.ts";
 import { buildSpec } from "./spec.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
 
@@ -24,6 +25,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
       rollback.add(`unplug disk ${disk.serial}`, () => sandbox.unplugDisk(disk.serial, id));
     }
     await growDiskOf(sandbox, container);
+    await plugShared(sandbox, container, rollback, signal);
     await sandbox.agent(signal);
     // An answer that is lost, or comes too late, may have been a success.
     rollback.add("take the container out of the guest", async () => {
@@ -50,7 +52,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
         keepAlive: container.config.keepAlive === true && container.config.command === undefined,
         ...(swap === undefined ? {} : { swap: { serial: swap.serial } }),
         ...(container.swappiness === undefined ? {} : { swappiness: container.swappiness }),
-        mounts: guestMounts(mounts, disks),
+        mounts: guestMounts(id, mounts, disks),
       },
       { signal, timeoutMs: sandboxLimits.launchCallTimeoutMs },
     );
@@ -87,6 +89,7 @@ export async function leaveGuest(
   // A disk that the guest still has mounted must stay, or its file system would be torn.
   if (errors.length === 0) {
     for (const disk of container.disks) await step(() => sandbox.unplugDisk(disk.serial, container.id));
+    await step(() => unplugShared(sandbox, container));
   }
   const [first, ...others] = errors;
   for (const error of others) sandbox.log.warn("a further step failed", { cause: messageChain(error).join(": ") });

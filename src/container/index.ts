@@ -48,6 +48,7 @@ export type { MountDisk, MountHost, MountPlan } from "./mount-plan.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";
 export { Outputs } from "./outputs.ts";
+export { sharedDevices, unplugUnusedShared } from "./shared-directories.ts";
 export { commandLine } from "./spec.ts";
 export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";
 export type { BlockIoStats, ContainerStats, NetworkStats } from "./stats.ts";

@@ -1,6 +1,5 @@
 /** The mounts of one container, once they are planned: in its state, among its disks, in its specification, in what the agent is asked. */
 import { join } from "node:path";
-import { BelljarError } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import { MOUNT } from "./disk-names.ts";
 import type { MountState } from "./mount-config.ts";
@@ -9,6 +8,8 @@ import type { OciMount } from "./oci-spec.ts";
 
 /** First letters of the serial numbers of disks: a volume, a disk or device of the host. */
 const SHARED = ["v-", "b-"];
+/** And of the devices of live mounts. */
+const LIVE = "f-";
 
 export interface PlacedMounts {
   readonly mounts: readonly MountState[];
@@ -35,6 +36,15 @@ export function placeMounts(plan: MountPlan, containerId: string, disksDir: stri
     return { ...state, disk: { ...state.disk, serial } };
   });
   return { mounts, disks: [...disks.values()], own };
+}
+
+/** Of the device behind which a directory of the host is, and its tag in the guest. */
+export function sharedDeviceId(containerId: string, index: number): string {
+  return `${LIVE}${containerId}-${index}`;
+}
+
+export function isSharedDeviceOf(id: string): boolean {
+  return id.startsWith(LIVE);
 }
 
 /** Of a disk that is there without its container, and stays when that goes. */
@@ -93,17 +103,27 @@ export interface GuestMountRequest {
           readonly fsGroupAlways: boolean;
         };
       }
-    | { readonly case: "copy"; readonly value: { readonly isFile: boolean } };
+    | { readonly case: "copy"; readonly value: { readonly isFile: boolean } }
+    | {
+        readonly case: "live";
+        readonly value: { readonly tag: string; readonly readOnly: boolean; readonly isFile: boolean };
+      };
 }
 
 /** What the agent must have ready before the container can be started. */
-export function guestMounts(mounts: readonly MountState[], disks: readonly DiskConfig[]): GuestMountRequest[] {
+export function guestMounts(
+  containerId: string,
+  mounts: readonly MountState[],
+  disks: readonly DiskConfig[],
+): GuestMountRequest[] {
   return mounts.flatMap((mount, index): GuestMountRequest[] => {
     const { how, disk } = mount;
     const key = mountKey(index);
     if (how === "copy") return [{ key, from: { case: "copy", value: { isFile: mount.isFile === true } } }];
-    if (how === "live")
-      throw new BelljarError("MOUNT_UNSUPPORTED", `the live mount at ${mount.destination} cannot be made`);
+    if (how === "live") {
+      const { readOnly, isFile = false } = mount;
+      return [{ key, from: { case: "live", value: { tag: sharedDeviceId(containerId, index), readOnly, isFile } } }];
+    }
     if (how !== "disk" || disk === undefined) return [];
     const { serial, fileSystem, options, directory = "", fsGroup } = disk;
     const readOnly = disks.find((each) => each.serial === serial)?.readOnly === true;

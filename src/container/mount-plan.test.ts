@@ -53,23 +53,24 @@ test("a bind is live unless it is read-only and small; what cannot be copied say
     ...more,
   });
   const planned = await plan(
+    bind("/a"),
     bind("/b", { readOnly: true }),
     bind("/c", { how: "copy" }),
     bind("/d", { how: "disk" }),
     bind("/e", { source: join(dir, "tree/file"), readOnly: true }),
   );
   assert.deepEqual(states(planned), [
+    ["/a", "bind", "live", false],
     ["/b", "bind", "copy", true],
     ["/c", "bind", "copy", true],
     ["/d", "bind", "disk", false],
     ["/e", "bind", "copy", true],
   ]);
-  assert.equal(planned.mounts[2]?.own?.filledFrom, join(dir, "tree"));
-  assert.equal(planned.mounts[3]?.state.isFile, true);
+  assert.equal(planned.needsSharedMemory, true);
+  assert.equal(planned.mounts[3]?.own?.filledFrom, join(dir, "tree"));
+  assert.equal(planned.mounts[4]?.state.isFile, true);
   await truncate(join(dir, "tree/file"), mountLimits.copyMaxBytes + 1);
-  for (const mount of [bind("/b", { readOnly: true }), bind("/a")]) {
-    await assert.rejects(plan(mount), { reason: "MOUNT_UNSUPPORTED" });
-  }
+  assert.deepEqual(states(await plan(bind("/b", { readOnly: true }))), [["/b", "bind", "live", true]]);
   await assert.rejects(plan(bind("/b", { how: "copy" })), { reason: "MOUNT_TOO_LARGE", message: /tree has more than/ });
 });
 
@@ -106,7 +107,7 @@ test("volumes and disks: one disk however often it is mounted, and in one way", 
     ],
   );
   assert.deepEqual([...placed.own], [["m-0123456789ab-2", { sizeBytes: 5, filledFrom: undefined }]]);
-  const requests = guestMounts(placed.mounts, placed.disks);
+  const requests = guestMounts("0123456789ab", placed.mounts, placed.disks);
   const [first, , , disk] = requests.map(({ from }) => (from.case === "disk" ? from.value : undefined));
   assert.deepEqual([first?.directory, first?.copyUpFrom, first?.fileSystem], ["data", "/data", "ext4"]);
   assert.deepEqual([disk?.directory, disk?.copyUpFrom, disk?.readOnly], ["", "", true]);

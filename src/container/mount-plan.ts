@@ -72,6 +72,9 @@ export async function planMounts(
   const mounts: PlannedMount[] = [];
   for (const config of checkMounts(configs, options.taken)) mounts.push(await planOne(host, config, options.signal));
   refuseTwoWays(mounts.flatMap(({ shared }) => (shared === undefined ? [] : [shared])));
+  if (mounts.filter(({ state }) => state.how === "live").length > mountLimits.liveMax) {
+    throw new BelljarError("INVALID_ARGUMENT", `a container has at most ${mountLimits.liveMax} live mounts`);
+  }
   // A place in another mount is made after it, whatever the order in which they were named.
   const ordered = mounts.toSorted((a, b) => depth(a) - depth(b));
   return { mounts: ordered, needsSharedMemory: ordered.some(({ state }) => state.how === "live") };
@@ -169,11 +172,7 @@ async function planBind(host: MountHost, config: MountConfig): Promise<PlannedMo
     if (config.how !== undefined) await fitsCopy(path, { demand: true });
     return { state: { ...base, readOnly: true, options: bindOptions(true), how, isFile } };
   }
-  if (how === "live") {
-    throw new BelljarError("MOUNT_UNSUPPORTED", `${source} cannot be mounted live at ${target} yet`, {
-      remedy: "Mount it with how=disk, or read-only with how=copy if it is small.",
-    });
-  }
+  if (how === "live") return { state: { ...base, how, isFile } };
   if (isFile) throw new BelljarError("INVALID_ARGUMENT", `${source} is a file, and a disk is made of a directory`);
   const disk = { serial: "", fileSystem: "ext4", options: [] };
   const sizeBytes = config.sizeBytes ?? mountLimits.volumeDefaultBytes;

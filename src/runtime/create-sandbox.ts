@@ -59,7 +59,7 @@ export async function createSandbox(
     createdAtMs: now,
     image: image.name,
     runDir: join(runtime.runDir, id),
-    settings: settled.settings,
+    settings: plan.needsSharedMemory ? { ...settled.settings, vhostUser: true } : settled.settings,
     annotations: settled.annotations,
     state: "ready",
     pending: { operation: "create", sinceMs: now },

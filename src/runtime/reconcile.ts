@@ -10,6 +10,7 @@ import {
   stoppedState,
   toMilliseconds,
   toStatus,
+  unplugUnusedShared,
 } from "../container/index.ts";
 import { ContainerPhase } from "../protocol/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
@@ -124,5 +125,6 @@ async function unplugUnused(managed: ManagedSandbox): Promise<void> {
       sandbox.log.debug("a disk was not plugged after all", { serial, cause: messageChain(error).join(": ") });
     });
   }
+  await unplugUnusedShared(sandbox);
   await sandbox.update((state) => ({ ...state, vm: sandbox.machine.vm.save() }));
 }

@@ -3,7 +3,7 @@
  * the agent say what there is. Nothing of what runs is disturbed; what was half done is finished or undone.
  */
 import { BelljarError, type LifecycleState, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
-import type { ContainerState } from "../container/index.ts";
+import { type ContainerState, sharedDevices } from "../container/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
@@ -26,7 +26,14 @@ export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> 
     return "stopped";
   }
   try {
-    await bounded("the VMM", () => sandbox.attach(sandbox.state.containers.flatMap(({ disks }) => disks)));
+    const { containers, runDir } = sandbox.state;
+    const devices = containers.flatMap((container) => sharedDevices(container, runDir));
+    await bounded("the VMM", () =>
+      sandbox.attach(
+        containers.flatMap(({ disks }) => disks),
+        devices,
+      ),
+    );
   } catch (thrown) {
     const error = BelljarError.from(thrown);
     if (error.reason === "VMM_DIED") {

@@ -6,6 +6,7 @@ import { tempDir, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { BelljarError } from "../base/index.ts";
 import type { MountConfig } from "../container/index.ts";
+import { findBackEnds } from "../devices/index.ts";
 import type { ContainerHandle, SandboxHandle } from "./interface.ts";
 
 const DATA: MountConfig = { type: "volume", source: "data", target: "/data" };
@@ -172,4 +173,33 @@ test("a new owner knows who has which volume, and clears away what was half made
   await again.delete({ force: true });
   await world.core.volumes.remove("data");
   assert.deepEqual(await readdir(volumesDir), []);
+});
+
+test("a live mount has a program and a device of its own, and both go with its container", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const tree = await tempDir(t);
+  await writeFile(join(tree, "file"), "");
+  const live: MountConfig = { type: "bind", source: tree, target: "/live" };
+  const sandbox = await withMounts(world, live, { ...live, source: join(tree, "file"), target: "/file" });
+  const { vm } = world.guests.guest(sandbox.id);
+  const serving = async (): Promise<number> =>
+    new Set((await findBackEnds(vm.config.runDir)).map((each) => each.socketPath)).size;
+  assert.equal(vm.config.sharedMemory, true);
+  const second = await further(sandbox, "second", { ...live, readOnly: true, how: "live" });
+  assert.deepEqual([vm.devices.length, await serving()], [3, 3]);
+  world.guests.fault("createContainer", { kind: "fail", error: new BelljarError("AGENT_FAILED", "no") });
+  await assert.rejects(further(sandbox, "third", live), { reason: "AGENT_FAILED" });
+  assert.deepEqual([vm.devices.length, await serving()], [3, 3]);
+  await world.reopen();
+  assert.deepEqual([vm.devices.length, await serving()], [3, 3]);
+  const again = await world.core.sandboxes.get(sandbox.id);
+  await (await again.containers.get(second.id)).delete({ force: true });
+  assert.deepEqual([vm.devices.length, await serving()], [2, 2]);
+  await again.delete({ force: true });
+  assert.equal(await serving(), 0);
+  const plain = await world.core.sandboxes.create({ image: "busybox" });
+  await assert.rejects(further(plain, "late", live), {
+    reason: "MOUNT_UNSUPPORTED",
+    message: /was not started for it/,
+  });
 });

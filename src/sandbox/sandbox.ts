@@ -21,7 +21,7 @@ import {
 import { DeviceManager, endBackEndsOf, type GuestNode, type GuestQuestion } from "../devices/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
-import type { AccelerationProbe, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
+import type { AccelerationProbe, DeviceConfig, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
@@ -245,15 +245,17 @@ export class Sandbox<C extends SandboxedContainer> {
   }
 
   /**
-   * Takes over the VM that the state names. `doubtful` disks may be plugged without the state saying so.
+   * Takes over the VM that the state names. `doubtful` disks and devices may be plugged without the state saying so.
    * @throws BelljarError `VMM_DIED`, or what the VMM answered
    */
-  async attach(doubtful: readonly DiskConfig[]): Promise<void> {
+  async attach(doubtful: readonly DiskConfig[], doubtfulDevices: readonly DeviceConfig[] = []): Promise<void> {
     const { vm: saved, settings, agentInstance } = this.state;
     if (saved === undefined) throw new BelljarError("VMM_DIED", `the state of sandbox ${this.id} names no VM`);
     const plugs = this.devices.doubtful();
     const disks = new Map([...doubtful, ...plugs.disks, ...saved.disks].map((disk) => [disk.serial, disk]));
-    const devices = new Map([...plugs.devices, ...(saved.devices ?? [])].map((device) => [device.id, device]));
+    const devices = new Map(
+      [...doubtfulDevices, ...plugs.devices, ...(saved.devices ?? [])].map((device) => [device.id, device]),
+    );
     const vm = await this.#deps.hypervisor.attach({
       ...saved,
       disks: [...disks.values()],

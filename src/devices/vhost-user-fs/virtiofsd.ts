@@ -10,6 +10,8 @@ export interface VirtiofsdConfig {
   readonly socketPath: string;
   /** An absolute path; a directory. */
   readonly directory: string;
+  /** Only this file, under the name `file`: the directory is an empty one of ours, and stays empty on the host. */
+  readonly file?: string | undefined;
   /** Not even a guest that has taken over its own kernel can write. */
   readonly readOnly: boolean;
   /** How long the guest may believe what it has read; `auto`, a second, unless told. */
@@ -31,6 +33,7 @@ export function virtiofsdCommand(config: VirtiofsdConfig): BackEndCommand {
   const options = ["sandbox=namespace", `cache=${config.cache ?? "auto"}`, "xattr", `source=${optionValue(directory)}`];
   const args = ["-f", `--socket-path=${socketPath}`, ...options.flatMap((option) => ["-o", option])];
   const common = { what: "virtiofsd", socketPath, logPath: logPathOf(socketPath) };
+  if (config.file !== undefined) return fileCommand(config, config.file, { ...common, args });
   if (!config.readOnly) return { ...common, program: VIRTIOFSD, args };
   // A read-only mount in a namespace that ends with the process: nothing of it is seen on the host. Not recursive, since only
   // the mount itself becomes read-only: what is mounted below the directory is not in it.
@@ -39,6 +42,35 @@ export function virtiofsdCommand(config: VirtiofsdConfig): BackEndCommand {
     ...common,
     program: "unshare",
     args: ["--mount", "--propagation", "private", "sh", "-c", script, "sh", directory, VIRTIOFSD, ...args],
+  };
+}
+
+/** Mounts in a namespace that ends with the process, as above; nothing else of the file's directory is in it. */
+function fileCommand(
+  { directory, readOnly }: VirtiofsdConfig,
+  file: string,
+  command: Omit<BackEndCommand, "program">,
+): BackEndCommand {
+  const readOnlyToo = readOnly ? 'mount -o remount,bind,ro "$1/file" && ' : "";
+  const script =
+    'mount -t tmpfs -o mode=755,size=4k,nr_inodes=4 belljar "$1" && touch "$1/file" && mount --bind "$2" "$1/file" && ' +
+    `${readOnlyToo}mount -o remount,ro "$1" && shift 2 && exec "$@"`;
+  return {
+    ...command,
+    program: "unshare",
+    args: [
+      "--mount",
+      "--propagation",
+      "private",
+      "sh",
+      "-c",
+      script,
+      "sh",
+      directory,
+      file,
+      VIRTIOFSD,
+      ...command.args,
+    ],
   };
 }
 

@@ -466,6 +466,12 @@ export declare type GuestMount = Message<"belljar.agent.v1.GuestMount"> & {
      */
     value: CopiedFiles;
     case: "copy";
+  } | {
+    /**
+     * @generated from field: belljar.agent.v1.SharedDirectory live = 4;
+     */
+    value: SharedDirectory;
+    case: "live";
   } | { case: undefined; value?: undefined };
 };
 
@@ -535,6 +541,36 @@ export declare type MountedDisk = Message<"belljar.agent.v1.MountedDisk"> & {
  * Use `create(MountedDiskSchema)` to create a new message.
  */
 export declare const MountedDiskSchema: GenMessage<MountedDisk>;
+
+/**
+ * A directory of the host, by the tag of its device.
+ *
+ * @generated from message belljar.agent.v1.SharedDirectory
+ */
+export declare type SharedDirectory = Message<"belljar.agent.v1.SharedDirectory"> & {
+  /**
+   * @generated from field: string tag = 1;
+   */
+  tag: string;
+
+  /**
+   * @generated from field: bool read_only = 2;
+   */
+  readOnly: boolean;
+
+  /**
+   * What is meant is the file `file` in it.
+   *
+   * @generated from field: bool is_file = 3;
+   */
+  isFile: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.SharedDirectory.
+ * Use `create(SharedDirectorySchema)` to create a new message.
+ */
+export declare const SharedDirectorySchema: GenMessage<SharedDirectory>;
 
 /**
  * Comes with `CopyIn`.
