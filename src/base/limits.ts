@@ -180,6 +180,8 @@ export const deviceLimits = {
   backEndPollMs: 5,
   /** Devices of one sandbox beside its containers' own disks. */
   devicesMax: 256,
+  /** Devices that one container is given. */
+  containerDevicesMax: 128,
   /** References to one device, and attachments of it. */
   holdersMax: 1_024,
   /** Nodes that the guest says one device has. */

@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import { BelljarError, checkName } from "../base/index.ts";
 import type { ContainerCreateConfig, MountConfig, SandboxCreateConfig } from "../sdk/index.ts";
 import type { CommonOptions } from "./context.ts";
+import { parseContainerDevice } from "./device-options.ts";
 import { parseMount, parseVolume } from "./mount-options.ts";
 import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
 
@@ -38,6 +39,8 @@ export interface ContainerOptions extends CommonOptions {
   readonly tmpfs?: readonly string[];
   readonly volume?: readonly string[];
   readonly mount?: readonly string[];
+  readonly device?: readonly string[];
+  readonly vhostUser?: boolean;
   readonly annotation?: readonly string[];
 }
 
@@ -86,6 +89,8 @@ export function addContainerOptions(command: Command): Command {
       "type=bind|volume|tmpfs|disk, source=, target=, readonly, how=live|copy|disk, fstype=, size=",
       collect,
     )
+    .option("--device <src[:dst[:rwm]]>", "give the container a device of the host, or a disk image as one", collect)
+    .option("--vhost-user", "the sandbox can have vhost-user devices: programs on the host map its memory")
     .option("--tmpfs <dir[:opts]>", "mount a tmpfs", collect)
     .option("--annotation <K=V>", "annotation of the sandbox, or with --sandbox of the container", collect)
     .passThroughOptions();
@@ -109,6 +114,7 @@ export async function sandboxConfig(
     sharePids: options.sharePids,
     sharedMemoryBytes:
       options.sharedMemory === undefined ? undefined : parseBytes(options.sharedMemory, "--shared-memory"),
+    vhostUser: options.vhostUser,
     annotations: parseAnnotations(options.annotation ?? []),
     container: await containerConfig(args, options, environment),
     storage: options.storage,
@@ -146,6 +152,7 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--dns-option": options.dnsOption,
     "--share-pids": options.sharePids,
     "--shared-memory": options.sharedMemory,
+    "--vhost-user": options.vhostUser,
   };
 }
 
@@ -175,6 +182,7 @@ async function containerConfig(
     shmBytes: options.shmSize === undefined ? undefined : parseBytes(options.shmSize, "--shm-size"),
     tmpfs: options.tmpfs ?? [],
     mounts: parseMounts(options),
+    devices: options.device?.map((text) => parseContainerDevice(text, process.cwd())),
   };
 }
 

@@ -5,6 +5,7 @@ import { addAttachCommand } from "./commands/attach.ts";
 import { addCpCommand } from "./commands/cp.ts";
 import { addCreateCommand } from "./commands/create.ts";
 import { addDaemonCommand } from "./commands/daemon.ts";
+import { addDeviceCommand } from "./commands/device.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addExecCommand } from "./commands/exec.ts";
 import { addGuestCommand } from "./commands/guest.ts";
@@ -53,6 +54,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addStatsCommand(program, holder, setStatus);
   addImageCommand(program, holder);
   addVolumeCommand(program, holder);
+  addDeviceCommand(program, holder);
   addGuestCommand(program, holder);
   addDaemonCommand(program, holder, setStatus);
   addDoctorCommand(program, holder, setStatus);

@@ -19,6 +19,7 @@ export function sandboxJson(info: SandboxInfo): unknown {
     mounts: info.containers.flatMap(({ id: containerId, mounts }) =>
       mounts.map((mount) => ({ containerId, ...mount })),
     ),
+    devices: info.devices,
     network: { addresses: [] },
     ports: [],
     end: endJson(info.end),

@@ -1,4 +1,6 @@
 /** What a caller asks of a container. Everything is optional: the image, and docker's habits, say the rest. */
+
+import type { ContainerDeviceConfig } from "./device-config.ts";
 import type { MountConfig } from "./mount-config.ts";
 import type { RlimitConfig } from "./rlimits.ts";
 
@@ -52,6 +54,7 @@ export interface ContainerConfig extends ProcessConfig {
   readonly tmpfs?: readonly string[] | undefined;
   readonly mounts?: readonly MountConfig[] | undefined;
   readonly rlimits?: readonly RlimitConfig[] | undefined;
+  readonly devices?: readonly ContainerDeviceConfig[] | undefined;
   readonly annotations?: Readonly<Record<string, string>> | undefined;
 }
 

@@ -8,6 +8,7 @@ import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig } from "./config.ts";
 import { Container } from "./container.ts";
 import { forget } from "./container-state.ts";
+import { settleDevices } from "./device-config.ts";
 import { LAYER, ownDisks, SWAP, WRITABLE } from "./disk-names.ts";
 import { enterGuest } from "./guest-part.ts";
 import type { ContainerHost } from "./host.ts";
@@ -106,6 +107,7 @@ async function recordContainer(
   const annotations = checkAnnotations(stored.annotations ?? {});
   const limits = limitsOf(stored);
   checkLimits(limits, now.settings);
+  settleDevices(stored.devices ?? []);
   if (stored.stopSignal !== undefined) signalNumber(stored.stopSignal);
   buildSpec(image.config, { ...stored, hostname: now.settings.hostname });
   const { swapBytes, swappiness } = swapAnnotations(annotations, now.annotations);

@@ -2,6 +2,7 @@
 import type { AgentRequest, CallOptions } from "../agent-client/index.ts";
 import { BelljarError, messageChain, sandboxLimits } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
+import { giveDevices } from "./device-nodes.ts";
 import { recordDirectVolumes } from "./direct-volumes.ts";
 import { LAYER, SWAP, WRITABLE } from "./disk-names.ts";
 import { growDiskOf, grown } from "./growth.ts";
@@ -27,6 +28,8 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
     await growDiskOf(sandbox, container);
     await plugShared(sandbox, container, rollback, signal);
     await sandbox.agent(signal);
+    rollback.add("take the container's devices away", () => sandbox.devices.removeAllOf(id));
+    const devices = await giveDevices(sandbox, container, signal);
     // An answer that is lost, or comes too late, may have been a success.
     rollback.add("take the container out of the guest", async () => {
       await sandbox.call("removeContainer", { containerId: id });
@@ -53,6 +56,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
         ...(swap === undefined ? {} : { swap: { serial: swap.serial } }),
         ...(container.swappiness === undefined ? {} : { swappiness: container.swappiness }),
         mounts: guestMounts(id, mounts, disks),
+        devices,
       },
       { signal, timeoutMs: sandboxLimits.launchCallTimeoutMs },
     );
@@ -88,6 +92,7 @@ export async function leaveGuest(
   await step(() => sandbox.call("removeContainer", { containerId: container.id }, options));
   // A disk that the guest still has mounted must stay, or its file system would be torn.
   if (errors.length === 0) {
+    await step(() => sandbox.devices.removeAllOf(container.id));
     for (const disk of container.disks) await step(() => sandbox.unplugDisk(disk.serial, container.id));
     await step(() => unplugShared(sandbox, container));
   }

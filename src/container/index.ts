@@ -10,6 +10,7 @@ export {
   type MakeDisk,
   planContainerMounts,
 } from "./create.ts";
+export type { ContainerDeviceConfig } from "./device-config.ts";
 export { forgetDirectVolumes } from "./direct-volumes.ts";
 export { sendSignal } from "./end.ts";
 export { noteExit } from "./exit-watch.ts";

@@ -1,7 +1,8 @@
 /** A container's configuration as it is kept: without the caller's environment, and read back field by field. */
-import { BelljarError, type Field, mountLimits } from "../base/index.ts";
+import { BelljarError, deviceLimits, type Field, mountLimits } from "../base/index.ts";
 import { decodeAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig, ContainerLimits, ProcessConfig } from "./config.ts";
+import { decodeContainerDevice } from "./device-config.ts";
 import { decodeMountConfig } from "./mount-config.ts";
 
 export type StoredConfig = Omit<ContainerConfig, "clientEnvironment">;
@@ -69,6 +70,9 @@ export function decodeStoredConfig(field: Field): StoredConfig {
         hard: limit.field("hard").number(),
       })),
     ),
+    devices: field
+      .field("devices")
+      .optional((list) => list.array(decodeContainerDevice, { maxItems: deviceLimits.containerDevicesMax })),
     annotations: field.field("annotations").optional(decodeAnnotations),
   };
 }

@@ -7,6 +7,7 @@ export type { Host, HostDeps, HostPaths } from "./host.ts";
 export { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "./places.ts";
 export { stopOnSignals } from "./signals.ts";
 export { toContainerRequest, toLimits, toProcessSpec, toSandboxSpec } from "./wire/config.ts";
+export { fromDeviceInfo, toDeviceSpec } from "./wire/devices.ts";
 export { fromConnectError } from "./wire/errors.ts";
 export { fromDirectoryPage, fromFileEvent, fromFileInfo, toFileAttributes } from "./wire/files.ts";
 export {

@@ -1,8 +1,9 @@
 /** What callers are told of sandboxes and containers: pure functions of the state. */
 import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../base/index.ts";
 import { type ContainerState, commandLine, mountInfo, storageOf } from "../container/index.ts";
+import { type DeviceState, titleOf } from "../devices/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
-import type { ContainerInfo, SandboxInfo } from "./interface.ts";
+import type { ContainerInfo, DeviceInfo, SandboxInfo } from "./interface.ts";
 
 export function sandboxInfo(state: SandboxState<ContainerState>, problem: string | undefined): SandboxInfo {
   const { id, name, image, createdAtMs, settings, annotations, vm, generation, end } = state;
@@ -17,6 +18,7 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     hostname: settings.hostname,
     annotations,
     containers: state.containers.map(containerInfo),
+    devices: (state.devices ?? []).map(deviceInfo),
     vmm: vm === undefined ? undefined : { pid: vm.vmm.pid, acceleration: vm.acceleration },
     generation,
     end,
@@ -37,8 +39,25 @@ export function unreadableInfo(id: string, problem: BelljarError): SandboxInfo {
     hostname: "",
     annotations: {},
     containers: [],
+    devices: [],
     generation: 0,
     problem: problem.message,
+  };
+}
+
+export function deviceInfo(device: DeviceState): DeviceInfo {
+  const { id, config, phase, references, attachments, nodes, isContainers, backEnd } = device;
+  return {
+    id,
+    kind: config.kind,
+    source: titleOf(config),
+    readOnly: "readOnly" in config && config.readOnly === true,
+    state: phase,
+    references: references.length,
+    attachments,
+    nodes: nodes.map(({ name }) => `/dev/${name}`),
+    isContainers,
+    backEndPid: backEnd?.pid,
   };
 }
 

@@ -21,6 +21,7 @@ import type {
   StorageState,
   TerminalSize,
 } from "../container/index.ts";
+import type { DeviceRequest } from "../devices/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
 
 export interface CallOptions {
@@ -132,12 +133,44 @@ export interface SandboxHandle extends AsyncDisposable {
   watch(options?: CallOptions): AsyncIterable<SandboxEvent>;
 
   readonly containers: Containers;
+  readonly devices: Devices;
   /** The first container. */
   readonly main: ContainerHandle;
   /** Shorthands for the first container. */
   readonly files: Files;
   exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   spawn(command: readonly string[], options?: ExecOptions): Promise<ProcessHandle>;
+}
+
+/** What is plugged into a sandbox's VM. */
+export interface Devices {
+  /**
+   * Plugs a device, and answers once the guest has it. The same device again counts one more reference.
+   * @throws BelljarError `DISK_INVALID`, `DISK_IN_USE`, `DEVICE_NOT_FOUND`, `DEVICE_IN_USE`, `SHARED_MEMORY_NEEDED`, ...
+   */
+  add(config: DeviceRequest, options?: CallOptions): Promise<DeviceInfo>;
+  /** Gives one reference back, named by the device's id or by what it is on the host; the last one unplugs it. */
+  remove(device: string, options?: CallOptions): Promise<void>;
+  /** Oldest first, containers' own disks included. */
+  list(): Promise<readonly DeviceInfo[]>;
+}
+
+export interface DeviceInfo {
+  readonly id: string;
+  readonly kind: DeviceRequest["kind"];
+  /** Path, socket or directory on the host. */
+  readonly source: string;
+  readonly readOnly: boolean;
+  readonly state: "detached" | "attaching" | "attached" | "detaching";
+  readonly references: number;
+  /** Who has it attached, once per time: `sandbox`, or a container's id. */
+  readonly attachments: readonly string[];
+  /** In the guest, such as `/dev/sdc`. */
+  readonly nodes: readonly string[];
+  /** A container's own disk, or a layer of its image. */
+  readonly isContainers: boolean;
+  /** Of the program behind it, where Belljar started one. */
+  readonly backEndPid?: number | undefined;
 }
 
 export interface Containers {
@@ -297,6 +330,7 @@ export interface SandboxInfo {
   readonly hostname: string;
   readonly annotations: Readonly<Record<string, string>>;
   readonly containers: readonly ContainerInfo[];
+  readonly devices: readonly DeviceInfo[];
   readonly vmm?: { readonly pid: number; readonly acceleration: "kvm" | "tcg" } | undefined;
   /** How many times it was restored or forked; 0 before checkpoints exist. */
   readonly generation: number;

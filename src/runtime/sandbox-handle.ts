@@ -3,11 +3,13 @@ import { BelljarError, checkSandboxOperation, throwIfAborted } from "../base/ind
 import type { ContainerStats, Files } from "../container/index.ts";
 import { readHostStats } from "../sandbox/index.ts";
 import { RuntimeContainer, RuntimeContainers } from "./container-handle.ts";
+import { RuntimeDevices } from "./devices.ts";
 import { sandboxInfo } from "./info.ts";
 import type {
   CallOptions,
   ContainerHandle,
   Containers,
+  Devices,
   ExecOptions,
   ExecResult,
   ProcessHandle,
@@ -23,6 +25,7 @@ export class RuntimeSandbox implements SandboxHandle {
   readonly id: string;
   readonly name: string;
   readonly containers: Containers;
+  readonly devices: Devices;
   readonly #managed: ManagedSandbox;
   /** A handle that came of `create` deletes what it created. */
   readonly #owns: boolean;
@@ -31,6 +34,7 @@ export class RuntimeSandbox implements SandboxHandle {
     this.id = managed.sandbox.id;
     this.name = managed.state.name;
     this.containers = new RuntimeContainers(managed);
+    this.devices = new RuntimeDevices(managed);
     this.#managed = managed;
     this.#owns = owns;
   }

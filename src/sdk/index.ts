@@ -2,6 +2,7 @@
 export { BelljarError, type ErrorCode, type ErrorFacts, type ErrorReason } from "../base/index.ts";
 export type {
   ContainerConfig,
+  ContainerDeviceConfig,
   ContainerLimits,
   DirectoryEntry,
   DirectoryList,
@@ -17,6 +18,7 @@ export type {
   TerminalSize,
 } from "../container/index.ts";
 export { type DaemonDeps, daemonSocketPath, openHost, startDaemon, stopOnSignals } from "../daemon/index.ts";
+export type { DeviceRequest } from "../devices/index.ts";
 export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
 export type { GarbageReport, ImageInfo } from "../images/index.ts";
 export type { Capability } from "../resources/index.ts";
@@ -26,6 +28,8 @@ export type {
   ContainerHandle,
   ContainerInfo,
   ContainerStats,
+  DeviceInfo,
+  Devices,
   ExecOptions,
   ExecResult,
   LogRecord,

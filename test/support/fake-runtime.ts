@@ -2,6 +2,7 @@
  * A runtime without VMs, for tests of the daemon and of what talks to it: sandboxes are objects, a process is its command word.
  * What `pattern N` writes is the same in every process of the host, so a daemon that was killed has a successor that goes on.
  */
+
 import {
   BelljarError,
   type ErrorReason,
@@ -10,10 +11,13 @@ import {
   throwIfAborted,
   transition,
 } from "../../src/base/index.ts";
+import { type DeviceRequest, titleOf } from "../../src/devices/index.ts";
 import type {
   ContainerHandle,
   ContainerInfo,
   ContainerStats,
+  DeviceInfo,
+  Devices,
   InputAnswer,
   InputRequest,
   LogOptions,
@@ -155,6 +159,9 @@ export class FakeSandbox {
   annotations: Readonly<Record<string, string>>;
   state: LifecycleState = "ready";
   watchers = 0;
+  devices: readonly DeviceInfo[] = [];
+  /** What was asked for, as the far side understood it. */
+  readonly deviceRequests: DeviceRequest[] = [];
 
   constructor(config: SandboxCreateConfig, id = newId()) {
     this.id = id;
@@ -200,6 +207,7 @@ export class FakeSandbox {
       hostname: this.id,
       annotations: this.annotations,
       containers: [this.container()],
+      devices: [...this.devices],
       vmm: this.state === "stopped" ? undefined : { pid: 4711, acceleration: "tcg" },
       generation: 0,
       end: undefined,
@@ -286,6 +294,7 @@ export class FakeRuntime {
         },
         list: async () => [sandbox.container()],
       },
+      devices: fakeDevices(sandbox),
       main,
       files: sandbox.files,
       exec: (command, options) => main.exec(command, options),
@@ -293,6 +302,33 @@ export class FakeRuntime {
       [Symbol.asyncDispose]: async () => {},
     };
   }
+}
+
+function fakeDevices(sandbox: FakeSandbox): Devices {
+  return {
+    add: async (config) => {
+      sandbox.deviceRequests.push(config);
+      const info: DeviceInfo = {
+        id: `d-${sandbox.devices.length}`,
+        kind: config.kind,
+        source: titleOf(config),
+        readOnly: false,
+        state: "attached",
+        references: 1,
+        attachments: ["sandbox"],
+        nodes: ["/dev/sdb"],
+        isContainers: false,
+        backEndPid: undefined,
+      };
+      sandbox.devices = [...sandbox.devices, info];
+      return info;
+    },
+    remove: async (id) => {
+      if (!sandbox.devices.some((device) => device.id === id)) throw notFound("DEVICE_NOT_FOUND", `no device ${id}`);
+      sandbox.devices = sandbox.devices.filter((device) => device.id !== id);
+    },
+    list: async () => sandbox.devices,
+  };
 }
 
 function notFound(reason: ErrorReason, message: string): BelljarError {

@@ -4,6 +4,7 @@ import type { api } from "../../protocol/index.ts";
 import type { Sandboxes } from "../../runtime/index.ts";
 import type { Calls } from "../calls.ts";
 import { fromSandboxSpec } from "../wire/config.ts";
+import { fromDeviceSpec, toDeviceInfo } from "../wire/devices.ts";
 import { toEvent, toSandboxInfo } from "../wire/info.ts";
 import { toSandboxStats } from "../wire/stats.ts";
 
@@ -40,6 +41,14 @@ export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
     },
     setAnnotations: async ({ sandbox, annotations }) => {
       await (await sandboxes.get(sandbox)).setAnnotations(annotations);
+      return {};
+    },
+    addDevice: async ({ sandbox, device }, { signal }) => {
+      const { devices } = await sandboxes.get(sandbox);
+      return { device: toDeviceInfo(await devices.add(fromDeviceSpec(device), { signal })) };
+    },
+    removeDevice: async ({ sandbox, device }, { signal }) => {
+      await (await sandboxes.get(sandbox)).devices.remove(device, { signal });
       return {};
     },
     getSandboxStats: async ({ sandbox }) => {

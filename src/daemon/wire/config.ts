@@ -11,6 +11,7 @@ import {
 } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { ContainerCreateConfig, SandboxCreateConfig } from "../../runtime/index.ts";
+import { fromContainerDevice } from "./devices.ts";
 import { given } from "./given.ts";
 import { fromMountSpec, toMountSpec } from "./mounts.ts";
 
@@ -41,6 +42,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     container: config.container === undefined ? undefined : toContainerSpec(config.container),
     storageBytes: config.storageBytes,
     storage: config.storage,
+    vhostUser: config.vhostUser,
   });
 }
 
@@ -66,6 +68,7 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
     container: wire.container === undefined ? undefined : fromContainerSpec(wire.container),
     storageBytes: wire.storageBytes,
     storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),
+    vhostUser: wire.vhostUser,
   };
 }
 
@@ -108,6 +111,7 @@ function toContainerSpec(config: ContainerConfig): MessageInitShape<typeof api.C
     shmBytes: config.shmBytes,
     tmpfs: list(config.tmpfs),
     mounts: config.mounts?.map(toMountSpec),
+    devices: config.devices?.map((device) => given({ ...device })),
     rlimits: config.rlimits?.map((each) => ({ ...each })),
     annotations: { ...config.annotations },
   });
@@ -128,6 +132,7 @@ function fromContainerSpec(wire: api.ContainerSpec): ContainerConfig {
     shmBytes: wire.shmBytes,
     tmpfs: values(wire.tmpfs),
     mounts: wire.mounts.length === 0 ? undefined : wire.mounts.map(fromMountSpec),
+    devices: wire.devices.length === 0 ? undefined : wire.devices.map(fromContainerDevice),
     rlimits: wire.rlimits.length === 0 ? undefined : wire.rlimits,
     annotations: wire.annotations,
   };

@@ -5,6 +5,7 @@ import type { ProcessStatus } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { ContainerInfo, ProcessInfo, SandboxEvent, SandboxInfo } from "../../runtime/index.ts";
 import { fromLimits, storageKindOf, toLimits } from "./config.ts";
+import { fromDeviceInfo, toDeviceInfo } from "./devices.ts";
 import { given } from "./given.ts";
 import { fromMountInfo, toMountInfo } from "./mounts.ts";
 
@@ -13,6 +14,7 @@ export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.Sa
     ...info,
     annotations: { ...info.annotations },
     containers: info.containers.map(toContainerInfo),
+    devices: info.devices.map(toDeviceInfo),
     vmm: info.vmm === undefined ? undefined : { ...info.vmm },
     end: info.end === undefined ? undefined : { ...info.end },
   });
@@ -31,6 +33,7 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
     hostname: wire.hostname,
     annotations: wire.annotations,
     containers: wire.containers.map((each) => fromContainerInfo(each)),
+    devices: wire.devices.map(fromDeviceInfo),
     vmm:
       wire.vmm === undefined
         ? undefined

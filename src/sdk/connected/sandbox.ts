@@ -5,6 +5,7 @@ import type {
   CallOptions,
   ContainerHandle,
   Containers,
+  Devices,
   ExecOptions,
   ExecResult,
   ProcessHandle,
@@ -16,11 +17,13 @@ import type {
 } from "../../runtime/index.ts";
 import { ConnectedContainer } from "./container.ts";
 import type { DaemonLink, MakeCall } from "./daemon-link.ts";
+import { ConnectedDevices } from "./devices.ts";
 
 export class ConnectedSandbox implements SandboxHandle {
   readonly id: string;
   readonly name: string;
   readonly containers: Containers;
+  readonly devices: Devices;
   readonly main: ContainerHandle;
   readonly #link: DaemonLink;
   readonly #isOwned: boolean;
@@ -31,6 +34,7 @@ export class ConnectedSandbox implements SandboxHandle {
     this.id = info.id;
     this.name = info.name;
     this.containers = containers;
+    this.devices = new ConnectedDevices(link, info.id, () => this.info());
     // One whose state cannot be read may have none to name: the daemon says what is wrong when it is used.
     this.main = new ConnectedContainer(link, info.id, info.containers[0] ?? { id: "", name: "" });
     this.#isOwned = isOwned;

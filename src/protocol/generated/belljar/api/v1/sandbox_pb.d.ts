@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { SandboxInfo, SandboxSpec } from "./types_pb.js";
+import type { DeviceInfo, DeviceSpec, SandboxInfo, SandboxSpec } from "./types_pb.js";
 import type { SandboxStats } from "./stats_pb.js";
 
 /**
@@ -304,6 +304,78 @@ export declare type SetAnnotationsResponse = Message<"belljar.api.v1.SetAnnotati
 export declare const SetAnnotationsResponseSchema: GenMessage<SetAnnotationsResponse>;
 
 /**
+ * @generated from message belljar.api.v1.AddDeviceRequest
+ */
+export declare type AddDeviceRequest = Message<"belljar.api.v1.AddDeviceRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * @generated from field: belljar.api.v1.DeviceSpec device = 2;
+   */
+  device?: DeviceSpec | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.AddDeviceRequest.
+ * Use `create(AddDeviceRequestSchema)` to create a new message.
+ */
+export declare const AddDeviceRequestSchema: GenMessage<AddDeviceRequest>;
+
+/**
+ * @generated from message belljar.api.v1.AddDeviceResponse
+ */
+export declare type AddDeviceResponse = Message<"belljar.api.v1.AddDeviceResponse"> & {
+  /**
+   * @generated from field: belljar.api.v1.DeviceInfo device = 1;
+   */
+  device?: DeviceInfo | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.AddDeviceResponse.
+ * Use `create(AddDeviceResponseSchema)` to create a new message.
+ */
+export declare const AddDeviceResponseSchema: GenMessage<AddDeviceResponse>;
+
+/**
+ * @generated from message belljar.api.v1.RemoveDeviceRequest
+ */
+export declare type RemoveDeviceRequest = Message<"belljar.api.v1.RemoveDeviceRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * Its id, or what it is on the host.
+   *
+   * @generated from field: string device = 2;
+   */
+  device: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.RemoveDeviceRequest.
+ * Use `create(RemoveDeviceRequestSchema)` to create a new message.
+ */
+export declare const RemoveDeviceRequestSchema: GenMessage<RemoveDeviceRequest>;
+
+/**
+ * @generated from message belljar.api.v1.RemoveDeviceResponse
+ */
+export declare type RemoveDeviceResponse = Message<"belljar.api.v1.RemoveDeviceResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.RemoveDeviceResponse.
+ * Use `create(RemoveDeviceResponseSchema)` to create a new message.
+ */
+export declare const RemoveDeviceResponseSchema: GenMessage<RemoveDeviceResponse>;
+
+/**
  * @generated from message belljar.api.v1.GetSandboxStatsRequest
  */
 export declare type GetSandboxStatsRequest = Message<"belljar.api.v1.GetSandboxStatsRequest"> & {
@@ -533,6 +605,26 @@ export declare const SandboxService: GenService<{
     methodKind: "unary";
     input: typeof SetAnnotationsRequestSchema;
     output: typeof SetAnnotationsResponseSchema;
+  },
+  /**
+   * Plugs a device into the VM, and answers once the guest has it. Adding the same again counts one more reference.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.AddDevice
+   */
+  addDevice: {
+    methodKind: "unary";
+    input: typeof AddDeviceRequestSchema;
+    output: typeof AddDeviceResponseSchema;
+  },
+  /**
+   * Gives one reference back; the last one unplugs it.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.RemoveDevice
+   */
+  removeDevice: {
+    methodKind: "unary";
+    input: typeof RemoveDeviceRequestSchema;
+    output: typeof RemoveDeviceResponseSchema;
   },
   /**
    * @generated from rpc belljar.api.v1.SandboxService.GetSandboxStats

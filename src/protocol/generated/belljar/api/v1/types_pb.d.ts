@@ -242,6 +242,11 @@ export declare type ContainerSpec = Message<"belljar.api.v1.ContainerSpec"> & {
    * @generated from field: repeated belljar.api.v1.MountSpec mounts = 20;
    */
   mounts: MountSpec[];
+
+  /**
+   * @generated from field: repeated belljar.api.v1.ContainerDeviceSpec devices = 21;
+   */
+  devices: ContainerDeviceSpec[];
 };
 
 /**
@@ -249,6 +254,212 @@ export declare type ContainerSpec = Message<"belljar.api.v1.ContainerSpec"> & {
  * Use `create(ContainerSpecSchema)` to create a new message.
  */
 export declare const ContainerSpecSchema: GenMessage<ContainerSpec>;
+
+/**
+ * A device of the host, a disk image, or a device of the guest's own, as a node in the container.
+ *
+ * @generated from message belljar.api.v1.ContainerDeviceSpec
+ */
+export declare type ContainerDeviceSpec = Message<"belljar.api.v1.ContainerDeviceSpec"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * `path` unless told.
+   *
+   * @generated from field: optional string container_path = 2;
+   */
+  containerPath?: string | undefined;
+
+  /**
+   * Some of r, w and m; all unless told.
+   *
+   * @generated from field: optional string access = 3;
+   */
+  access?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.ContainerDeviceSpec.
+ * Use `create(ContainerDeviceSpecSchema)` to create a new message.
+ */
+export declare const ContainerDeviceSpecSchema: GenMessage<ContainerDeviceSpec>;
+
+/**
+ * @generated from message belljar.api.v1.DeviceSpec
+ */
+export declare type DeviceSpec = Message<"belljar.api.v1.DeviceSpec"> & {
+  /**
+   * `block`, `generic`, `vhost-user-blk`, `vhost-user-scsi`, `vhost-user-net` or `vhost-user-fs`.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: optional string path = 2;
+   */
+  path?: string | undefined;
+
+  /**
+   * @generated from field: optional string socket_path = 3;
+   */
+  socketPath?: string | undefined;
+
+  /**
+   * @generated from field: optional string directory = 4;
+   */
+  directory?: string | undefined;
+
+  /**
+   * @generated from field: optional string tag = 5;
+   */
+  tag?: string | undefined;
+
+  /**
+   * @generated from field: optional string mac_address = 6;
+   */
+  macAddress?: string | undefined;
+
+  /**
+   * @generated from field: optional bool read_only = 7;
+   */
+  readOnly?: boolean | undefined;
+
+  /**
+   * `raw` or `qcow2`.
+   *
+   * @generated from field: optional string format = 8;
+   */
+  format?: string | undefined;
+
+  /**
+   * `virtio-scsi` or `virtio-blk`.
+   *
+   * @generated from field: optional string driver = 9;
+   */
+  driver?: string | undefined;
+
+  /**
+   * Past the host's page cache; without flushing what the guest flushes.
+   *
+   * @generated from field: optional bool direct = 10;
+   */
+  direct?: boolean | undefined;
+
+  /**
+   * @generated from field: optional bool no_flush = 11;
+   */
+  noFlush?: boolean | undefined;
+
+  /**
+   * `none`, `auto` or `always`, of a shared directory.
+   *
+   * @generated from field: optional string cache = 12;
+   */
+  cache?: string | undefined;
+
+  /**
+   * @generated from field: optional double read_bytes_per_second = 13;
+   */
+  readBytesPerSecond?: number | undefined;
+
+  /**
+   * @generated from field: optional double write_bytes_per_second = 14;
+   */
+  writeBytesPerSecond?: number | undefined;
+
+  /**
+   * @generated from field: optional double reads_per_second = 15;
+   */
+  readsPerSecond?: number | undefined;
+
+  /**
+   * @generated from field: optional double writes_per_second = 16;
+   */
+  writesPerSecond?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.DeviceSpec.
+ * Use `create(DeviceSpecSchema)` to create a new message.
+ */
+export declare const DeviceSpecSchema: GenMessage<DeviceSpec>;
+
+/**
+ * @generated from message belljar.api.v1.DeviceInfo
+ */
+export declare type DeviceInfo = Message<"belljar.api.v1.DeviceInfo"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * Path, socket or directory on the host.
+   *
+   * @generated from field: string source = 3;
+   */
+  source: string;
+
+  /**
+   * @generated from field: bool read_only = 4;
+   */
+  readOnly: boolean;
+
+  /**
+   * `detached`, `attaching`, `attached` or `detaching`.
+   *
+   * @generated from field: string state = 5;
+   */
+  state: string;
+
+  /**
+   * @generated from field: double references = 6;
+   */
+  references: number;
+
+  /**
+   * Who has it attached: `sandbox`, or a container's id.
+   *
+   * @generated from field: repeated string attachments = 7;
+   */
+  attachments: string[];
+
+  /**
+   * In the guest, such as `/dev/sdc`.
+   *
+   * @generated from field: repeated string nodes = 8;
+   */
+  nodes: string[];
+
+  /**
+   * A container's own disk, or a layer of its image.
+   *
+   * @generated from field: bool is_containers = 9;
+   */
+  isContainers: boolean;
+
+  /**
+   * Process of the program behind it, where Belljar started one.
+   *
+   * @generated from field: optional uint32 back_end_pid = 10;
+   */
+  backEndPid?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.DeviceInfo.
+ * Use `create(DeviceInfoSchema)` to create a new message.
+ */
+export declare const DeviceInfoSchema: GenMessage<DeviceInfo>;
 
 /**
  * @generated from message belljar.api.v1.MountSpec
@@ -487,6 +698,13 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: optional string storage = 16;
    */
   storage?: string | undefined;
+
+  /**
+   * It can have vhost-user devices.
+   *
+   * @generated from field: optional bool vhost_user = 20;
+   */
+  vhostUser?: boolean | undefined;
 };
 
 /**
@@ -781,6 +999,11 @@ export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
    * @generated from field: optional string problem = 14;
    */
   problem?: string | undefined;
+
+  /**
+   * @generated from field: repeated belljar.api.v1.DeviceInfo devices = 20;
+   */
+  devices: DeviceInfo[];
 };
 
 /**
