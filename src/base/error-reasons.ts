@@ -126,6 +126,22 @@ export const errorReasons = reasons({
     remedy: "Detach it there first, or add it read-only on both sides.",
   },
   DEVICE_REFUSED: { code: "failed_precondition", meaning: "The guest refused a device, or refused to let go of one." },
+  IOMMU_UNAVAILABLE: {
+    code: "failed_precondition",
+    meaning: "The host has no IOMMU that would keep a device's memory accesses inside the guest.",
+    remedy:
+      "Switch VT-d or AMD-Vi on in the firmware, and boot the host's kernel with `intel_iommu=on` or `amd_iommu=on`; see `belljar doctor`.",
+  },
+  VFIO_UNAVAILABLE: {
+    code: "failed_precondition",
+    meaning: "The host's kernel cannot hand devices to other programs: a module is not loaded.",
+    remedy: "Run `modprobe -a vfio-pci vfio_iommu_type1`.",
+  },
+  GROUP_NOT_VIABLE: {
+    code: "failed_precondition",
+    meaning: "A device shares its IOMMU group with another one that a driver of the host still has.",
+    remedy: "Take those that are named from their drivers, or put the device into a slot with a group of its own.",
+  },
   NOT_ENOUGH_MEMORY: {
     code: "resource_exhausted",
     meaning: "The host has not enough free memory for the VM asked for.",

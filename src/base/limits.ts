@@ -137,6 +137,7 @@ export const vmmLimits = {
   portsDefault: 8,
   /** Ports of its PCIe switch, where it has one: all that one bus has room for. */
   switchPortsMax: 32,
+  switchPortsDefault: 8,
   /** Functions of PCI devices that one port has room for: what an address can say. */
   portFunctionsMax: 8,
   /** A driver of the host must have let go of a device, or taken it, by then. */

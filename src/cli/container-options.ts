@@ -2,11 +2,15 @@
 import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { BelljarError, checkName } from "../base/index.ts";
+import { isVfioSource } from "../devices/index.ts";
 import type { ContainerCreateConfig, MountConfig, SandboxCreateConfig } from "../sdk/index.ts";
 import type { CommonOptions } from "./context.ts";
 import { parseContainerDevice } from "./device-options.ts";
 import { parseMount, parseVolume } from "./mount-options.ts";
 import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
+
+const VFIO_PORTS = ["root-port", "switch-port", "no-port"] as const;
+type VfioPort = (typeof VFIO_PORTS)[number];
 
 export interface ContainerOptions extends CommonOptions {
   readonly interactive?: boolean;
@@ -41,6 +45,8 @@ export interface ContainerOptions extends CommonOptions {
   readonly mount?: readonly string[];
   readonly device?: readonly string[];
   readonly vhostUser?: boolean;
+  readonly coldPlugVfio?: VfioPort;
+  readonly hotPlugVfio?: VfioPort;
   readonly annotation?: readonly string[];
 }
 
@@ -89,9 +95,15 @@ export function addContainerOptions(command: Command): Command {
       "type=bind|volume|tmpfs|disk, source=, target=, readonly, how=live|copy|disk, fstype=, size=",
       collect,
     )
-    .option("--device <src[:dst[:rwm]]>", "give the container a device of the host, or a disk image as one", collect)
+    .option(
+      "--device <src[:dst[:rwm]]>",
+      "device of the host, disk image, or PCI device (0000:03:00.0, /dev/vfio/12)",
+      collect,
+    )
     .option("--vhost-user", "the sandbox can have vhost-user devices: programs on the host map its memory")
     .option("--tmpfs <dir[:opts]>", "mount a tmpfs", collect)
+    .addOption(new Option("--cold-plug-vfio <port>", "PCI devices are there from the VM's start").choices(VFIO_PORTS))
+    .addOption(new Option("--hot-plug-vfio <port>", "PCI devices come with containers (root-port)").choices(VFIO_PORTS))
     .option("--annotation <K=V>", "annotation of the sandbox, or with --sandbox of the container", collect)
     .passThroughOptions();
 }
@@ -116,6 +128,7 @@ export async function sandboxConfig(
       options.sharedMemory === undefined ? undefined : parseBytes(options.sharedMemory, "--shared-memory"),
     vhostUser: options.vhostUser,
     annotations: parseAnnotations(options.annotation ?? []),
+    vfio: { coldPlug: options.coldPlugVfio, hotPlug: options.hotPlugVfio },
     container: await containerConfig(args, options, environment),
     storage: options.storage,
     storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
@@ -153,6 +166,8 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--share-pids": options.sharePids,
     "--shared-memory": options.sharedMemory,
     "--vhost-user": options.vhostUser,
+    "--cold-plug-vfio": options.coldPlugVfio,
+    "--hot-plug-vfio": options.hotPlugVfio,
   };
 }
 
@@ -182,7 +197,19 @@ async function containerConfig(
     shmBytes: options.shmSize === undefined ? undefined : parseBytes(options.shmSize, "--shm-size"),
     tmpfs: options.tmpfs ?? [],
     mounts: parseMounts(options),
-    devices: options.device?.map((text) => parseContainerDevice(text, process.cwd())),
+    ...splitDevices(options.device),
+  };
+}
+
+/** PCI devices are named in a way of their own. */
+function splitDevices(
+  given: readonly string[] = [],
+): Pick<NonNullable<SandboxCreateConfig["container"]>, "devices" | "pciDevices"> {
+  const pciDevices = given.filter((text) => isVfioSource(text));
+  const devices = given.filter((text) => !isVfioSource(text)).map((text) => parseContainerDevice(text, process.cwd()));
+  return {
+    ...(devices.length === 0 ? {} : { devices }),
+    ...(pciDevices.length === 0 ? {} : { pciDevices }),
   };
 }
 

@@ -22,6 +22,8 @@ export interface DeviceOptions {
   readonly socket?: string;
   readonly tag?: string;
   readonly mac?: string;
+  readonly vfio?: string;
+  readonly switchPort?: boolean;
   readonly readOnly?: boolean;
   readonly format?: "raw" | "qcow2";
   readonly driver?: "virtio-scsi" | "virtio-blk";
@@ -37,7 +39,7 @@ const RATE_MAX = 2 ** 50;
 
 /** A path alone is a disk. */
 export function deviceRequest(given: string | undefined, options: DeviceOptions, here: string): DeviceRequest {
-  const kind = options.kind ?? "block";
+  const kind = options.vfio === undefined ? (options.kind ?? "block") : "vfio";
   const path = given === undefined ? undefined : resolve(here, given);
   const socketPath = options.socket === undefined ? undefined : resolve(here, options.socket);
   const { readOnly, format, driver, tag, mac } = options;
@@ -51,6 +53,8 @@ export function deviceRequest(given: string | undefined, options: DeviceOptions,
       const cache = direct || noFlush ? { cache: { direct, noFlush } } : {};
       return { kind, path: need(path, "a path"), readOnly, format, driver, ...cache, ...ratesOf(options) };
     }
+    case "vfio":
+      return { kind, source: need(options.vfio ?? given, "an address"), behindSwitch: options.switchPort };
     case "generic":
       return { kind, path: need(path, "a path") };
     case "vhost-user-blk":

@@ -56,6 +56,11 @@ export interface ContainerConfig extends ProcessConfig {
   readonly rlimits?: readonly RlimitConfig[] | undefined;
   readonly devices?: readonly ContainerDeviceConfig[] | undefined;
   readonly annotations?: Readonly<Record<string, string>> | undefined;
+  /**
+   * PCI devices of the host that it gets, with everything that shares their IOMMU group: addresses (`0000:03:00.0`), or files of
+   * groups (`/dev/vfio/12`).
+   */
+  readonly pciDevices?: readonly string[] | undefined;
 }
 
 export interface TerminalSize {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { BelljarError, checkName, newId, sandboxLimits } from "../base/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import type { ResolvedImage } from "../images/index.ts";
-import { checkAnnotations, swapAnnotations } from "../sandbox/index.ts";
+import { checkAnnotations, checkPciSources, swapAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig } from "./config.ts";
 import { Container } from "./container.ts";
 import { forget } from "./container-state.ts";
@@ -108,6 +108,7 @@ async function recordContainer(
   const limits = limitsOf(stored);
   checkLimits(limits, now.settings);
   settleDevices(stored.devices ?? []);
+  checkPciSources(stored.pciDevices ?? [], sandbox.vfioSettings);
   if (stored.stopSignal !== undefined) signalNumber(stored.stopSignal);
   buildSpec(image.config, { ...stored, hostname: now.settings.hostname });
   const { swapBytes, swappiness } = swapAnnotations(annotations, now.annotations);

@@ -8,6 +8,7 @@ import { LAYER, SWAP, WRITABLE } from "./disk-names.ts";
 import { growDiskOf, grown } from "./growth.ts";
 import type { ContainerHost } from "./host.ts";
 import { guestMounts, sharedDisks } from "./mount-place.ts";
+import { plugPciDevices } from "./pci-devices.ts";
 import { Rollback } from "./rollback.ts";
 import { plugShared, unplugShared } from "./shared-directories.ts";
 import { buildSpec } from "./spec.ts";
@@ -30,6 +31,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
     await sandbox.agent(signal);
     rollback.add("take the container's devices away", () => sandbox.devices.removeAllOf(id));
     const devices = await giveDevices(sandbox, container, signal);
+    const pci = await plugPciDevices(sandbox, container, signal);
     // An answer that is lost, or comes too late, may have been a success.
     rollback.add("take the container out of the guest", async () => {
       await sandbox.call("removeContainer", { containerId: id });
@@ -37,6 +39,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
     const { settings } = sandbox.state;
     const spec = buildSpec(container.imageConfig, {
       ...container.config,
+      annotations: { ...container.config.annotations, ...pci.annotations },
       limits: container.limits,
       pidsLimit: undefined,
       hostname: settings.hostname,
@@ -53,6 +56,7 @@ export async function enterGuest(host: ContainerHost, container: ContainerState,
         shareMemory: settings.sharedMemoryBytes !== undefined && container.config.shmBytes === undefined,
         sharePids: settings.sharePids,
         keepAlive: container.config.keepAlive === true && container.config.command === undefined,
+        pciDevices: pci.functions.map(({ path, hostAddress }) => ({ path: [...path], hostAddress })),
         ...(swap === undefined ? {} : { swap: { serial: swap.serial } }),
         ...(container.swappiness === undefined ? {} : { swappiness: container.swappiness }),
         mounts: guestMounts(id, mounts, disks),

@@ -49,6 +49,7 @@ export type { MountDisk, MountHost, MountPlan } from "./mount-plan.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";
 export { Outputs } from "./outputs.ts";
+export { reservePciDevices } from "./pci-devices.ts";
 export { sharedDevices, unplugUnusedShared } from "./shared-directories.ts";
 export { commandLine } from "./spec.ts";
 export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";

@@ -74,6 +74,7 @@ export function decodeStoredConfig(field: Field): StoredConfig {
       .field("devices")
       .optional((list) => list.array(decodeContainerDevice, { maxItems: deviceLimits.containerDevicesMax })),
     annotations: field.field("annotations").optional(decodeAnnotations),
+    pciDevices: field.field("pciDevices").optional(words),
   };
 }
 

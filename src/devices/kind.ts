@@ -5,12 +5,16 @@
  */
 import type { Field, ProcessIdentity } from "../base/index.ts";
 import type { DeviceConfig, DiskConfig } from "../hypervisor/interface.ts";
+import type { VfioClaims } from "./vfio/claims.ts";
 
 /** Where a sandbox's devices have their files. */
 export interface DevicePlace {
   readonly sandboxId: string;
   /** For sockets; made with the VM and removed with it. */
   readonly runDir: string;
+  readonly rootDir: string;
+  /** Who has which PCI device of this host. */
+  readonly vfioClaims: VfioClaims;
 }
 
 export interface Checked<C> {
@@ -34,7 +38,7 @@ export interface DeviceKind<C> {
   /** Reads a configuration back from a state file. */
   readonly decode: (field: Field) => C;
   /** @throws BelljarError what is wrong with it; nothing has been changed */
-  readonly check: (config: C) => Promise<Checked<C>>;
+  readonly check: (config: C, place: DevicePlace) => Promise<Checked<C>>;
   /** Answers the program that it started, if any. All or nothing. */
   readonly prepare?: (
     config: C,

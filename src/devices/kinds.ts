@@ -3,6 +3,7 @@ import type { Field, ProcessIdentity } from "../base/index.ts";
 import { type BlockConfig, block } from "./block/kind.ts";
 import { type GenericConfig, generic } from "./generic/kind.ts";
 import type { DeviceKind, DevicePlace, Plugged } from "./kind.ts";
+import { type VfioConfig, vfio } from "./vfio/kind.ts";
 import { type VhostUserBlkConfig, vhostUserBlk } from "./vhost-user-blk/kind.ts";
 import { type VhostUserFsConfig, vhostUserFs } from "./vhost-user-fs/kind.ts";
 import { type VhostUserNetConfig, vhostUserNet } from "./vhost-user-net/kind.ts";
@@ -12,6 +13,7 @@ import { type VhostUserScsiConfig, vhostUserScsi } from "./vhost-user-scsi/kind.
 export type DeviceRequest =
   | BlockConfig
   | GenericConfig
+  | VfioConfig
   | VhostUserBlkConfig
   | VhostUserFsConfig
   | VhostUserNetConfig
@@ -20,6 +22,7 @@ export type DeviceRequest =
 export const kinds = {
   block,
   generic,
+  vfio,
   "vhost-user-blk": vhostUserBlk,
   "vhost-user-fs": vhostUserFs,
   "vhost-user-net": vhostUserNet,
@@ -30,7 +33,7 @@ export const kindNames = Object.keys(kinds) as readonly DeviceRequest["kind"][];
 
 /** A configuration together with what its kind does with it. */
 export interface BoundKind {
-  check(): Promise<{ readonly key: string; readonly config: DeviceRequest }>;
+  check(place: DevicePlace): Promise<{ readonly key: string; readonly config: DeviceRequest }>;
   prepare(id: string, place: DevicePlace, signal: AbortSignal | undefined): Promise<ProcessIdentity | undefined>;
   release(id: string, place: DevicePlace, backEnd: ProcessIdentity | undefined): Promise<void>;
   plug(id: string, place: DevicePlace): Plugged;
@@ -42,6 +45,8 @@ export function kindOf(config: DeviceRequest): BoundKind {
       return bind(block, config);
     case "generic":
       return bind(generic, config);
+    case "vfio":
+      return bind(vfio, config);
     case "vhost-user-blk":
       return bind(vhostUserBlk, config);
     case "vhost-user-fs":
@@ -60,7 +65,7 @@ export function decodeDeviceRequest(field: Field): DeviceRequest {
 
 function bind<C extends DeviceRequest>(kind: DeviceKind<C>, config: C): BoundKind {
   return {
-    check: () => kind.check(config),
+    check: (place) => kind.check(config, place),
     prepare: async (id, place, signal) => await kind.prepare?.(config, id, place, signal),
     release: async (id, place, backEnd) => await kind.release?.(config, id, place, backEnd),
     plug: (id, place) => kind.plug(config, id, place),

@@ -4,10 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { MemoryHypervisor } from "../../test/support/memory-hypervisor.ts";
-import { BelljarError, deviceLimits, type ErrorReason, silentLog } from "../base/index.ts";
+import { BelljarError, deviceLimits, type ErrorReason, silentLog, systemClock } from "../base/index.ts";
 import type { DiskConfig, Vm } from "../hypervisor/interface.ts";
+import { acquireLock } from "../store/index.ts";
 import type { DeviceState } from "./device-state.ts";
 import { DeviceManager, type ManagerDeps, SANDBOX } from "./manager.ts";
+import { VfioClaims } from "./vfio/claims.ts";
+import { systemPciHost } from "./vfio/pci-host.ts";
 
 interface World {
   readonly hypervisor: MemoryHypervisor;
@@ -35,12 +38,19 @@ async function world(t: TestContext, change: Partial<ManagerDeps> = {}): Promise
     boot: { kernelPath: "/kernel", kernelArguments: [] },
     disks: [],
   });
+  const vfioClaims = new VfioClaims({
+    host: systemPciHost(dir, dir),
+    claimsDir: join(dir, "claims"),
+    lock: acquireLock,
+    clock: systemClock,
+    log: silentLog,
+  });
   const written: (readonly DeviceState[])[] = [];
   const used = new Set<string>();
   const make = (state: readonly DeviceState[]): DeviceManager => {
     const manager: DeviceManager = new DeviceManager(
       {
-        place: { sandboxId: "0123456789ab", runDir: dir },
+        place: { sandboxId: "0123456789ab", runDir: dir, rootDir: dir, vfioClaims },
         vm: () => vm,
         whileAlive: (work) => work,
         findInGuest: async ({ serial, unused }) => {

@@ -74,7 +74,7 @@ export class DeviceManager {
     const holder = options.holder ?? SANDBOX;
     return this.#turns.take(async () => {
       throwIfAborted(options.signal);
-      const { key, config } = await kindOf(request).check();
+      const { key, config } = await kindOf(request).check(this.#deps.place);
       const { id } = await this.#reference(key, config, holder);
       try {
         await this.#attach(id, holder, true, options.signal);
@@ -94,6 +94,8 @@ export class DeviceManager {
       const others = device.attachments.filter((each) => each !== holder);
       if (holder === SANDBOX && others.length > 0) throw this.#held(device);
       if (device.attachments.includes(holder)) await this.#detach(id, holder, true);
+      // What an owner that died had half plugged.
+      else if (device.attachments.length === 0 && device.phase !== "detached") await this.#unplug(id);
       await this.#dereference(id, holder);
     });
   }
@@ -133,13 +135,29 @@ export class DeviceManager {
     if (errors.length > 0) throw errors[0];
   }
 
+  /** Whether the device is there, whoever has it. */
+  async has(request: DeviceRequest): Promise<boolean> {
+    const { key } = await kindOf(request).check(this.#deps.place);
+    return this.#devices.some((device) => device.key === key && device.attachments.length > 0);
+  }
+
+  /** Has the next VM have a device from its start, as the sandbox's own. Nothing is plugged yet, and nothing written down. */
+  reserve(request: DeviceRequest): Promise<void> {
+    return this.#turns.take(async () => {
+      const { key, config } = await kindOf(request).check(this.#deps.place);
+      if (this.#devices.some((device) => device.key === key && device.references.includes(SANDBOX))) return;
+      const { id, attachments } = await this.#reference(key, config, SANDBOX);
+      this.#change(id, { attachments: [...attachments, SANDBOX] });
+    });
+  }
+
   /** What the next VM must have from its start; programs behind it are started. On an error none of them is left. */
   async coldPlug(signal?: AbortSignal): Promise<{ disks: readonly DiskConfig[]; devices: readonly DeviceConfig[] }> {
     const disks: DiskConfig[] = [];
     const devices: DeviceConfig[] = [];
     for (const { id, config, attachments, disk, device } of this.#devices) {
       if (attachments.length === 0) continue;
-      await kindOf(config).check();
+      await kindOf(config).check(this.#deps.place);
       const backEnd = await kindOf(config).prepare(id, this.#deps.place, signal);
       this.#change(id, { backEnd, phase: "attached", nodes: [] });
       const plugged = kindOf(config).plug(id, this.#deps.place);
@@ -438,6 +456,8 @@ export function titleOf(config: DeviceRequest): string {
       return config.directory ?? config.socketPath ?? config.tag;
     case "vhost-user-blk":
       return config.path ?? config.socketPath ?? "";
+    case "vfio":
+      return config.source;
     default:
       return config.socketPath;
   }

@@ -8,8 +8,10 @@ import {
   diskMaker,
   type MakeDisk,
   planContainerMounts,
+  reservePciDevices,
 } from "../container/index.ts";
-import { Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
+import { systemPciHost, VfioClaims } from "../devices/index.ts";
+import { checkPciSources, Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import type { SandboxCreateConfig, SandboxCreateOptions } from "./interface.ts";
@@ -27,12 +29,22 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
     lock: deps.lock ?? acquireLock,
     clock: deps.clock,
     log: deps.log,
+    vfioClaims: vfioClaims(deps),
   };
 }
 
 /** What makes the disks of containers. */
 export function makerOf({ makeDisk, rootDir }: RuntimeDeps): MakeDisk {
   return makeDisk ?? diskMaker(join(rootDir, "cache/disks"));
+}
+
+/** The same directory for all roots of a host: what one of them has, another one must not take. */
+const CLAIMS_DIR = "/run/belljar/vfio";
+
+export function vfioClaims(deps: RuntimeDeps): VfioClaims {
+  const { lock = acquireLock, clock, log, pci } = deps;
+  const { host, claimsDir } = pci ?? { host: systemPciHost(), claimsDir: CLAIMS_DIR };
+  return new VfioClaims({ host, claimsDir, lock, clock, log });
 }
 
 export async function createSandbox(
@@ -73,6 +85,8 @@ export async function createSandbox(
   await sandbox.exclusive("create", async () => {
     try {
       progress("starting the VM");
+      checkPciSources(config.container?.pciDevices ?? [], sandbox.vfioSettings);
+      await reservePciDevices(sandbox, config.container?.pciDevices ?? []);
       await sandbox.boot(guestImage, signal);
       progress("preparing the container");
       const container = await createContainer(

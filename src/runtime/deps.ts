@@ -2,6 +2,7 @@
 import type { ConnectAgent } from "../agent-client/index.ts";
 import type { Clock, Log } from "../base/index.ts";
 import type { MakeDisk } from "../container/index.ts";
+import type { PciHost } from "../devices/index.ts";
 import type { GuestImages } from "../guest/index.ts";
 import type { AccelerationProbe, Hypervisor } from "../hypervisor/index.ts";
 import type { ImageStore } from "../images/index.ts";
@@ -26,4 +27,6 @@ export interface RuntimeDeps {
   readonly makeDisk?: MakeDisk | undefined;
   /** Where storage plug-ins leave the mount-info files of direct-assigned volumes. */
   readonly directVolumesDir?: string | undefined;
+  /** This host's PCI devices, and where it is written down who has which; this system's unless told. */
+  readonly pci?: { readonly host: PciHost; readonly claimsDir: string } | undefined;
 }

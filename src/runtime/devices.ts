@@ -1,6 +1,7 @@
 /** Devices of one sandbox, as callers add and remove them. */
 import { BelljarError, checkSandboxOperation } from "../base/index.ts";
 import { type DeviceRequest, type DeviceState, titleOf } from "../devices/index.ts";
+import { noPort } from "../sandbox/index.ts";
 import { deviceInfo } from "./info.ts";
 import type { CallOptions, DeviceInfo, Devices } from "./interface.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
@@ -16,6 +17,7 @@ export class RuntimeDevices implements Devices {
     const { sandbox } = this.#managed;
     const work = async (): Promise<DeviceInfo> => {
       checkSandboxOperation("addDevice", sandbox.state.state, sandbox.id);
+      if (config.kind === "vfio" && sandbox.vfioSettings.hotPlug === "no-port") throw noPort();
       return deviceInfo(await sandbox.devices.add(config, { signal }));
     };
     return this.#managed.exclusive("add a device to", work, signal);

@@ -11,6 +11,7 @@ import {
   type HostSandbox,
   type MountHost,
   Outputs,
+  reservePciDevices,
 } from "../container/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
@@ -189,7 +190,12 @@ export class ManagedSandbox {
     let starting: Container | undefined;
     try {
       if (state === "stopped") {
-        await this.sandbox.boot(await openGuestImage(this.runtime.guestImages, this.state.guestImage), signal);
+        const image = await openGuestImage(this.runtime.guestImages, this.state.guestImage);
+        await reservePciDevices(
+          this.sandbox,
+          containers.flatMap(({ config }) => config.pciDevices ?? []),
+        );
+        await this.sandbox.boot(image, signal);
         await this.sandbox.agent(signal);
         await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), end: undefined }));
         await this.supervise();

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles } from "../store/index.ts";
-import { createSandbox, sandboxDeps } from "./create-sandbox.ts";
+import { createSandbox, sandboxDeps, vfioClaims } from "./create-sandbox.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { sandboxInfo, unreadableInfo } from "./info.ts";
 import type {
@@ -130,6 +130,9 @@ class Runtime implements RuntimeCore {
       this.#note("unfinished", name, "removed: a volume whose creation or removal had been cut short");
     }
     await Promise.all([...states.values()].map((managed) => this.#recoverOne(managed)));
+    const known = new Set([...states.keys(), ...this.#unreadable.keys()]);
+    const returned = await vfioClaims(this.#deps).recover(this.#deps.rootDir, (id) => known.has(id));
+    for (const { group, what } of returned) this.#note("device", `IOMMU group ${group}`, what);
   }
 
   release(): Promise<void> {

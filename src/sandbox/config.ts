@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { BelljarError, checkName, sandboxLimits } from "../base/index.ts";
 import type { Acceleration } from "../hypervisor/interface.ts";
 import { checkAnnotations, sandboxAnnotations } from "./annotations.ts";
+import { VFIO_DEFAULTS, type VfioPort, type VfioSettings, vfioPorts } from "./pci-devices.ts";
 
 export interface SandboxConfig {
   /** Unique among sandboxes; the id stands in when there is none. */
@@ -26,6 +27,8 @@ export interface SandboxConfig {
   readonly stopWithMain?: boolean | undefined;
   /** It is deleted once it has stopped. */
   readonly autoRemove?: boolean | undefined;
+  /** On which ports PCI devices of the host are plugged; hot on root ports unless told. */
+  readonly vfio?: { readonly [when in keyof VfioSettings]?: VfioPort | undefined } | undefined;
 }
 
 export interface DnsConfig {
@@ -52,6 +55,8 @@ export interface SandboxSettings {
   readonly vhostUser?: boolean | undefined;
   readonly stopWithMain: boolean;
   readonly autoRemove: boolean;
+  /** Absent: `VFIO_DEFAULTS`. */
+  readonly vfio?: VfioSettings | undefined;
 }
 
 export interface SettledSandbox {
@@ -96,6 +101,7 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
       ...(config.vhostUser === true ? { vhostUser: true } : {}),
       stopWithMain: config.stopWithMain === true,
       autoRemove: config.autoRemove === true,
+      vfio: settleVfio(config.vfio),
     },
   };
 }
@@ -107,6 +113,16 @@ export function dnsLines({ dns }: SandboxSettings): string[] {
     ...(dns.search.length === 0 ? [] : [`search ${dns.search.join(" ")}`]),
     ...(dns.options.length === 0 ? [] : [`options ${dns.options.join(" ")}`]),
   ];
+}
+
+function settleVfio(vfio: SandboxConfig["vfio"]): VfioSettings | undefined {
+  if (vfio?.coldPlug === undefined && vfio?.hotPlug === undefined) return undefined;
+  const { coldPlug = VFIO_DEFAULTS.coldPlug, hotPlug = VFIO_DEFAULTS.hotPlug } = vfio;
+  const wrong = [coldPlug, hotPlug].find((port) => !vfioPorts.includes(port));
+  if (wrong === undefined) return { coldPlug, hotPlug };
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(wrong)} is no kind of port`, {
+    remedy: `Use one of ${vfioPorts.join(", ")}.`,
+  });
 }
 
 function settleDns(dns: DnsConfig): SandboxSettings["dns"] {

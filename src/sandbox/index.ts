@@ -17,6 +17,13 @@ export { endProcess } from "./end-process.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
+export {
+  checkPciSources,
+  type GuestPciDevices,
+  noPort,
+  type VfioPort,
+  vfioPorts,
+} from "./pci-devices.ts";
 export { isUnfinished } from "./record.ts";
 export { type ExclusiveOptions, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export {

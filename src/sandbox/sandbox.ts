@@ -6,7 +6,7 @@
  * whatever is left. Operations that change the sandbox run one after the other (`exclusive`), under the lock of its directory.
  */
 import { chmod, mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { AgentMethod, AgentRequest, AgentResponse, CallOptions, ConnectAgent } from "../agent-client/index.ts";
 import {
   BelljarError,
@@ -15,16 +15,19 @@ import {
   deviceLimits,
   hasErrno,
   type Log,
+  messageChain,
   sandboxLimits,
   throwIfAborted,
+  vmmLimits,
 } from "../base/index.ts";
-import { DeviceManager, endBackEndsOf, type GuestNode, type GuestQuestion } from "../devices/index.ts";
+import { DeviceManager, endBackEndsOf, type GuestNode, type GuestQuestion, type VfioClaims } from "../devices/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
 import type { AccelerationProbe, DeviceConfig, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
+import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
 
@@ -41,6 +44,8 @@ export interface SandboxDeps<C extends SandboxedContainer> {
   readonly lock: typeof acquireLock;
   readonly clock: Clock;
   readonly log: Log;
+  /** Who has which PCI device of this host. */
+  readonly vfioClaims: VfioClaims;
 }
 
 export type StateListener<C extends SandboxedContainer> = (before: SandboxState<C>, after: SandboxState<C>) => void;
@@ -69,7 +74,12 @@ export class Sandbox<C extends SandboxedContainer> {
     this.#turns = new Turns(`sandbox ${this.id}`);
     this.devices = new DeviceManager(
       {
-        place: { sandboxId: this.id, runDir: join(deps.runDir, this.id) },
+        place: {
+          sandboxId: this.id,
+          runDir: join(deps.runDir, this.id),
+          rootDir: dirname(deps.sandboxesDir),
+          vfioClaims: deps.vfioClaims,
+        },
         vm: () => this.machine.vm,
         whileAlive: (work) => this.machine.whileAlive(work),
         findInGuest: (question, signal) => this.#findInGuest(question, signal),
@@ -106,6 +116,15 @@ export class Sandbox<C extends SandboxedContainer> {
   /** The whole of it, as plain data: what `restore` would find. */
   save(): SandboxState<C> {
     return this.#record.state;
+  }
+
+  get vfioSettings(): VfioSettings {
+    return this.state.settings.vfio ?? VFIO_DEFAULTS;
+  }
+
+  /** What a container is told of its PCI devices. */
+  pciDevicesOf(containerId: string): Promise<GuestPciDevices> {
+    return guestPciDevices(this.#deps.vfioClaims, this.devices.save(), containerId);
   }
 
   get clock(): Clock {
@@ -231,6 +250,7 @@ export class Sandbox<C extends SandboxedContainer> {
         sharedMemory: settings.vhostUser === true,
         disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
         devices,
+        ...(needsSwitch(this.vfioSettings) ? { switchPorts: vmmLimits.switchPortsDefault } : {}),
       },
       { signal },
     );
@@ -308,6 +328,7 @@ export class Sandbox<C extends SandboxedContainer> {
     else if (this.state.vm !== undefined) await endProcess(this.state.vm.vmm);
     const runDir = join(this.#deps.runDir, this.id);
     await this.devices.vmEnded();
+    await this.#returnPciDevices();
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
     await rm(runDir, { recursive: true, force: true });
   }
@@ -326,6 +347,14 @@ export class Sandbox<C extends SandboxedContainer> {
     await machine?.release();
     // What was under way sees that, and ends; the next owner must not find it writing.
     await this.#turns.take(async () => {});
+  }
+
+  /** What is left of them when every device was given back; what cannot be now is left to the next owner of the root. */
+  async #returnPciDevices(): Promise<void> {
+    const holder = { rootDir: dirname(this.#deps.sandboxesDir), sandboxId: this.id };
+    await this.#deps.vfioClaims.giveBackAll(holder).catch((error: unknown) => {
+      this.log.warn("a device could not be given back to the host", { cause: messageChain(error).join(": ") });
+    });
   }
 
   async #findInGuest(question: GuestQuestion, signal: AbortSignal | undefined): Promise<readonly GuestNode[]> {
@@ -352,6 +381,10 @@ export class Sandbox<C extends SandboxedContainer> {
   #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {
     return { connectAgent: this.#deps.connectAgent, clock: this.#deps.clock, log: this.log };
   }
+}
+
+function needsSwitch({ coldPlug, hotPlug }: VfioSettings): boolean {
+  return coldPlug === "switch-port" || hotPlug === "switch-port";
 }
 
 export interface ExclusiveOptions {

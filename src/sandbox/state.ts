@@ -20,6 +20,7 @@ import { decodeDeviceConfig, decodeDiskConfig, decodeVmState } from "../hypervis
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
+import { decodeVfioSettings } from "./pci-devices.ts";
 
 export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete"] as const;
 export type SandboxIntent = (typeof sandboxIntents)[number];
@@ -158,6 +159,7 @@ function decodeSettings(field: Field): SandboxSettings {
     vhostUser: field.field("vhostUser").optional((value) => value.boolean()),
     stopWithMain: field.field("stopWithMain").boolean(),
     autoRemove: field.field("autoRemove").boolean(),
+    vfio: field.field("vfio").optional(decodeVfioSettings),
   };
 }
 

@@ -84,7 +84,7 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
   };
 }
 
-const RECOVERED_KINDS = ["sandbox", "vm", "sockets", "unfinished", "unreadable", "probe"] as const;
+const RECOVERED_KINDS = ["sandbox", "vm", "sockets", "unfinished", "unreadable", "probe", "device"] as const;
 
 function kindOf(word: string): Recovered["kind"] {
   return RECOVERED_KINDS.find((kind) => kind === word) ?? "unreadable";

@@ -339,7 +339,7 @@ const handlers: Handlers = {
     const at = guest.vm.disks.findIndex(({ serial }) => serial === disk?.serial);
     if (pci === undefined && at === -1) throw new BelljarError("AGENT_FAILED", "the disk has not appeared");
     const name = pci === undefined ? `sd${String.fromCharCode(97 + at)}` : "vda";
-    return { nodes: [{ name, block: true, major: 8, minor: 16 * at }] };
+    return { nodes: [{ name, block: true, major: 8, minor: 16 * Math.max(0, at) }] };
   },
   createContainer: (guest, request) => {
     guest.createContainer(request);

@@ -22,6 +22,7 @@ import type {
   VmInfo,
   VmState,
 } from "../../src/hypervisor/index.ts";
+import { FIRST_SWITCH_PORT } from "../../src/hypervisor/index.ts";
 
 export type MemoryCall =
   | "info"
@@ -284,18 +285,21 @@ export class MemoryVm {
     if (device.kind !== "vfio" && this.config.sharedMemory !== true) {
       throw new BelljarError("SHARED_MEMORY_NEEDED", `the device ${device.id} needs memory that can be shared`);
     }
-    this.devices = [...this.devices, { ...device, port: this.#port(device.port) }];
+    const isBehindSwitch = device.kind === "vfio" && device.behindSwitch === true;
+    this.devices = [...this.devices, { ...device, port: this.#port(device.port, isBehindSwitch) }];
   }
 
-  #port(wanted: number | undefined): number {
-    const port = wanted ?? lowestFree(new Set([...this.disks, ...this.devices].map((other) => other.port)));
-    if (port < this.#ports) return port;
+  #port(wanted: number | undefined, isBehindSwitch = false): number {
+    const taken = new Set([...this.disks, ...this.devices].map((other) => other.port));
+    const first = isBehindSwitch ? FIRST_SWITCH_PORT : 0;
+    const port = wanted ?? lowestFree(taken, first);
+    if (port < first + (isBehindSwitch ? (this.config.switchPorts ?? 0) : this.#ports)) return port;
     throw new BelljarError("TOO_MANY_DEVICES", `all ${this.#ports} ports of the VM are taken`);
   }
 }
 
-function lowestFree(taken: ReadonlySet<number | undefined>): number {
-  let at = 0;
+function lowestFree(taken: ReadonlySet<number | undefined>, first = 0): number {
+  let at = first;
   while (taken.has(at)) at += 1;
   return at;
 }

@@ -11,6 +11,7 @@ import { type acquireLock, type Disk, type DiskFile, systemDisk } from "../../sr
 import { type TestScope, tempDir } from "./harness.ts";
 import { MemoryGuests } from "./memory-agent.ts";
 import { MemoryHypervisor } from "./memory-hypervisor.ts";
+import { type MemoryPciFunction, MemoryPciHost } from "./memory-pci-host.ts";
 
 export { systemError };
 
@@ -71,12 +72,14 @@ class MemoryFiles implements Disk {
 export class MemoryRuntime {
   readonly hypervisor = new MemoryHypervisor();
   readonly guests = new MemoryGuests(this.hypervisor);
+  readonly pci: MemoryPciHost;
   readonly deps: RuntimeDeps;
   /** Path to its owners: how many share it, or that one has it alone. */
   readonly #locks = new Map<string, number | "exclusive">();
   #core: RuntimeCore | undefined;
 
-  private constructor(dir: string, log: Log) {
+  private constructor(dir: string, log: Log, pci: MemoryPciHost) {
+    this.pci = pci;
     this.deps = {
       hypervisor: this.hypervisor,
       acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
@@ -94,6 +97,7 @@ export class MemoryRuntime {
       log,
       disk: new MemoryFiles(),
       lock: this.#lock,
+      pci: { host: pci.host, claimsDir: join(dir, "claims") },
       makeDisk: async (path) => {
         await mkdir(dirname(path), { recursive: true });
         await writeFile(path, "");
@@ -101,8 +105,14 @@ export class MemoryRuntime {
     };
   }
 
-  static async open(t: TestScope, change: Partial<RuntimeDeps> = {}): Promise<MemoryRuntime> {
-    const runtime = new MemoryRuntime(await tempDir(t), silentLog);
+  static async open(
+    t: TestScope,
+    change: Partial<RuntimeDeps> = {},
+    pciFunctions: readonly MemoryPciFunction[] = [],
+  ): Promise<MemoryRuntime> {
+    const dir = await tempDir(t);
+    const pci = await MemoryPciHost.make(join(dir, "host"), pciFunctions);
+    const runtime = new MemoryRuntime(dir, silentLog, pci);
     Object.assign(runtime.deps, change);
     await runtime.reopen();
     t.after(() => runtime.core.release());

@@ -12,7 +12,7 @@ interface ListOptions extends CommonOptions {
   readonly all?: boolean;
 }
 
-const KINDS = ["block", "generic", "vhost-user-blk", "vhost-user-fs", "vhost-user-net", "vhost-user-scsi"];
+const KINDS = ["block", "generic", "vfio", "vhost-user-blk", "vhost-user-fs", "vhost-user-net", "vhost-user-scsi"];
 
 export function addDeviceCommand(program: Command, holder: ContextHolder): void {
   const device = program.command("device").summary("plug devices into sandboxes, list and unplug them");
@@ -40,6 +40,8 @@ function addAdd(device: Command, holder: ContextHolder): void {
       .option("--write-iops <n>", "writes per second at most")
       .option("--socket <path>", "of the program behind a vhost-user device")
       .option("--tag <tag>", "by which the guest mounts a shared directory")
+      .option("--vfio <device>", "PCI device of the host: its address, or its group's file")
+      .option("--switch-port", "a PCI device sits behind the VM's switch, not on a root port")
       .option("--mac <address>", "of a network device (a random one)"),
   ).action(
     async (sandboxName: string, path: string | undefined, options: AddOptions & { readonly flush?: boolean }) => {

@@ -11,6 +11,7 @@ import {
 } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { ContainerCreateConfig, SandboxCreateConfig } from "../../runtime/index.ts";
+import { type VfioPort, vfioPorts } from "../../sandbox/index.ts";
 import { fromContainerDevice } from "./devices.ts";
 import { given } from "./given.ts";
 import { fromMountSpec, toMountSpec } from "./mounts.ts";
@@ -39,6 +40,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     sharedMemoryBytes: config.sharedMemoryBytes,
     stopWithMain: config.stopWithMain,
     autoRemove: config.autoRemove,
+    vfio: config.vfio === undefined ? undefined : given({ ...config.vfio }),
     container: config.container === undefined ? undefined : toContainerSpec(config.container),
     storageBytes: config.storageBytes,
     storage: config.storage,
@@ -65,6 +67,10 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
     sharedMemoryBytes: wire.sharedMemoryBytes,
     stopWithMain: wire.stopWithMain,
     autoRemove: wire.autoRemove,
+    vfio:
+      wire.vfio === undefined
+        ? undefined
+        : given({ coldPlug: vfioPortOf(wire.vfio.coldPlug), hotPlug: vfioPortOf(wire.vfio.hotPlug) }),
     container: wire.container === undefined ? undefined : fromContainerSpec(wire.container),
     storageBytes: wire.storageBytes,
     storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),
@@ -114,6 +120,7 @@ function toContainerSpec(config: ContainerConfig): MessageInitShape<typeof api.C
     devices: config.devices?.map((device) => given({ ...device })),
     rlimits: config.rlimits?.map((each) => ({ ...each })),
     annotations: { ...config.annotations },
+    pciDevices: list(config.pciDevices),
   });
 }
 
@@ -135,6 +142,7 @@ function fromContainerSpec(wire: api.ContainerSpec): ContainerConfig {
     devices: wire.devices.length === 0 ? undefined : wire.devices.map(fromContainerDevice),
     rlimits: wire.rlimits.length === 0 ? undefined : wire.rlimits,
     annotations: wire.annotations,
+    pciDevices: values(wire.pciDevices),
   };
 }
 
@@ -201,6 +209,12 @@ export function storageKindOf(word: string): StorageKind {
   const found = storageKinds.find((kind) => kind === word);
   if (found !== undefined) return found;
   throw new BelljarError("INVALID_ARGUMENT", `storage ${JSON.stringify(word)} is not ${storageKinds.join(" or ")}`);
+}
+
+function vfioPortOf(word: string | undefined): VfioPort | undefined {
+  const port = vfioPorts.find((each) => each === word);
+  if (port !== undefined || word === undefined) return port;
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(word)} is not one of ${vfioPorts.join(", ")}`);
 }
 
 export function missing(field: string): BelljarError {

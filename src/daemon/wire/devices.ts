@@ -7,7 +7,15 @@ import type { api } from "../../protocol/index.ts";
 import type { DeviceInfo } from "../../runtime/index.ts";
 import { given } from "./given.ts";
 
-const kinds = ["block", "generic", "vhost-user-blk", "vhost-user-fs", "vhost-user-net", "vhost-user-scsi"] as const;
+const kinds = [
+  "block",
+  "generic",
+  "vfio",
+  "vhost-user-blk",
+  "vhost-user-fs",
+  "vhost-user-net",
+  "vhost-user-scsi",
+] as const;
 const states = ["detached", "attaching", "attached", "detaching"] as const;
 
 export function toDeviceSpec(config: DeviceRequest): MessageInitShape<typeof api.DeviceSpecSchema> {
@@ -20,6 +28,8 @@ export function toDeviceSpec(config: DeviceRequest): MessageInitShape<typeof api
       const { isHostDevice: _, ...rest } = config;
       return given(rest);
     }
+    case "vfio":
+      return given({ kind: config.kind, path: config.source, behindSwitch: config.behindSwitch });
     default:
       return given({ ...config });
   }
@@ -43,6 +53,8 @@ export function fromDeviceSpec(wire: api.DeviceSpec | undefined): DeviceRequest 
       };
     case "generic":
       return { kind, path: path ?? "" };
+    case "vfio":
+      return { kind, source: path ?? "", behindSwitch: wire.behindSwitch };
     case "vhost-user-blk":
       return { kind, path, socketPath, readOnly, format };
     case "vhost-user-scsi":

@@ -633,6 +633,13 @@ export declare type PciDevice = Message<"belljar.agent.v1.PciDevice"> & {
    * @generated from field: repeated string path = 1;
    */
   path: string[];
+
+  /**
+   * Where the host had it: what stands in the environment for it is replaced by its address in the guest.
+   *
+   * @generated from field: string host_address = 2;
+   */
+  hostAddress: string;
 };
 
 /**

@@ -247,6 +247,13 @@ export declare type ContainerSpec = Message<"belljar.api.v1.ContainerSpec"> & {
    * @generated from field: repeated belljar.api.v1.ContainerDeviceSpec devices = 21;
    */
   devices: ContainerDeviceSpec[];
+
+  /**
+   * PCI devices of the host: addresses, or files of IOMMU groups.
+   *
+   * @generated from field: belljar.api.v1.StringList pci_devices = 40;
+   */
+  pciDevices?: StringList | undefined;
 };
 
 /**
@@ -292,7 +299,7 @@ export declare const ContainerDeviceSpecSchema: GenMessage<ContainerDeviceSpec>;
  */
 export declare type DeviceSpec = Message<"belljar.api.v1.DeviceSpec"> & {
   /**
-   * `block`, `generic`, `vhost-user-blk`, `vhost-user-scsi`, `vhost-user-net` or `vhost-user-fs`.
+   * `block`, `generic`, `vfio`, `vhost-user-blk`, `vhost-user-scsi`, `vhost-user-net` or `vhost-user-fs`.
    *
    * @generated from field: string kind = 1;
    */
@@ -380,6 +387,13 @@ export declare type DeviceSpec = Message<"belljar.api.v1.DeviceSpec"> & {
    * @generated from field: optional double writes_per_second = 16;
    */
   writesPerSecond?: number | undefined;
+
+  /**
+   * A PCI device on a port of the VM's switch.
+   *
+   * @generated from field: optional bool behind_switch = 40;
+   */
+  behindSwitch?: boolean | undefined;
 };
 
 /**
@@ -705,6 +719,11 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: optional bool vhost_user = 20;
    */
   vhostUser?: boolean | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.VfioSpec vfio = 40;
+   */
+  vfio?: VfioSpec | undefined;
 };
 
 /**
@@ -712,6 +731,29 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
  * Use `create(SandboxSpecSchema)` to create a new message.
  */
 export declare const SandboxSpecSchema: GenMessage<SandboxSpec>;
+
+/**
+ * `root-port`, `switch-port` or `no-port`: where PCI devices of the host are plugged.
+ *
+ * @generated from message belljar.api.v1.VfioSpec
+ */
+export declare type VfioSpec = Message<"belljar.api.v1.VfioSpec"> & {
+  /**
+   * @generated from field: optional string cold_plug = 1;
+   */
+  coldPlug?: string | undefined;
+
+  /**
+   * @generated from field: optional string hot_plug = 2;
+   */
+  hotPlug?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.VfioSpec.
+ * Use `create(VfioSpecSchema)` to create a new message.
+ */
+export declare const VfioSpecSchema: GenMessage<VfioSpec>;
 
 /**
  * @generated from message belljar.api.v1.ProcessStatus
