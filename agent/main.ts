@@ -9,6 +9,7 @@ import { messageChain } from "../src/base/errors.ts";
 import { Cgroups } from "./cgroups.ts";
 import { Crun } from "./crun.ts";
 import { GuestMounts } from "./guest-mounts.ts";
+import { applyIdentity } from "./identity.ts";
 import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
@@ -42,8 +43,8 @@ async function main(): Promise<void> {
   const devDir = "/dev";
   const system = new System({
     runTool,
+    applyIdentity,
     procDir,
-    devDir,
     nowMs: () => Date.now(),
   });
   const cgroups = new Cgroups("/sys/fs/cgroup");

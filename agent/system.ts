@@ -1,13 +1,13 @@
 /** The guest itself: who it is, what time it has, how it is doing, its end. */
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
+import type { ApplyIdentity } from "./identity.ts";
 import type { RunTool } from "./tools.ts";
 
 export interface SystemDeps {
   readonly runTool: RunTool;
+  readonly applyIdentity: ApplyIdentity;
   readonly procDir: string;
-  readonly devDir: string;
   /** The agent's own clock, in milliseconds since the epoch. */
   readonly nowMs: () => number;
 }
@@ -24,10 +24,8 @@ export interface MemoryFacts {
 }
 
 const ENTROPY_MAX_BYTES = 512;
-/** A clock that is nearer than this is left alone: `date` can only set whole seconds, and starting it takes time. */
-const CLOCK_TOLERANCE_MS = 1_000;
-/** How long `date` takes to start in an emulated guest, about. */
-const CLOCK_LEAD_MS = 15;
+/** A clock that is nearer than this is left alone: time should not jump in a guest whose host has only changed its owner. */
+const CLOCK_TOLERANCE_MS = 20;
 
 export class System {
   readonly #deps: SystemDeps;
@@ -47,9 +45,14 @@ export class System {
     if (identity.entropy.length > ENTROPY_MAX_BYTES) {
       throw new BelljarError("INVALID_ARGUMENT", `more than ${ENTROPY_MAX_BYTES} bytes of entropy`);
     }
-    // Mixed in, but not counted: that takes an ioctl, which Node does not have.
-    if (identity.entropy.length > 0) await writeFile(`${this.#deps.devDir}/urandom`, identity.entropy);
-    if (identity.realtimeNs > 0n) await this.#setClock(Number(identity.realtimeNs / 1_000_000n), receivedMs);
+    const realtimeMs = (): number => Number(identity.realtimeNs) / 1e6 + (performance.now() - receivedMs);
+    const isRight = (): boolean =>
+      identity.realtimeNs === 0n || Math.abs(realtimeMs() - this.#deps.nowMs()) < CLOCK_TOLERANCE_MS;
+    if (identity.entropy.length === 0 && isRight()) return;
+    await this.#deps.applyIdentity({
+      entropy: identity.entropy,
+      realtimeMs: () => (isRight() ? undefined : realtimeMs()),
+    });
   }
 
   async memory(): Promise<MemoryFacts> {
@@ -83,14 +86,5 @@ export class System {
   async powerOff(): Promise<void> {
     await this.#deps.runTool("busybox", ["sync"]);
     await this.#deps.runTool("busybox", ["poweroff", "-f"]);
-  }
-
-  /** Waits for the next whole second of the host's time, since `date` knows no others. */
-  async #setClock(realtimeMs: number, receivedMs: number): Promise<void> {
-    const hostNowMs = (): number => realtimeMs + (performance.now() - receivedMs);
-    if (Math.abs(hostNowMs() - this.#deps.nowMs()) < CLOCK_TOLERANCE_MS) return;
-    const second = Math.ceil((hostNowMs() + CLOCK_LEAD_MS) / 1000);
-    await sleep(second * 1000 - hostNowMs() - CLOCK_LEAD_MS);
-    await this.#deps.runTool("busybox", ["date", "-s", `@${second}`]);
   }
 }

@@ -60,6 +60,8 @@ export async function testKvm(): Promise<number> {
 async function runFiles(patterns: readonly string[], timeoutMs: number): Promise<number> {
   const before = await hostObjects();
   const dir = await mkdtemp(join(tmpdir(), "bj-"));
+  // Made by the first test that needs one, and used by all.
+  const templates = await mkdtemp(join(tmpdir(), "bj-templates-"));
   try {
     const { status } = await runCommand(
       process.execPath,
@@ -72,7 +74,7 @@ async function runFiles(patterns: readonly string[], timeoutMs: number): Promise
         `--import=${PRELOAD}`,
         ...patterns,
       ],
-      { env: { TMPDIR: dir } },
+      { env: { TMPDIR: dir, BELLJAR_TEMPLATES: templates } },
     );
     const leaks = (await readdir(dir)).map((name) => `file ${join(dir, name)}`);
     leaks.push(...[...(await hostObjects())].filter((name) => !before.has(name)));
@@ -80,7 +82,7 @@ async function runFiles(patterns: readonly string[], timeoutMs: number): Promise
     process.stdout.write(`the tests left behind:\n${leaks.map((leak) => `  ${leak}\n`).join("")}`);
     return status === 0 ? 1 : status;
   } finally {
-    await rm(dir, { recursive: true, force: true });
+    for (const each of [dir, templates]) await rm(each, { recursive: true, force: true });
   }
 }
 

@@ -63,7 +63,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
   const procDir = await copyProc(dir);
   const runtime = new PlainRuntime();
   const handlers = createHandlers({
-    system: new System({ runTool: async () => {}, procDir, devDir: dir, nowMs: () => Date.now() }),
+    system: new System({ runTool: async () => {}, applyIdentity: async () => {}, procDir, nowMs: () => Date.now() }),
     runTool,
     procDir: "/proc",
     instance: "0123456789abcdef",

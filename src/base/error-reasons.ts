@@ -157,6 +157,22 @@ export const errorReasons = reasons({
   DEVICE_UNSUPPORTED: { code: "unimplemented", meaning: "Belljar cannot hand a device of this kind to a guest." },
   DEVICE_FAILED: { code: "internal", meaning: "The host's kernel, or a driver of it, did not go along." },
 
+  // --- templates ---
+  TEMPLATE_NOT_FOUND: {
+    code: "not_found",
+    meaning: "No template has this digest.",
+    remedy: "See `belljar template ls`.",
+  },
+  TEMPLATE_CORRUPT: {
+    code: "data_loss",
+    meaning: "A file of a template is missing, or not as long as it was. Sandboxes boot without a template meanwhile.",
+    remedy: "Remove it with `belljar template rm`; the next sandbox makes a new one.",
+  },
+  TEMPLATE_FAILED: {
+    code: "internal",
+    meaning: "A guest was frozen, and a copy of it did not come to life. Sandboxes boot without a template then.",
+  },
+
   // --- guest and agent ---
   GUEST_PANIC: { code: "aborted", meaning: "The guest's kernel panicked." },
   AGENT_TIMEOUT: { code: "deadline_exceeded", meaning: "The guest's agent did not answer within its time limit." },

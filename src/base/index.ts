@@ -28,6 +28,7 @@ export {
 } from "./lifecycle.ts";
 export {
   apiLimits,
+  checkpointLimits,
   decodeLimits,
   deviceLimits,
   fileLimits,

@@ -279,6 +279,13 @@ export const mountLimits = {
   mountInfoMaxBytes: 64 * KIB,
 } as const;
 
+export const checkpointLimits = {
+  /** How long a guest that has answered is left alone before it is made a template. */
+  templateRestMs: 500,
+  /** Another process that makes the same template: a boot, and what is written to disk. */
+  templateLockTimeoutMs: 180_000,
+} as const;
+
 /** What an image may contain before it is taken for an attack. */
 export const imageLimits = {
   /** Entries of one layer. */

@@ -25,6 +25,8 @@ export interface ContainerOptions extends CommonOptions {
   readonly accel?: "auto" | "kvm" | "tcg";
   readonly entrypoint?: string;
   readonly hostname?: string;
+  readonly template: boolean;
+  readonly templateDomain?: string;
   readonly network?: string;
   readonly readOnly?: boolean;
   readonly capAdd?: readonly string[];
@@ -68,6 +70,8 @@ export function addContainerOptions(command: Command): Command {
     .addOption(new Option("--accel <how>", "acceleration").choices(["auto", "kvm", "tcg"]).default("auto"))
     .option("--entrypoint <program>", "instead of the image's entrypoint; an empty string removes it")
     .option("--hostname <name>", "host name (the sandbox's id)")
+    .option("--no-template", "boot a kernel instead of starting from a template")
+    .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
     .addOption(new Option("--network <mode>", "network of the sandbox: loopback only for now").choices(["none"]))
     .option("--read-only", "read-only root file system")
     .option("--cap-add <cap>", "add a capability", collect)
@@ -122,6 +126,8 @@ export async function sandboxConfig(
     cpus: options.cpus === undefined ? undefined : parseCount(options.cpus, "--cpus", { min: 1, max: 32 }),
     acceleration: options.accel,
     hostname: options.hostname,
+    template: options.template ? undefined : false,
+    templateDomain: options.templateDomain,
     dns: { servers: options.dns, search: options.dnsSearch, options: options.dnsOption },
     sharePids: options.sharePids,
     sharedMemoryBytes:
@@ -160,6 +166,8 @@ export async function furtherContainerConfig(
 function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknown>> {
   return {
     "--hostname": options.hostname,
+    "--no-template": options.template ? undefined : true,
+    "--template-domain": options.templateDomain,
     "--dns": options.dns,
     "--dns-search": options.dnsSearch,
     "--dns-option": options.dnsOption,

@@ -21,6 +21,7 @@ import { addRunCommand } from "./commands/run.ts";
 import { addStartCommand } from "./commands/start.ts";
 import { addStatsCommand } from "./commands/stats.ts";
 import { addStopCommand } from "./commands/stop.ts";
+import { addTemplateCommand } from "./commands/template.ts";
 import { addUpdateCommand } from "./commands/update.ts";
 import { addVersionCommand } from "./commands/version.ts";
 import { addVolumeCommand } from "./commands/volume.ts";
@@ -56,6 +57,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addVolumeCommand(program, holder);
   addDeviceCommand(program, holder);
   addGuestCommand(program, holder);
+  addTemplateCommand(program, holder);
   addDaemonCommand(program, holder, setStatus);
   addDoctorCommand(program, holder, setStatus);
   addPruneCommand(program, holder);

@@ -5,11 +5,13 @@
 import { join } from "node:path";
 import { connectAgent } from "../agent-client/index.ts";
 import { type Log, systemClock } from "../base/index.ts";
+import { Templates } from "../checkpoint/index.ts";
 import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages } from "../guest/index.ts";
 import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hypervisor } from "../hypervisor/index.ts";
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
 import { type Capability, inspectHost } from "../resources/index.ts";
 import { openRuntime, type RuntimeCore, readLayerUse } from "../runtime/index.ts";
+import { acquireLock, systemDisk } from "../store/index.ts";
 
 export interface HostPaths {
   /** All state of one runtime. */
@@ -18,6 +20,8 @@ export interface HostPaths {
   readonly run: string;
   /** Guest images, shared by all roots of a host. */
   readonly guest: string;
+  /** Frozen guests that sandboxes start from. */
+  readonly templates: string;
   /** What can be found out again: the acceleration probe's answer. */
   readonly cache: string;
 }
@@ -29,6 +33,7 @@ export interface HostDeps {
 
 export class Host {
   readonly guestImages: GuestImages;
+  readonly templates: Templates;
   readonly #deps: HostDeps;
   readonly #hypervisor: Hypervisor;
   #images: Promise<ImageStore> | undefined;
@@ -37,6 +42,16 @@ export class Host {
     this.#deps = deps;
     this.guestImages = openGuestImages({ dir: deps.paths.guest, log: deps.log });
     this.#hypervisor = createQemu({ log: deps.log });
+    this.templates = new Templates({
+      hypervisor: this.#hypervisor,
+      connectAgent,
+      dir: deps.paths.templates,
+      runDir: deps.paths.run,
+      disk: systemDisk,
+      lock: acquireLock,
+      clock: systemClock,
+      log: deps.log,
+    });
   }
 
   images(): Promise<ImageStore> {
@@ -55,6 +70,7 @@ export class Host {
     const { paths, log } = this.#deps;
     return await openRuntime({
       hypervisor: this.#hypervisor,
+      templates: this.templates,
       acceleration: this.#probe(),
       guestImages: this.guestImages,
       images: await this.images(),

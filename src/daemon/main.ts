@@ -17,6 +17,7 @@ const { values } = parseArgs({
     root: { type: "string" },
     run: { type: "string" },
     guest: { type: "string" },
+    templates: { type: "string" },
     cache: { type: "string" },
     "log-level": { type: "string", default: "info" },
     /** End when nobody needs this daemon any more. */
@@ -27,14 +28,20 @@ const { values } = parseArgs({
 const level = logLevels.find((each) => each === values["log-level"]) ?? "info";
 const log = createLog({ level, json: false, write: (line) => process.stderr.write(line) });
 
-function given(name: "root" | "run" | "guest" | "cache"): string {
+function given(name: "root" | "run" | "guest" | "templates" | "cache"): string {
   const value = values[name];
   if (value !== undefined) return value;
   throw new BelljarError("INVALID_ARGUMENT", `--${name} is missing`);
 }
 
 try {
-  const paths = { root: given("root"), run: given("run"), guest: given("guest"), cache: given("cache") };
+  const paths = {
+    root: given("root"),
+    run: given("run"),
+    guest: given("guest"),
+    templates: given("templates"),
+    cache: given("cache"),
+  };
   const host = new Host({ paths, log });
   const daemon = await serveDaemon({
     root: paths.root,

@@ -8,6 +8,7 @@ import { cpioArchive } from "./cpio.ts";
 import { withoutSymbols } from "./elf.ts";
 import { writeDirectory, writeErofs } from "./erofs.ts";
 import { FileTree } from "./file-tree.ts";
+import { identityProgram } from "./identity-program.ts";
 import { writeKernel } from "./kernel-file.ts";
 import { type KernelModule, moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
 import { GUEST_FILES } from "./manifest.ts";
@@ -108,6 +109,7 @@ async function rootTree(inputs: AssemblyInputs, node: Buffer, release: string): 
   await addPackaged(tree, inputs.recipe.root.files, inputs);
   addApplets(tree, inputs.recipe.root.applets);
   tree.file("bin/node", node, 0o755).file(AGENT_BUNDLE, inputs.agent);
+  tree.file("bin/belljar-identity", identityProgram(process.arch), 0o755);
   tree.symlink("etc/resolv.conf", "../run/resolv.conf").symlink("etc/mtab", "../proc/self/mounts");
   addModules(tree, await modulesOnDemand(inputs, release), release);
   await addSharedLibraries(tree, inputs.packageDirs, inputs.recipe.architecture);

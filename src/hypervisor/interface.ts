@@ -106,6 +106,15 @@ export interface BootConfig {
   readonly kernelArguments: readonly string[];
 }
 
+/**
+ * A file with the guest's memory. `shared`: the guest writes into it, which is how a template is made. `private`: the guest has a
+ * copy-on-write mapping of it; the file must never change again, or the change would show through in every such guest.
+ */
+export interface MemoryFile {
+  readonly path: string;
+  readonly use: "shared" | "private";
+}
+
 export interface VmConfig {
   /** Also appears on the VMM's command line, so that a lost process can be found by it. */
   readonly id: string;
@@ -124,6 +133,8 @@ export interface VmConfig {
   readonly ports?: number;
   /** Ports of a PCIe switch on a further root port; there is none unless told. */
   readonly switchPorts?: number;
+  /** Memory of the VMM's own unless told. */
+  readonly memoryFile?: MemoryFile | undefined;
 }
 
 /** How a VM ended; the first cause seen wins and is kept. */
@@ -150,6 +161,7 @@ export interface VmState {
   readonly ports?: number;
   /** Said when there is a switch. */
   readonly switchPorts?: number;
+  readonly memoryFile?: MemoryFile | undefined;
 }
 
 export interface VmInfo {
@@ -217,6 +229,11 @@ export interface Hypervisor {
    * @throws BelljarError `VMM_MISSING`, `VMM_TOO_OLD`, `VMM_START_FAILED`, `NOT_ENOUGH_MEMORY`, `CANCELLED`
    */
   start(config: VmConfig, options?: StartOptions): Promise<Vm>;
+  /**
+   * Says in one digest what device state depends on: VMs with the same answer load what one of them saved. Names and
+   * paths do not count.
+   */
+  compatibility(config: VmConfig): Promise<string>;
   /** Takes over a VM that another process started. @throws BelljarError `VMM_DIED` */
   attach(state: VmState): Promise<Vm>;
 }

@@ -28,6 +28,10 @@ export function decodeVmState(field: Field): VmState {
     ...(sharedMemory === undefined ? {} : { sharedMemory }),
     ...(ports === undefined ? {} : { ports }),
     ...(switchPorts === undefined ? {} : { switchPorts }),
+    memoryFile: field.field("memoryFile").optional((file) => ({
+      path: file.field("path").string({ minLength: 1 }),
+      use: file.field("use").oneOf(["shared", "private"]),
+    })),
   };
 }
 

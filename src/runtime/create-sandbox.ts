@@ -25,6 +25,7 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
     sandboxesDir: join(deps.rootDir, "sandboxes"),
     runDir: deps.runDir,
     schema: containerSandboxSchema,
+    templates: deps.templates,
     disk: deps.disk ?? systemDisk,
     lock: deps.lock ?? acquireLock,
     clock: deps.clock,
@@ -87,7 +88,7 @@ export async function createSandbox(
       progress("starting the VM");
       checkPciSources(config.container?.pciDevices ?? [], sandbox.vfioSettings);
       await reservePciDevices(sandbox, config.container?.pciDevices ?? []);
-      await sandbox.boot(guestImage, signal);
+      await sandbox.boot(guestImage, { signal, progress });
       progress("preparing the container");
       const container = await createContainer(
         { sandbox, outputs, copies, mounts: deps.mounts, makeDisk: makerOf(runtime) },

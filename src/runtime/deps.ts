@@ -1,6 +1,7 @@
 /** What a runtime is made of. Tests put twins in; `openRuntime` itself names no part of the system. */
 import type { ConnectAgent } from "../agent-client/index.ts";
 import type { Clock, Log } from "../base/index.ts";
+import type { Templates } from "../checkpoint/index.ts";
 import type { MakeDisk } from "../container/index.ts";
 import type { PciHost } from "../devices/index.ts";
 import type { GuestImages } from "../guest/index.ts";
@@ -15,6 +16,8 @@ export interface RuntimeDeps {
   readonly guestImages: Pick<GuestImages, "current" | "verify">;
   readonly images: Pick<ImageStore, "hold">;
   readonly connectAgent: ConnectAgent;
+  /** Without them every sandbox boots. */
+  readonly templates?: Templates | undefined;
   /** All state; made when it is not there. */
   readonly rootDir: string;
   /** Sockets of this root's sandboxes, and nothing else. */

@@ -1,9 +1,16 @@
 /** What callers are told of sandboxes and containers: pure functions of the state. */
+import { basename, dirname } from "node:path";
 import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../base/index.ts";
 import { type ContainerState, commandLine, mountInfo, storageOf } from "../container/index.ts";
 import { type DeviceState, titleOf } from "../devices/index.ts";
+import type { VmState } from "../hypervisor/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import type { ContainerInfo, DeviceInfo, SandboxInfo } from "./interface.ts";
+
+/** The template's files lie in a directory that is named by its digest. */
+function templateOf({ memoryFile }: VmState): string | undefined {
+  return memoryFile?.use === "private" ? basename(dirname(memoryFile.path)) : undefined;
+}
 
 export function sandboxInfo(state: SandboxState<ContainerState>, problem: string | undefined): SandboxInfo {
   const { id, name, image, createdAtMs, settings, annotations, vm, generation, end } = state;
@@ -19,7 +26,7 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     annotations,
     containers: state.containers.map(containerInfo),
     devices: (state.devices ?? []).map(deviceInfo),
-    vmm: vm === undefined ? undefined : { pid: vm.vmm.pid, acceleration: vm.acceleration },
+    vmm: vm === undefined ? undefined : { pid: vm.vmm.pid, acceleration: vm.acceleration, template: templateOf(vm) },
     generation,
     end,
     problem,

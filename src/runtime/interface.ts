@@ -331,12 +331,19 @@ export interface SandboxInfo {
   readonly annotations: Readonly<Record<string, string>>;
   readonly containers: readonly ContainerInfo[];
   readonly devices: readonly DeviceInfo[];
-  readonly vmm?: { readonly pid: number; readonly acceleration: "kvm" | "tcg" } | undefined;
+  readonly vmm?: VmmInfo | undefined;
   /** How many times it was restored or forked; 0 before checkpoints exist. */
   readonly generation: number;
   readonly end?: EndCause | undefined;
   /** Its state file cannot be read, and this is why; the other fields say only what is known. */
   readonly problem?: string | undefined;
+}
+
+export interface VmmInfo {
+  readonly pid: number;
+  readonly acceleration: "kvm" | "tcg";
+  /** Digest of the template that the VM was started from; absent when it was booted. */
+  readonly template?: string | undefined;
 }
 
 export interface ContainerInfo {

@@ -195,7 +195,7 @@ export class ManagedSandbox {
           this.sandbox,
           containers.flatMap(({ config }) => config.pciDevices ?? []),
         );
-        await this.sandbox.boot(image, signal);
+        await this.sandbox.boot(image, { signal });
         await this.sandbox.agent(signal);
         await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), end: undefined }));
         await this.supervise();

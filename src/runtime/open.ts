@@ -133,6 +133,7 @@ class Runtime implements RuntimeCore {
     const known = new Set([...states.keys(), ...this.#unreadable.keys()]);
     const returned = await vfioClaims(this.#deps).recover(this.#deps.rootDir, (id) => known.has(id));
     for (const { group, what } of returned) this.#note("device", `IOMMU group ${group}`, what);
+    await this.#deps.templates?.sweep();
   }
 
   release(): Promise<void> {
@@ -147,7 +148,7 @@ class Runtime implements RuntimeCore {
 
   async #release(): Promise<void> {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
-    await Promise.allSettled(this.#creating);
+    await Promise.allSettled([...this.#creating, this.#deps.templates?.stop()]);
     await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
     await this.#lock.release();
   }

@@ -29,6 +29,10 @@ export interface SandboxConfig {
   readonly autoRemove?: boolean | undefined;
   /** On which ports PCI devices of the host are plugged; hot on root ports unless told. */
   readonly vfio?: { readonly [when in keyof VfioSettings]?: VfioPort | undefined } | undefined;
+  /** Start from a template, made on first use; true unless told. Without one every start boots a kernel. */
+  readonly template?: boolean | undefined;
+  /** Sandboxes share the memory of their template until they change it; those of different domains have templates of their own. */
+  readonly templateDomain?: string | undefined;
 }
 
 export interface DnsConfig {
@@ -57,6 +61,9 @@ export interface SandboxSettings {
   readonly autoRemove: boolean;
   /** Absent: `VFIO_DEFAULTS`. */
   readonly vfio?: VfioSettings | undefined;
+  /** False: every start boots a kernel. */
+  readonly template?: boolean | undefined;
+  readonly templateDomain?: string | undefined;
 }
 
 export interface SettledSandbox {
@@ -102,6 +109,9 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
       stopWithMain: config.stopWithMain === true,
       autoRemove: config.autoRemove === true,
       vfio: settleVfio(config.vfio),
+      template: config.template === false ? false : undefined,
+      templateDomain:
+        config.templateDomain === undefined ? undefined : checkName(config.templateDomain, "the template domain"),
     },
   };
 }

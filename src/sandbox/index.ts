@@ -15,7 +15,7 @@ export {
 } from "./config.ts";
 export { endProcess } from "./end-process.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
-export { abortable, type Machine } from "./machine.ts";
+export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
 export {
   checkPciSources,
@@ -36,3 +36,4 @@ export {
   type SandboxState,
   sandboxStateSchema,
 } from "./state.ts";
+export type { BootTemplate, TemplateSource, TemplateWish } from "./template-source.ts";

@@ -23,13 +23,22 @@ import {
 import { DeviceManager, endBackEndsOf, type GuestNode, type GuestQuestion, type VfioClaims } from "../devices/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
-import type { AccelerationProbe, DeviceConfig, DiskConfig, Hypervisor, VmEnd } from "../hypervisor/interface.ts";
+import type {
+  AccelerationProbe,
+  DeviceConfig,
+  DiskConfig,
+  Hypervisor,
+  VmConfig,
+  VmEnd,
+} from "../hypervisor/interface.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
+import { type BootOptions, startVm } from "./start-vm.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
+import type { TemplateSource } from "./template-source.ts";
 
 export interface SandboxDeps<C extends SandboxedContainer> {
   readonly hypervisor: Hypervisor;
@@ -40,6 +49,8 @@ export interface SandboxDeps<C extends SandboxedContainer> {
   /** Sockets go to `<runDir>/<id>`. */
   readonly runDir: string;
   readonly schema: StateSchema<SandboxState<C>>;
+  /** Without it every VM boots. */
+  readonly templates?: TemplateSource | undefined;
   readonly disk: Disk;
   readonly lock: typeof acquireLock;
   readonly clock: Clock;
@@ -227,33 +238,31 @@ export class Sandbox<C extends SandboxedContainer> {
     }
   }
 
-  /** Boots a VM from the guest image. Resolves as soon as the VMM answers; the guest still boots then. */
-  async boot(image: GuestImage, signal?: AbortSignal): Promise<void> {
+  /**
+   * Starts a VM of the guest image: from a template where there may be one, otherwise by booting. Resolves as soon as the VMM answers;
+   * the agent may not yet.
+   */
+  async boot(image: GuestImage, options: BootOptions = {}): Promise<void> {
+    const { signal } = options;
     const { settings } = this.state;
     const { acceleration } = await this.#deps.acceleration.resolve(settings.acceleration, signal);
     const runDir = join(this.#deps.runDir, this.id);
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     await chmod(runDir, 0o700);
     const { disks, devices } = await this.devices.coldPlug(signal);
-    const vm = await this.#deps.hypervisor.start(
-      {
-        id: this.id,
-        runDir,
-        acceleration,
-        memoryMib: settings.memoryMib,
-        cpus: settings.cpus,
-        boot: {
-          kernelPath: image.kernelPath,
-          initrdPath: image.initrdPath,
-          kernelArguments: image.kernelArguments,
-        },
-        sharedMemory: settings.vhostUser === true,
-        disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
-        devices,
-        ...(needsSwitch(this.vfioSettings) ? { switchPorts: vmmLimits.switchPortsDefault } : {}),
-      },
-      { signal },
-    );
+    const config: VmConfig = {
+      id: this.id,
+      runDir,
+      acceleration,
+      memoryMib: settings.memoryMib,
+      cpus: settings.cpus,
+      boot: { kernelPath: image.kernelPath, initrdPath: image.initrdPath, kernelArguments: image.kernelArguments },
+      sharedMemory: settings.vhostUser === true,
+      disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
+      devices,
+      ...(needsSwitch(this.vfioSettings) ? { switchPorts: vmmLimits.switchPortsDefault } : {}),
+    };
+    const vm = await startVm({ ...this.#deps, log: this.log }, { config, guestImage: image.digest, settings }, options);
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings });
     await this.update((state) => ({
       ...state,

@@ -160,6 +160,8 @@ function decodeSettings(field: Field): SandboxSettings {
     stopWithMain: field.field("stopWithMain").boolean(),
     autoRemove: field.field("autoRemove").boolean(),
     vfio: field.field("vfio").optional(decodeVfioSettings),
+    template: field.field("template").optional((value) => value.boolean()),
+    templateDomain: field.field("templateDomain").optional((name) => name.string({ maxLength: 63 })),
   };
 }
 

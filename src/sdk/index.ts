@@ -1,5 +1,6 @@
 /** The library that programs import: `import { Runtime } from "belljar"`. */
 export { BelljarError, type ErrorCode, type ErrorFacts, type ErrorReason } from "../base/index.ts";
+export type { TemplateInfo } from "../checkpoint/index.ts";
 export type {
   ContainerConfig,
   ContainerDeviceConfig,
@@ -50,6 +51,6 @@ export type {
 } from "../runtime/index.ts";
 export { linesOf, type OutputLine } from "./collect.ts";
 export { type ConnectedDaemon, connectDaemon, type DaemonStatus } from "./daemon-status.ts";
-export { type HostParts, LazyHost } from "./lazy-host.ts";
+export { type HostParts, type HostTemplates, LazyHost } from "./lazy-host.ts";
 export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";
 export { type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

@@ -7,7 +7,9 @@ import { connectDaemon, type Paths, Runtime } from "./index.ts";
 
 async function makePaths(t: TestScope): Promise<Paths> {
   const dir = await tempDir(t);
-  return { root: join(dir, "root"), run: join(dir, "run"), guest: join(dir, "guest"), cache: join(dir, "cache") };
+  const place = (name: string): string => join(dir, name);
+  const [root, run, guest] = [place("root"), place("run"), place("guest")];
+  return { root, run, guest, templates: place("templates"), cache: place("cache") };
 }
 
 test("a daemon is started once for all who ask, and ends when it is told to", async (t) => {

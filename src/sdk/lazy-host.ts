@@ -1,5 +1,6 @@
 /** Images and guest images of this host, whose code and files are touched when they are first used: listing sandboxes needs neither. */
 import type { Log } from "../base/index.ts";
+import type { Templates } from "../checkpoint/index.ts";
 import { type Host, openHost } from "../daemon/index.ts";
 import type { BuildOptions, GuestImage, GuestImages } from "../guest/index.ts";
 import type { ImageStore } from "../images/index.ts";
@@ -11,16 +12,21 @@ export interface HostParts {
   readonly paths: Paths;
   readonly images: ImageStore;
   readonly guestImages: GuestImages;
+  readonly templates: HostTemplates;
   /** What this host can do, what it cannot, and the remedy for each. */
   doctor(options?: { readonly signal?: AbortSignal | undefined }): Promise<readonly Capability[]>;
   /** Builds the guest image unless it is up to date, and the built-in images that come with it. */
   buildGuestImage(options?: BuildOptions): Promise<GuestImage>;
 }
 
+/** Frozen guests that sandboxes start from; they are made when they are first needed. */
+export type HostTemplates = Pick<Templates, "list" | "remove">;
+
 export class LazyHost implements HostParts {
   readonly paths: Paths;
   readonly images: ImageStore;
   readonly guestImages: GuestImages;
+  readonly templates: HostTemplates;
   readonly #log: Log;
   #host: Promise<Host> | undefined;
 
@@ -44,6 +50,11 @@ export class LazyHost implements HostParts {
       list: async () => (await guest()).list(),
       current: async () => (await guest()).current(),
       verify: async (digest) => (await guest()).verify(digest),
+    };
+    const templates = async (): Promise<HostTemplates> => (await this.open()).templates;
+    this.templates = {
+      list: async () => (await templates()).list(),
+      remove: async (digest) => (await templates()).remove(digest),
     };
   }
 

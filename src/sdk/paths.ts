@@ -15,6 +15,8 @@ export interface Paths {
   readonly run: string;
   /** Guest images, shared by all roots of a host. */
   readonly guest: string;
+  /** Frozen guests that sandboxes start from. */
+  readonly templates: string;
   /** What can be found out again: the acceleration probe's answer. */
   readonly cache: string;
 }
@@ -43,5 +45,6 @@ export function resolvePaths(options: PathOptions, env: NodeJS.ProcessEnv, userI
       remedy: "Set BELLJAR_RUN to a shorter path.",
     });
   }
-  return { root, run, guest, cache: join(data, "cache") };
+  const templates = resolve(env["BELLJAR_TEMPLATES"] ?? join(root, "templates"));
+  return { root, run, guest, templates, cache: join(data, "cache") };
 }

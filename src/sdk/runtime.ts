@@ -87,6 +87,7 @@ function membersOf(parts: LazyHost): HostParts {
     paths: parts.paths,
     images: parts.images,
     guestImages: parts.guestImages,
+    templates: parts.templates,
     doctor: (options) => parts.doctor(options),
     buildGuestImage: (options) => parts.buildGuestImage(options),
   };

@@ -14,6 +14,7 @@ import { createQemu } from "../../src/hypervisor/index.ts";
 import { openImageStore } from "../../src/images/index.ts";
 import { openRuntime, type RuntimeCore, readLayerUse, type SandboxHandle } from "../../src/runtime/index.ts";
 import { resolvePaths } from "../../src/sdk/index.ts";
+import { sharedTemplates } from "../support/templates.ts";
 import {
   type Answer,
   type Command,
@@ -101,6 +102,7 @@ async function open(root: string, run: string): Promise<RuntimeCore> {
       layerUse: () => readLayerUse(root),
     }),
     connectAgent,
+    templates: sharedTemplates(root, run),
     rootDir: root,
     runDir: run,
     clock: systemClock,

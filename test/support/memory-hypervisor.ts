@@ -2,6 +2,8 @@
  * The hypervisor in memory: same contract as QEMU's, no process, no guest. A test can make any call fail, hold any call open,
  * end a VM from the inside, and read what was asked for, in order.
  */
+import { createHash } from "node:crypto";
+import { access, writeFile } from "node:fs/promises";
 import {
   BelljarError,
   cancelledError,
@@ -46,8 +48,6 @@ export class MemoryHypervisor implements Hypervisor {
   readonly calls: string[] = [];
   /** Every VM ever started, by id; the ended ones too. */
   readonly vms = new Map<string, MemoryVm>();
-  /** Files of device state by path, as the VM's state was when it was saved. */
-  readonly deviceStates = new Map<string, VmState>();
   readonly #failures = new Map<MemoryCall, unknown[]>();
   readonly #gates = new Map<MemoryCall, Promise<void>>();
   /** Runs when a VM has started: where a test puts its agent behind the VM's socket. */
@@ -84,7 +84,7 @@ export class MemoryHypervisor implements Hypervisor {
     if (this.vms.get(config.id)?.hasEnded === false)
       throw new BelljarError("VMM_START_FAILED", `${config.id} runs already`);
     const path = options.loadDevicesFrom;
-    if (path !== undefined && !this.deviceStates.has(path)) {
+    if (path !== undefined && !(await isThere(path))) {
       throw new BelljarError("VMM_START_FAILED", `there is no device state ${path}`);
     }
     // Its pid can be looked up, and it is nobody's: who would end it by its identity finds it gone.
@@ -101,6 +101,11 @@ export class MemoryHypervisor implements Hypervisor {
       vm.end({ cause: "requested" });
       throw error;
     }
+  }
+
+  async compatibility({ acceleration, memoryMib, cpus, boot }: VmConfig): Promise<string> {
+    const text = JSON.stringify([acceleration, memoryMib, cpus, boot.kernelArguments]);
+    return createHash("sha256").update(text).digest("hex");
   }
 
   async attach(state: VmState): Promise<Vm> {
@@ -176,7 +181,7 @@ export class MemoryVm {
   }
 
   handle(): Vm {
-    const { id, runDir, acceleration, memoryMib, cpus } = this.config;
+    const { id, runDir, acceleration, memoryMib, cpus, memoryFile } = this.config;
     let released = false;
     const ask = async (call: MemoryCall, what = ""): Promise<void> => {
       if (released) throw new BelljarError("INVALID_TRANSITION", "this handle of the VM was let go");
@@ -194,6 +199,7 @@ export class MemoryVm {
       devices: [...this.devices],
       sharedMemory: this.config.sharedMemory === true,
       ports: this.#ports,
+      memoryFile,
     });
     return {
       agentSocketPath: `${runDir}/agent.sock`,
@@ -245,7 +251,7 @@ export class MemoryVm {
         if (this.status !== "paused") {
           throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
         }
-        this.#hypervisor.deviceStates.set(path, save());
+        await writeFile(path, JSON.stringify(save()));
       },
       consoleTail: () => this.console,
       save,
@@ -302,4 +308,11 @@ function lowestFree(taken: ReadonlySet<number | undefined>, first = 0): number {
   let at = first;
   while (taken.has(at)) at += 1;
   return at;
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
 }

@@ -16,6 +16,7 @@ import {
 import { resolvePaths } from "../../src/sdk/index.ts";
 import { type TestScope, tempDir, test } from "../support/harness.ts";
 import { seededRandom } from "../support/random.ts";
+import { sharedTemplates } from "../support/templates.ts";
 
 async function open(t: TestScope): Promise<RuntimeCore> {
   const dir = await tempDir(t);
@@ -26,6 +27,7 @@ async function open(t: TestScope): Promise<RuntimeCore> {
     guestImages: openGuestImages({ dir: guest, log: silentLog }),
     images: await openImageStore({ dir: join(dir, "images"), guestDir: guest, log: silentLog }),
     connectAgent,
+    templates: sharedTemplates(join(dir, "root"), join(dir, "run")),
     rootDir: join(dir, "root"),
     runDir: join(dir, "run"),
     clock: systemClock,

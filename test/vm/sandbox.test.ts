@@ -34,6 +34,7 @@ async function makeWorld(t: TestScope, kernelArguments: readonly string[] = []):
     hypervisor: {
       info: () => qemu.info(),
       attach: (state) => qemu.attach(state),
+      compatibility: (config) => qemu.compatibility(config),
       start: async (config, options) => {
         const vm = await qemu.start(config, options);
         started.resolve(vm);

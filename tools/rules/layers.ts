@@ -8,6 +8,7 @@ const LADDER: readonly (readonly string[])[] = [
   ["sdk"],
   ["daemon"],
   ["runtime"],
+  ["checkpoint"],
   ["container"],
   ["sandbox"],
   ["devices", "hypervisor", "agent-client", "images", "guest", "resources", "volumes"],

@@ -15,7 +15,7 @@ export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.Sa
     annotations: { ...info.annotations },
     containers: info.containers.map(toContainerInfo),
     devices: info.devices.map(toDeviceInfo),
-    vmm: info.vmm === undefined ? undefined : { ...info.vmm },
+    vmm: info.vmm === undefined ? undefined : given({ ...info.vmm }),
     end: info.end === undefined ? undefined : { ...info.end },
   });
 }
@@ -37,7 +37,11 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
     vmm:
       wire.vmm === undefined
         ? undefined
-        : { pid: wire.vmm.pid, acceleration: wire.vmm.acceleration === "kvm" ? "kvm" : "tcg" },
+        : {
+            pid: wire.vmm.pid,
+            acceleration: wire.vmm.acceleration === "kvm" ? "kvm" : "tcg",
+            ...(wire.vmm.template === undefined ? {} : { template: wire.vmm.template }),
+          },
     generation: wire.generation,
     end: fromEnd(wire.end),
     problem: wire.problem,

@@ -3,7 +3,7 @@
  * line as the one that saved it, so everything here is always said, whether this start needs it or not.
  */
 import { BelljarError } from "../../base/index.ts";
-import type { Acceleration, BootConfig } from "../interface.ts";
+import type { Acceleration, BootConfig, MemoryFile } from "../interface.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { DISK_BUS, diskParts, type PlacedDisk } from "./disk-arguments.ts";
 import { optionValue, plugArguments } from "./plug-parts.ts";
@@ -33,6 +33,7 @@ export interface CommandLine {
   readonly ports: number;
   /** Number of ports of a PCIe switch; without any there is no switch. */
   readonly switchPorts: number;
+  readonly memoryFile?: MemoryFile | undefined;
   /** Wait for device state instead of booting. */
   readonly incoming: boolean;
 }
@@ -85,16 +86,8 @@ export function qemuArguments(line: CommandLine): string[] {
     `cpus=${line.cpus}`,
     "-m",
     `size=${line.memoryMib}M`,
-    // No merging of equal pages with other VMs: it tells a guest what its neighbours hold. Not in the host's core dumps.
     "-object",
-    json({
-      ...(line.sharedMemory
-        ? { "qom-type": "memory-backend-memfd", id: "ram", share: true }
-        : { "qom-type": "memory-backend-ram", id: "ram" }),
-      size: line.memoryMib * 1024 * 1024,
-      merge: false,
-      dump: false,
-    }),
+    json(memoryBackend(line)),
 
     // A reset ends the VM: a guest that panics and reboots must not start anew unseen. `-S`: we watch before it runs.
     "-no-reboot",
@@ -134,6 +127,16 @@ export function qemuArguments(line: CommandLine): string[] {
     "-append",
     line.boot.kernelArguments.join(" "),
   ].map(checkArgument);
+}
+
+/** No merging of equal pages with other VMs: it tells a guest what its neighbours hold. Not in the host's core dumps. */
+function memoryBackend({ memoryMib, memoryFile, sharedMemory }: CommandLine): Record<string, unknown> {
+  const size = memoryMib * 1024 * 1024;
+  const backend = { id: "ram", size, merge: false, dump: false };
+  if (sharedMemory) return { "qom-type": "memory-backend-memfd", ...backend, share: true };
+  if (memoryFile === undefined) return { "qom-type": "memory-backend-ram", ...backend };
+  const { path, use } = memoryFile;
+  return { "qom-type": "memory-backend-file", ...backend, "mem-path": path, share: use === "shared" };
 }
 
 function socketChardev(id: string, path: string): string {

@@ -4,7 +4,7 @@
  */
 import { open, rm, stat, truncate } from "node:fs/promises";
 import { BelljarError, type Log, systemClock, vmmLimits } from "../../base/index.ts";
-import type { Acceleration, DeviceConfig, DiskConfig, Vm, VmEnd, VmInfo, VmState } from "../interface.ts";
+import type { Acceleration, DeviceConfig, DiskConfig, MemoryFile, Vm, VmEnd, VmInfo, VmState } from "../interface.ts";
 import type { GuestConsole } from "./console.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { diskParts, type PlacedDisk } from "./disk-arguments.ts";
@@ -29,6 +29,7 @@ export interface QemuVmParts {
   readonly switchPorts: number;
   readonly disks: readonly PlacedDisk[];
   readonly devices: readonly PlacedDevice[];
+  readonly memoryFile?: MemoryFile | undefined;
   readonly files: RunFiles;
   readonly process: VmmProcess;
   readonly qmp: QmpClient;
@@ -165,9 +166,11 @@ export class QemuVm implements Vm {
   }
 
   save(): VmState {
-    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, process } = this.#parts;
+    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, memoryFile, process } =
+      this.#parts;
     const still = { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, sharedMemory, ports };
-    return { ...still, ...(switchPorts === 0 ? {} : { switchPorts }), disks: this.#disks, devices: this.#devices };
+    const plugged = { disks: this.#disks, devices: this.#devices };
+    return { ...still, ...(switchPorts === 0 ? {} : { switchPorts }), ...plugged, memoryFile };
   }
 
   async kill(): Promise<void> {

@@ -2,6 +2,7 @@
 import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts";
 import type { Hypervisor, HypervisorInfo, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
 import { qemuArguments, x86 } from "./arguments.ts";
+import { compatibility } from "./compatibility.ts";
 import { checkMemory, readAvailableMib } from "./host-memory.ts";
 import { launch, openConnections, startSignal } from "./launch.ts";
 import { place } from "./placement.ts";
@@ -42,7 +43,7 @@ class Qemu implements Hypervisor {
   }
 
   async start(config: VmConfig, options: StartOptions = {}): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, boot } = config;
+    const { id, runDir, acceleration, memoryMib, cpus, boot, memoryFile } = config;
     const files = runFiles(runDir);
     const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
     const sharedMemory = config.sharedMemory === true;
@@ -63,6 +64,7 @@ class Qemu implements Hypervisor {
       sharedMemory,
       ports,
       switchPorts,
+      memoryFile,
       incoming: loadDevicesFrom !== undefined,
     });
     const started = await launch({
@@ -75,12 +77,16 @@ class Qemu implements Hypervisor {
       fillMemory: options.fillMemory,
     });
     const still = { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts };
-    const parts = { ...still, disks, devices, files };
+    const parts = { ...still, disks, devices, memoryFile, files };
     return new QemuVm({ ...parts, ...started, log: this.#log });
   }
 
+  async compatibility(config: VmConfig): Promise<string> {
+    return await compatibility(await qemuInfo(this.#binary), config);
+  }
+
   async attach(state: VmState): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, vmm } = state;
+    const { id, runDir, acceleration, memoryMib, cpus, memoryFile, vmm } = state;
     const { sharedMemory = false, ports = 0, switchPorts = 0 } = state;
     if (!(await isAlive(vmm))) {
       throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
@@ -103,6 +109,7 @@ class Qemu implements Hypervisor {
       switchPorts,
       disks,
       devices,
+      memoryFile,
       files,
       process,
       qmp,

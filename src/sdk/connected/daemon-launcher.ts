@@ -54,13 +54,14 @@ export class DaemonLauncher implements Launcher {
   }
 
   async #spawn(): Promise<ChildProcess> {
-    const { root, run, guest, cache } = this.#paths;
+    const { root, run, guest, templates, cache } = this.#paths;
     await mkdir(root, { recursive: true, mode: 0o700 });
     const logPath = daemonLogPath(root);
     await rotate(logPath);
     const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
     try {
-      const args = ["--root", root, "--run", run, "--guest", guest, "--cache", cache, "--on-demand"];
+      const places = ["--root", root, "--run", run, "--guest", guest, "--templates", templates, "--cache", cache];
+      const args = [...places, "--on-demand"];
       const child = spawn(process.execPath, [daemonProgram, ...args], {
         cwd: "/",
         detached: true,

@@ -724,6 +724,16 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: belljar.api.v1.VfioSpec vfio = 40;
    */
   vfio?: VfioSpec | undefined;
+
+  /**
+   * @generated from field: optional bool template = 50;
+   */
+  template?: boolean | undefined;
+
+  /**
+   * @generated from field: optional string template_domain = 51;
+   */
+  templateDomain?: string | undefined;
 };
 
 /**
@@ -958,6 +968,13 @@ export declare type VmmInfo = Message<"belljar.api.v1.VmmInfo"> & {
    * @generated from field: string acceleration = 2;
    */
   acceleration: string;
+
+  /**
+   * Digest of the template that it was started from; absent when it was booted.
+   *
+   * @generated from field: optional string template = 3;
+   */
+  template?: string | undefined;
 };
 
 /**

@@ -1,0 +1,48 @@
+/** What device state depends on, as one digest: the QEMU that wrote it, its command line, and under KVM the host's CPU. */
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import { release } from "node:os";
+import { vmmLimits } from "../../base/index.ts";
+import type { HypervisorInfo, VmConfig } from "../interface.ts";
+import { qemuArguments } from "./arguments.ts";
+import { place } from "./placement.ts";
+import { checkPorts } from "./ports.ts";
+import { runFiles } from "./run-files.ts";
+
+export async function compatibility(info: HypervisorInfo, config: VmConfig): Promise<string> {
+  const { acceleration, memoryMib, cpus, boot, sharedMemory = false, switchPorts = 0 } = config;
+  const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
+  const args = qemuArguments({
+    id: "any",
+    files: runFiles("/any"),
+    acceleration,
+    memoryMib,
+    cpus,
+    // What is in the kernel's files is in the guest's memory already; whoever asks knows which ones they are.
+    boot: { ...boot, kernelPath: "/any", ...(boot.initrdPath === undefined ? {} : { initrdPath: "/any" }) },
+    ...place(
+      { ...config, disks: config.disks.map((disk) => ({ ...disk, path: "/any" })) },
+      ports,
+      undefined,
+      switchPorts,
+    ),
+    sharedMemory,
+    ports,
+    switchPorts,
+    incoming: true,
+  });
+  const { size, mtimeMs } = await stat(info.path);
+  const cpu = acceleration === "kvm" ? await hostCpu() : [];
+  return createHash("sha256")
+    .update(JSON.stringify([info.version, size, mtimeMs, args, cpu]))
+    .digest("hex");
+}
+
+/** With `-cpu host` the guest has seen what this host's CPU can do, as this host's kernel lets it. */
+async function hostCpu(): Promise<string[]> {
+  const lines = (await readFile("/proc/cpuinfo", "utf8")).split("\n\n")[0]?.split("\n") ?? [];
+  const kept = lines.filter((line) =>
+    /^(?:vendor_id|cpu family|model|model name|stepping|microcode|flags)\s*:/.test(line),
+  );
+  return [release(), ...kept];
+}

@@ -1,0 +1,80 @@
+/**
+ * Starts a sandbox's VM: as a copy of a template where there may be one, otherwise by booting. A template makes a start quick, and
+ * is never a reason for its failure.
+ */
+import { BelljarError, type Log, messageChain } from "../base/index.ts";
+import type { Hypervisor, Vm, VmConfig } from "../hypervisor/interface.ts";
+import type { SandboxSettings } from "./config.ts";
+import type { BootTemplate, TemplateSource } from "./template-source.ts";
+
+export interface BootOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Told when a template is made first. */
+  readonly progress?: ((step: string) => void) | undefined;
+}
+
+interface StartDeps {
+  readonly hypervisor: Hypervisor;
+  readonly templates?: TemplateSource | undefined;
+  readonly log: Log;
+}
+
+interface StartWish {
+  readonly config: VmConfig;
+  readonly guestImage: string;
+  readonly settings: SandboxSettings;
+}
+
+/** What would end a boot too is not tried twice. */
+const ENDS_ANY_BOOT: ReadonlySet<string> = new Set([
+  "CANCELLED",
+  "NOT_ENOUGH_MEMORY",
+  "VMM_MISSING",
+  "VMM_TOO_OLD",
+  "GUEST_PANIC",
+  "AGENT_TIMEOUT",
+  "AGENT_VERSION",
+]);
+
+export async function startVm(deps: StartDeps, wish: StartWish, options: BootOptions): Promise<Vm> {
+  try {
+    const template = await findTemplate(deps, wish, options);
+    if (template !== undefined) return await startCopy(deps.hypervisor, wish.config, template, options.signal);
+  } catch (thrown) {
+    const error = BelljarError.from(thrown);
+    if (ENDS_ANY_BOOT.has(error.reason)) throw error;
+    deps.log.warn("booting without a template", { cause: messageChain(error).join(": ") });
+  }
+  return await deps.hypervisor.start(wish.config, { signal: options.signal });
+}
+
+async function findTemplate(
+  { templates, log }: StartDeps,
+  { config, guestImage, settings }: StartWish,
+  options: BootOptions,
+): Promise<BootTemplate | undefined> {
+  // Memory that other programs map cannot be a copy of a template's, and a guest that has booted finds no device that was there.
+  const isPlain = config.sharedMemory !== true && config.disks.length === 1 && (config.devices ?? []).length === 0;
+  if (templates !== undefined && settings.template !== false && isPlain) {
+    return await templates.get({ vm: config, guestImage, domain: settings.templateDomain ?? "", ...options });
+  }
+  log.debug("this configuration is booted: it has no template");
+  return undefined;
+}
+
+async function startCopy(
+  hypervisor: Hypervisor,
+  config: VmConfig,
+  { memoryPath, devicesPath }: BootTemplate,
+  signal: AbortSignal | undefined,
+): Promise<Vm> {
+  const copy: VmConfig = { ...config, memoryFile: { path: memoryPath, use: "private" } };
+  const vm = await hypervisor.start(copy, { signal, loadDevicesFrom: devicesPath });
+  try {
+    await vm.resume();
+    return vm;
+  } catch (error) {
+    await vm.kill();
+    throw error;
+  }
+}
