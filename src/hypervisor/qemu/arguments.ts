@@ -131,12 +131,11 @@ export function qemuArguments(line: CommandLine): string[] {
 
 /** No merging of equal pages with other VMs: it tells a guest what its neighbours hold. Not in the host's core dumps. */
 function memoryBackend({ memoryMib, memoryFile, sharedMemory }: CommandLine): Record<string, unknown> {
-  const size = memoryMib * 1024 * 1024;
-  const backend = { id: "ram", size, merge: false, dump: false };
-  if (sharedMemory) return { "qom-type": "memory-backend-memfd", ...backend, share: true };
-  if (memoryFile === undefined) return { "qom-type": "memory-backend-ram", ...backend };
+  const size = { size: memoryMib * 1024 * 1024, merge: false, dump: false };
+  if (sharedMemory) return { "qom-type": "memory-backend-memfd", id: "ram", share: true, ...size };
+  if (memoryFile === undefined) return { "qom-type": "memory-backend-ram", id: "ram", ...size };
   const { path, use } = memoryFile;
-  return { "qom-type": "memory-backend-file", ...backend, "mem-path": path, share: use === "shared" };
+  return { "qom-type": "memory-backend-file", id: "ram", "mem-path": path, share: use === "shared", ...size };
 }
 
 function socketChardev(id: string, path: string): string {
