@@ -163,8 +163,8 @@ function environmentOf(variables: NodeJS.ProcessEnv): Record<string, string> {
 }
 
 test("a reader that stops reading stops the writer, not the memory", async (t) => {
-  // The writer says after each megabyte how far it is, on a stream that is read. Nobody holding it up, it would go on to 300.
-  const script = "i=0; while [ $i -lt 300 ]; do head -c 1000000 /dev/zero; i=$((i+1)); echo $i >&2; done";
+  // The writer says after each megabyte how far it is, on a stream that is read. Nobody holding it up, it would go on to 150.
+  const script = "i=0; while [ $i -lt 150 ]; do head -c 1000000 /dev/zero; i=$((i+1)); echo $i >&2; done";
   const cli = startCli(t, ["run", "-m", "128m", "busybox", "sh", "-c", script], { timeoutMs: 240_000 });
   await cli.waitForBytes(1);
   cli.pauseOutput();
