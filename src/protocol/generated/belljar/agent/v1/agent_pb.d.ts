@@ -635,7 +635,7 @@ export declare type PciDevice = Message<"belljar.agent.v1.PciDevice"> & {
   path: string[];
 
   /**
-   * Where the host had it: what stands in the environment for it is replaced by its address in the guest.
+   * Where the host had it.
    *
    * @generated from field: string host_address = 2;
    */
