@@ -83,7 +83,7 @@ test("a disk is mounted once for all, filled from the first image, and let go by
   await mounts.release("b", "v-1");
   assert.deepEqual(said, [
     "mount -t ext4 -o rw,nodev,noatime,noinit_itable /sda /disks/v-1",
-    "sync",
+    "sync -f /disks/v-1/data.new",
     "umount /disks/v-1",
     "umount /disks/v-1",
     "umount /disks/v-1",

@@ -177,25 +177,27 @@ export class GuestMounts {
     const making = `${lies}.new`;
     await rm(making, { recursive: true, force: true });
     await mkdir(making, { mode: 0o755 });
-    if (disk.copyUpFrom !== "") await this.#copyUp(rootfs, disk.copyUpFrom, making);
-    await this.#deps.runTool("busybox", ["sync"]);
+    const isFilled = disk.copyUpFrom !== "" && (await this.#copyUp(rootfs, disk.copyUpFrom, making));
+    if (isFilled) await this.#deps.runTool("busybox", ["sync", "-f", making]);
     await rename(making, lies);
     return lies;
   }
 
-  /** Found without leaving the root file system, whatever links an image has there. */
-  async #copyUp(rootfs: string, path: string, into: string): Promise<void> {
+  /** Found without leaving the root file system, whatever links an image has there. False when there is nothing to copy. */
+  async #copyUp(rootfs: string, path: string, into: string): Promise<boolean> {
     try {
-      await atPath(directoryAt(rootfs), path, { follow: true }, async ({ target }) => {
-        if (target?.stats.isDirectory() !== true) return;
+      return await atPath(directoryAt(rootfs), path, { follow: true }, async ({ target }) => {
+        if (target?.stats.isDirectory() !== true) return false;
         const from = `/proc/${process.pid}/fd/${target.fd}`;
         await this.#deps.runTool("busybox", ["cp", "-a", `${from}/.`, into]);
         await chown(into, Number(target.stats.uid), Number(target.stats.gid));
         await chmod(into, Number(target.stats.mode & 0o7777n));
+        return true;
       });
     } catch (error) {
       const { reason } = BelljarError.from(error);
       if (reason !== "FILE_NOT_FOUND" && reason !== "NOT_A_DIRECTORY") throw error;
+      return false;
     }
   }
 }

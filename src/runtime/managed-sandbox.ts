@@ -12,6 +12,7 @@ import {
   type MountHost,
   Outputs,
   reservePciDevices,
+  sharedDisks,
 } from "../container/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
@@ -144,6 +145,7 @@ export class ManagedSandbox {
   /** Ends the VM and removes every trace; the state last. */
   async remove(): Promise<void> {
     await this.#monitor.stop();
+    await this.#unmount(this.state.containers.filter(hasVolume), sandboxLimits.forcedCallTimeoutMs);
     await this.sandbox.endVm();
     await this.outputs.release();
     await this.copies.stopAll();
@@ -244,6 +246,23 @@ export class ManagedSandbox {
     const results = await Promise.allSettled(containers.map(({ id }) => this.container(id).stop(options)));
     const failed = results.filter((result) => result.status === "rejected");
     if (failed.length > 0) throw failed[0]?.reason;
+    await this.#unmount(ended, options.force === true ? sandboxLimits.forcedCallTimeoutMs : undefined);
+  }
+
+  /**
+   * What containers have written is in the guest's memory until their file systems are unmounted; a VM that is ended takes it with
+   * it. Of a guest that does not go along nothing is expected.
+   */
+  async #unmount(containers: readonly ContainerState[], timeoutMs: number | undefined): Promise<void> {
+    const there = containers.filter(({ inGuest }) => inGuest);
+    if (there.length === 0 || !this.sandbox.hasMachine) return;
+    try {
+      if (this.state.state === "paused") await this.sandbox.machine.vm.resume();
+      const calls = there.map(({ id }) => this.sandbox.call("removeContainer", { containerId: id }, { timeoutMs }));
+      await Promise.all(calls);
+    } catch (error) {
+      this.#warn("what was written last may be lost: a container's disks could not be unmounted", error);
+    }
   }
 
   /** A guest that does not answer has no part in a forced stop. */
@@ -333,6 +352,11 @@ export class ManagedSandbox {
   #warn(message: string, error: unknown): void {
     this.sandbox.log.warn(message, { cause: messageChain(error).join(": ") });
   }
+}
+
+/** A disk that outlives its container, and that is written to. */
+function hasVolume(container: ContainerState): boolean {
+  return sharedDisks(container).some(({ readOnly }) => !readOnly);
 }
 
 /** Why containers were ended that are not to blame for the failed start; the end of a VM is everybody's. */

@@ -128,6 +128,26 @@ test("copies follow the host, through a new owner too, and keep the last when th
   await assert.rejects(missing, { reason: "MOUNT_SOURCE_MISSING" });
 });
 
+test("what was written to a volume is unmounted before the VM goes, however it goes", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const ended = async (how: (sandbox: SandboxHandle) => Promise<void>, ...mounts: MountConfig[]): Promise<boolean> => {
+    const sandbox = await withMounts(world, ...mounts);
+    const from = world.guests.calls.length;
+    await how(sandbox);
+    await sandbox.delete({ force: true });
+    return world.guests.calls.slice(from).some((call) => call.startsWith("removeContainer"));
+  };
+  const exit = async (sandbox: SandboxHandle): Promise<void> => {
+    world.guests.guest(sandbox.id).process(sandbox.main.id, "").exit(0);
+    await sandbox.main.wait();
+    await sandbox.stop();
+  };
+  assert.equal(await ended(async () => {}, DATA), true);
+  assert.equal(await ended((sandbox) => sandbox.pause(), DATA), true);
+  assert.equal(await ended(exit), true);
+  assert.equal(await ended(async () => {}, READ), false);
+});
+
 test("what is wrong with a mount is told before a VM is started", async (t) => {
   const world = await MemoryRuntime.open(t);
   for (const mount of [
