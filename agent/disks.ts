@@ -12,6 +12,8 @@ export interface DiskDirs {
 
 /** Between two looks for a disk that has just been plugged, or has just grown. */
 const LOOK_AGAIN_MS = 10;
+/** For so long a disk that was seen to be another one is not looked at again. */
+const FORGET_MS = 1_000;
 const SERIAL = /^[a-z0-9-]{1,20}$/;
 /** Unit of a disk's size in sysfs, whatever its own sectors are. */
 const SECTOR_BYTES = 512;
@@ -35,8 +37,15 @@ export async function findDisks(
     throw new BelljarError("INVALID_ARGUMENT", "a disk has a serial number that no disk can have");
   }
   const deadlineMs = performance.now() + timeoutMs;
+  let others = new Set<string>();
+  let forgetMs = performance.now() + FORGET_MS;
   for (;;) {
-    const present = await presentDisks(new Set(serials), dirs);
+    // A name may be given to another disk; but to look at hundreds of disks again and again takes long.
+    if (performance.now() > forgetMs) {
+      others = new Set();
+      forgetMs = performance.now() + FORGET_MS;
+    }
+    const present = await presentDisks(new Set(serials), dirs, others);
     const missing = serials.filter((serial) => !present.has(serial));
     if (missing.length === 0) return serials.map((serial) => present.get(serial) ?? "");
     if (performance.now() >= deadlineMs) {
@@ -68,13 +77,27 @@ export async function waitForSize(node: string, sizeBytes: number, dirs: DiskDir
   }
 }
 
-/** Device nodes by serial number, of those that are wanted and can be opened. */
-async function presentDisks(wanted: ReadonlySet<string>, dirs: DiskDirs): Promise<ReadonlyMap<string, string>> {
+/**
+ * Device nodes by serial number, of those that are wanted and can be opened.
+ * @param others names of disks that were seen to be other ones; those that are found to be are added
+ */
+async function presentDisks(
+  wanted: ReadonlySet<string>,
+  dirs: DiskDirs,
+  others: Set<string>,
+): Promise<ReadonlyMap<string, string>> {
   const present = new Map<string, string>();
-  for (const name of await readdir(join(dirs.sysDir, "block"))) {
-    if (!/^(sd|vd)[a-z]+$/.test(name)) continue;
+  const names = await readdir(join(dirs.sysDir, "block"));
+  // The disk that came last mostly has the last name.
+  names.sort((one, other) => other.length - one.length || (one < other ? 1 : -1));
+  for (const name of names) {
+    if (present.size === wanted.size) break;
+    if (!/^(sd|vd)[a-z]+$/.test(name) || others.has(name)) continue;
     const serial = await serialOf(join(dirs.sysDir, "block", name));
-    if (!wanted.has(serial)) continue;
+    if (!wanted.has(serial)) {
+      if (serial !== "") others.add(name);
+      continue;
+    }
     const node = join(dirs.devDir, name);
     // One that is just being plugged or unplugged has a node already, or still, behind which there is no disk.
     const file = await open(node, "r").catch(() => undefined);

@@ -3,7 +3,7 @@
  * bench/out/. Warm page cache; which acceleration was used is stated with the result.
  */
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -21,6 +21,7 @@ const BOOTS = 10;
 const RUNS = 10;
 const EXECS = 30;
 const STREAMS = 5;
+const HOTPLUGS = 30;
 const RECOVERIES = 10;
 const STREAM_MB = 32;
 
@@ -39,6 +40,7 @@ async function main(): Promise<void> {
       ...(await measureBoots(runtime, state, acceleration)),
       ...(await measureCommands(cli)),
       ...(await measureSandbox(runtime)),
+      await measureHotplug(runtime, state),
       await measureRecovery(runtime),
     ];
     await report(measurements, acceleration);
@@ -46,6 +48,24 @@ async function main(): Promise<void> {
     await cli("daemon", "stop").catch(() => {});
     await rm(state, { recursive: true, force: true });
   }
+}
+
+/** From the call until the guest has the node, through the daemon: checked, written down, plugged, found. */
+async function measureHotplug(runtime: Runtime, dir: string): Promise<Measurement> {
+  await using sandbox = await createSleeper(runtime);
+  const path = join(dir, "hotplug.img");
+  await writeFile(path, "");
+  await truncate(path, 1024 * 1024);
+  const plugAndUnplug = async (): Promise<number> => {
+    const start = performance.now();
+    const { id } = await sandbox.devices.add({ kind: "block", path });
+    const tookMs = performance.now() - start;
+    await sandbox.devices.remove(id);
+    return tookMs;
+  };
+  // The first one runs code in the guest that nobody has run before.
+  await plugAndUnplug();
+  return { name: "disk hotplug to node in the guest", unit: "ms", values: await repeat(HOTPLUGS, plugAndUnplug) };
 }
 
 async function findAcceleration(runtime: Runtime): Promise<Acceleration> {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { checkDiskFile, type DiskFormat } from "./disk-file.ts";
-import { inspectHostNode } from "./host-node.ts";
+import { inspectHostNode, isDrive } from "./host-node.ts";
 
 /** The head of a qcow2 file, as its specification has it. */
 function qcow2(change: (header: Buffer) => void = () => {}): Buffer {
@@ -76,4 +76,12 @@ test("paths: what is neither a file nor a disk is refused, and so is what is not
   await assert.rejects(inspectHostNode("relative"), { reason: "INVALID_ARGUMENT" });
   await assert.rejects(inspectHostNode("/absent"), { reason: "DEVICE_NOT_FOUND" });
   await assert.rejects(inspectHostNode("/tmp"), { reason: "DEVICE_UNSUPPORTED" });
+});
+
+test("drives with media are nobody's device", () => {
+  assert.deepEqual(
+    [2, 8, 11, 29].map((major) => isDrive("block", major)),
+    [true, false, true, true],
+  );
+  assert.equal(isDrive("file", 11), false);
 });

@@ -6,9 +6,11 @@
  * device as it was; one that could not be taken out again stays `detaching`, for the next owner to finish. Nothing runs at once.
  */
 import { randomBytes } from "node:crypto";
+import { basename } from "node:path";
 import { BelljarError, deviceLimits, isAlive, type Log, messageChain, throwIfAborted } from "../base/index.ts";
 import type { DeviceConfig, DiskConfig, Vm } from "../hypervisor/interface.ts";
 import { Turns } from "../store/index.ts";
+import { endBackEnd, findBackEnds, logPathOf } from "./back-end-process.ts";
 import type { DevicePhase, DeviceState, GuestNode } from "./device-state.ts";
 import type { DevicePlace } from "./kind.ts";
 import { type DeviceRequest, kindOf } from "./kinds.ts";
@@ -240,6 +242,18 @@ export class DeviceManager {
         }
       }
     });
+  }
+
+  /** Programs that were started for a device and not written down any more. */
+  async endLostBackEnds(): Promise<void> {
+    const owned = new Set(this.#devices.map(({ backEnd }) => backEnd?.pid));
+    for (const found of await findBackEnds(this.#deps.place.runDir)) {
+      const id = /^(d-[0-9a-f]{16})\.sock$/.exec(basename(found.socketPath))?.[1];
+      if (id === undefined || owned.has(found.identity.pid)) continue;
+      const { socketPath, program } = found;
+      await endBackEnd(found.identity, { what: basename(program), socketPath, logPath: logPathOf(socketPath) });
+      this.#deps.log.info("a program that belonged to no device was ended", { device: id });
+    }
   }
 
   async #takeAway(id: string): Promise<void> {

@@ -117,6 +117,7 @@ function keptIntent(state: ContainerState): ContainerState["pending"] {
 async function unplugUnused(managed: ManagedSandbox): Promise<void> {
   const { sandbox } = managed;
   await sandbox.devices.reconcile(sandbox.state.containers.filter(({ inGuest }) => inGuest));
+  if (sandbox.state.settings.vhostUser === true) await sandbox.devices.endLostBackEnds();
   const used = new Set(sandbox.devices.save().map(({ id }) => id));
   const { machine } = sandbox;
   for (const { serial } of machine.vm.save().disks) {

@@ -34,6 +34,18 @@ export const scenarios: readonly Scenario[] = [
     base: "second ready",
     outcomes: ["running, main running, second ready", "running, main running"],
   },
+  { operation: "add device", base: "running", outcomes: ["running, main running", "running, main running, device"] },
+  { operation: "remove device", base: "device", outcomes: ["running, main running, device", "running, main running"] },
+  {
+    operation: "add served device",
+    base: "running",
+    outcomes: ["running, main running", "running, main running, device"],
+  },
+  {
+    operation: "remove served device",
+    base: "served device",
+    outcomes: ["running, main running, device", "running, main running"],
+  },
   { operation: "stop", base: "running", outcomes: ["running, main running", "stopped, main stopped"] },
   { operation: "restart", base: "stopped", outcomes: ["stopped, main stopped", "running, main running"] },
   { operation: "delete", base: "paused", outcomes: ["paused, main paused", "gone"] },
@@ -47,6 +59,7 @@ export function describeTarget(sandboxes: readonly FoundSandbox[]): string {
   const second = target.containers.find(({ name }) => name === SECOND);
   const parts = [target.state, `main ${target.containers[0]?.state ?? "gone"}`];
   if (second !== undefined) parts.push(`second ${second.state}`);
+  for (const _ of target.devices) parts.push("device");
   return parts.join(", ");
 }
 

@@ -21,6 +21,8 @@ export interface FoundSandbox {
   readonly vmmPid: number | undefined;
   readonly problem: string | undefined;
   readonly containers: readonly { readonly id: string; readonly name: string; readonly state: string }[];
+  /** Beside the containers' own disks. */
+  readonly devices: readonly { readonly id: string; readonly backEndPid: number | undefined }[];
 }
 
 export async function listSandboxes(owner: OwnerProcess): Promise<FoundSandbox[]> {
@@ -36,6 +38,14 @@ export async function listSandboxes(owner: OwnerProcess): Promise<FoundSandbox[]
       name: container.field("name").string(),
       state: container.field("state").string(),
     })),
+    devices: sandbox
+      .field("devices")
+      .array((device) => ({
+        id: device.field("id").string(),
+        backEndPid: device.field("backEndPid").optional((pid) => pid.integer()),
+        isContainers: device.field("isContainers").boolean(),
+      }))
+      .filter(({ isContainers }) => !isContainers),
   }));
 }
 
@@ -103,7 +113,8 @@ async function orphanProcesses(place: Place, sandboxes: readonly FoundSandbox[],
   const { testId, dir, runDir } = place;
   const leaks = await findLeaks({ testId, dir, before: await networkObjects() });
   const live = sandboxes.filter(({ vmmPid }) => vmmPid !== undefined);
-  const owned = [`process ${ownerPid}:`, ...live.map(({ vmmPid }) => `process ${vmmPid}:`)];
+  const pids = live.flatMap(({ vmmPid, devices }) => [vmmPid, ...devices.map(({ backEndPid }) => backEndPid)]);
+  const owned = [ownerPid, ...pids].map((pid) => `process ${pid}:`);
   const homes = live.map(({ id }) => join(runDir, id));
   return leaks.filter(
     (leak) =>

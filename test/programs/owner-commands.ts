@@ -1,4 +1,6 @@
 /** What an owner can be told, and the scripted operations that it performs on the sandbox `target`. */
+import { open } from "node:fs/promises";
+import { join } from "node:path";
 import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
 import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo } from "../../src/runtime/index.ts";
 
@@ -27,7 +29,10 @@ export interface StepTold {
 }
 
 /** What the target is before an operation. */
-export const bases = ["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const;
+export const bases = [
+  ...(["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const),
+  ...(["device", "served device"] as const),
+] as const;
 export type Base = (typeof bases)[number];
 
 export const operationNames = [
@@ -43,6 +48,10 @@ export const operationNames = [
   "start container",
   "stop container",
   "delete container",
+  "add device",
+  "remove device",
+  "add served device",
+  "remove served device",
 ] as const;
 export type OperationName = (typeof operationNames)[number];
 
@@ -142,10 +151,16 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   "start container": onSecond((second) => second.start()),
   "stop container": onSecond((second) => second.stop({ timeoutMs: 0 })),
   "delete container": onSecond((second) => second.delete()),
+  "add device": onTarget(async (target) => target.devices.add({ kind: "block", path: await deviceFile() })),
+  "remove device": onTarget(async (target) => target.devices.remove(await deviceFile())),
+  "add served device": onTarget(async (target) =>
+    target.devices.add({ kind: "vhost-user-blk", path: await deviceFile() }),
+  ),
+  "remove served device": onTarget(async (target) => target.devices.remove(await deviceFile())),
 };
 
 async function createTarget(sandboxes: Sandboxes, command: readonly string[], start: boolean): Promise<void> {
-  await sandboxes.create({ image: "busybox", name: TARGET, container: { command } }, { start });
+  await sandboxes.create({ image: "busybox", name: TARGET, vhostUser: true, container: { command } }, { start });
 }
 
 async function findTarget(sandboxes: Sandboxes): Promise<SandboxInfo | undefined> {
@@ -170,6 +185,7 @@ export async function prepare(sandboxes: Sandboxes, base: Base, command: readonl
   if ((await target.main.info()).state === "stopped") await target.main.start();
   await releaseLeftovers(target.main);
   await prepareSecond(target, base);
+  await prepareDevice(target, base);
   if (base === "paused") await target.pause();
   if (base === "stopped") await target.stop({ timeoutMs: 0 });
 }
@@ -182,6 +198,22 @@ async function releaseLeftovers(container: ContainerHandle): Promise<void> {
     await child.status;
     await child.release();
   }
+}
+
+/** The file that is plugged as a device; beside the root, since it is not the root's. */
+async function deviceFile(): Promise<string> {
+  const path = join(process.argv[2] ?? "", "..", "device.img");
+  await using file = await open(path, "a");
+  await file.truncate(1024 * 1024);
+  return path;
+}
+
+async function prepareDevice(target: SandboxHandle, base: Base): Promise<void> {
+  const kind = base === "device" ? "block" : base === "served device" ? "vhost-user-blk" : undefined;
+  const found = (await target.devices.list()).find(({ isContainers }) => !isContainers);
+  if (found?.kind === kind) return;
+  if (found !== undefined) await target.devices.remove(found.id);
+  if (kind !== undefined) await target.devices.add({ kind, path: await deviceFile() });
 }
 
 async function prepareSecond(target: SandboxHandle, base: Base): Promise<void> {

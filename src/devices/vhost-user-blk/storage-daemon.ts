@@ -1,5 +1,5 @@
 /** QEMU's storage daemon: a disk that is served to a VM over a socket, by a process of its own. */
-import type { ProcessIdentity } from "../../base/index.ts";
+import { BelljarError, type ProcessIdentity } from "../../base/index.ts";
 import { type BackEndCommand, endBackEnd, logPathOf, STORAGE_DAEMON, startBackEnd } from "../back-end-process.ts";
 import type { DiskFormat } from "../disk-file.ts";
 
@@ -11,9 +11,17 @@ export interface StorageDaemonConfig {
   readonly readOnly: boolean;
 }
 
-/** @throws BelljarError `HOST_TOOL_MISSING`, `HOST_TOOL_FAILED`, `DEADLINE_EXCEEDED`, `CANCELLED`; nothing is left then */
+/** @throws BelljarError `DISK_IN_USE`, `HOST_TOOL_MISSING`, `HOST_TOOL_FAILED`, `DEADLINE_EXCEEDED`, `CANCELLED`; nothing is left then */
 export async function startStorageDaemon(config: StorageDaemonConfig, signal?: AbortSignal): Promise<ProcessIdentity> {
-  return await startBackEnd(storageDaemonCommand(config), signal);
+  return await startBackEnd(storageDaemonCommand(config), signal).catch((thrown: unknown) => {
+    const error = BelljarError.from(thrown);
+    if (!/Failed to get .*lock/.test(error.message)) throw error;
+    const { path } = config;
+    throw new BelljarError("DISK_IN_USE", `the disk ${path} is in use by another program`, {
+      facts: { path },
+      cause: error,
+    });
+  });
 }
 
 export async function endStorageDaemon(identity: ProcessIdentity, socketPath: string): Promise<void> {

@@ -1,6 +1,7 @@
 /** Adds parts to a running QEMU and takes them away again, whole. */
 import { BelljarError, vmmLimits } from "../../base/index.ts";
-import type { BackEnd, PlugParts, QemuObject } from "./plug-parts.ts";
+import { diskInUseError, isLocked } from "./disk-lock.ts";
+import type { BackEnd, PlugParts } from "./plug-parts.ts";
 import type { QmpClient } from "./qmp.ts";
 
 /** Adds everything, or changes nothing. */
@@ -18,8 +19,18 @@ export async function plug(qmp: QmpClient, parts: PlugParts): Promise<void> {
   } catch (error) {
     // Over a connection that has ended there is nothing to undo, and the first error is the one to tell.
     for (const step of undo.reverse()) await step().catch(() => {});
-    throw error;
+    throw diskInUse(error, parts) ?? error;
   }
+}
+
+/** The error for a disk that another program has; undefined when that is not what QEMU says. */
+function diskInUse(error: unknown, { backEnds }: PlugParts): BelljarError | undefined {
+  if (!(error instanceof BelljarError) || !isLocked(error.message)) return undefined;
+  const paths = backEnds.flatMap((backEnd) => {
+    const file = backEnd.type === "blockdev" ? backEnd.value["file"] : undefined;
+    return typeof file === "object" && "filename" in file ? [String(file.filename)] : [];
+  });
+  return diskInUseError(paths[0] ?? "", error);
 }
 
 /**
@@ -97,9 +108,7 @@ async function addBackEnd(qmp: QmpClient, backEnd: BackEnd): Promise<void> {
       await qmp.execute("object-add", backEnd.value);
       return;
     case "blockdev":
-      await qmp.execute("blockdev-add", backEnd.value).catch((error: unknown) => {
-        throw diskInUse(error, backEnd.value) ?? error;
-      });
+      await qmp.execute("blockdev-add", backEnd.value);
       return;
     case "chardev": {
       const addr = { type: "unix", data: { path: backEnd.socketPath } };
@@ -112,20 +121,6 @@ async function addBackEnd(qmp: QmpClient, backEnd: BackEnd): Promise<void> {
     case "netdev":
       await qmp.execute("netdev_add", backEnd.value);
   }
-}
-
-/** QEMU locks its disks against other QEMUs; this is what it says when one has it, and it has no error class of its own. */
-const LOCKED = /Failed to get "?[a-z ]+"? lock|Failed to lock byte/;
-
-/** The error for a disk that another program has; undefined when that is not what QEMU says. */
-export function diskInUse(error: unknown, node: QemuObject): BelljarError | undefined {
-  if (!(error instanceof BelljarError) || !LOCKED.test(error.message)) return undefined;
-  const file = node["file"];
-  const path = typeof file === "object" && "filename" in file ? String(file.filename) : "";
-  return new BelljarError("DISK_IN_USE", `the disk ${path} is in use by another program`, {
-    facts: { path },
-    cause: error,
-  });
 }
 
 /** As far as it is there. */

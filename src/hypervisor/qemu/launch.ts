@@ -6,6 +6,7 @@ import { BelljarError, cancelledError, publishStep, systemClock, vmmLimits } fro
 import type { StartOptions } from "../interface.ts";
 import { GuestConsole } from "./console.ts";
 import { loadDevices } from "./device-state.ts";
+import { diskInUseError, isLocked, lockedPath } from "./disk-lock.ts";
 import { checkVersion, qemuInfo } from "./qemu-binary.ts";
 import { QmpClient, tryConnect } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
@@ -134,6 +135,7 @@ async function startError(
   if (log.some((line) => /cannot allocate memory/i.test(line))) {
     return new BelljarError("NOT_ENOUGH_MEMORY", `QEMU could not get the memory for the VM${words}`);
   }
+  if (isLocked(words)) return diskInUseError(lockedPath(words) ?? "", error);
   // One that is too old may not even understand its command line.
   const tooOld = await qemuInfo(plan.binary).then(
     () => undefined,
