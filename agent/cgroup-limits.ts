@@ -21,6 +21,8 @@ export interface LimitChanges {
   readonly pids?: number | undefined;
 }
 
+const POSSIBLE_CPUS = "/sys/devices/system/cpu/possible";
+
 /** What the kernel has where nobody says otherwise. */
 const PERIOD_DEFAULT_US = 100_000n;
 
@@ -64,7 +66,10 @@ export async function updateLimits(dir: string, changes: LimitChanges): Promise<
 /** File by file, in the order in which they are written. */
 async function valuesOf(dir: string, changes: LimitChanges): Promise<readonly (readonly [string, string])[]> {
   const values: (readonly [string, string])[] = [];
-  if (changes.cpuset !== undefined) values.push(["cpuset.cpus", changes.cpuset === "" ? "\n" : changes.cpuset]);
+  if (changes.cpuset !== undefined) {
+    const isSet = (await readOrNothing(join(dir, "cpuset.cpus"))).trim() !== "";
+    values.push(["cpuset.cpus", changes.cpuset === "" ? await everyCpu(isSet) : changes.cpuset]);
+  }
   if (changes.cpuWeight !== undefined) values.push(["cpu.weight", String(changes.cpuWeight)]);
   if (changes.cpuQuotaUs !== undefined || changes.cpuPeriodUs !== undefined) {
     const [quota = "max", period = ""] = (await readOrNothing(join(dir, "cpu.max"))).trim().split(" ");
@@ -75,6 +80,12 @@ async function valuesOf(dir: string, changes: LimitChanges): Promise<readonly (r
   // Last, since it cannot quite be undone: the kernel takes pages away at once when it is lowered.
   if (changes.memoryBytes !== undefined) values.push(["memory.max", limitWord(changes.memoryBytes)]);
   return values;
+}
+
+/** The kernel takes no list away from processes that have one; the list of all that may ever come is as good. */
+async function everyCpu(isSet: boolean): Promise<string> {
+  const possible = isSet ? (await readOrNothing(POSSIBLE_CPUS)).trim() : "";
+  return possible === "" ? "\n" : possible;
 }
 
 function limitWord(value: bigint): string {

@@ -34,8 +34,7 @@ export class Cgroups {
     this.#freezeTimeoutMs = freezeTimeoutMs;
   }
 
-  /** @param availableBytes memory that is available before any container runs */
-  async prepare(availableBytes: number): Promise<void> {
+  async prepare(): Promise<void> {
     await mkdir(join(this.#root, TOP), { recursive: true });
     for (const dir of [this.#root, join(this.#root, TOP)]) {
       for (const controller of CONTROLLERS) {
@@ -43,8 +42,16 @@ export class Cgroups {
         await setFile(join(dir, "cgroup.subtree_control"), `+${controller}`).catch(() => {});
       }
     }
+  }
+
+  /**
+   * Bounds the memory of all containers together; answers the bound.
+   * @param availableBytes memory that nothing else than containers needs, but for a reserve
+   */
+  async bound(availableBytes: number): Promise<number> {
     const maxBytes = Math.max(availableBytes - RESERVE_BYTES, RESERVE_BYTES);
     await setFile(join(this.#root, TOP, "memory.max"), String(maxBytes)).catch(() => {});
+    return maxBytes;
   }
 
   async create(containerId: string): Promise<void> {

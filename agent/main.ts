@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { setFlagsFromString, startupSnapshot } from "node:v8";
 import { messageChain } from "../src/base/errors.ts";
+import { Capacity } from "./capacity.ts";
 import { Cgroups } from "./cgroups.ts";
 import { Crun } from "./crun.ts";
 import { GuestMounts } from "./guest-mounts.ts";
@@ -54,12 +55,15 @@ async function main(): Promise<void> {
     const port = await VirtioPort.open();
     await mkdir(RUN_DIR, { recursive: true, mode: 0o755 });
     await system.protectAgent();
-    await cgroups.prepare((await system.memory()).availableBytes);
+    await cgroups.prepare();
+    const capacity = new Capacity({ runTool, sysDir: "/sys", system, cgroups });
+    await capacity.begin();
     pipes.prepare().catch((error: unknown) => report("pipes cannot be made", error));
     const disks = { runTool, procDir, sysDir: "/sys", devDir };
     const runtime = new Crun(`${RUN_DIR}/crun`);
     const handlers = createHandlers({
       system,
+      capacity,
       runTool,
       procDir,
       instance: randomBytes(8).toString("hex"),

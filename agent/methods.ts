@@ -47,6 +47,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
       return await handlers.hello(request, context);
     }),
     bind(methods.configureSandbox, handlers.configureSandbox),
+    bind(methods.fitResources, handlers.fitResources),
     bind(methods.getGuestStats, handlers.getGuestStats),
     bind(methods.findDevice, handlers.findDevice),
     bind(methods.createContainer, handlers.createContainer),

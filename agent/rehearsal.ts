@@ -92,6 +92,7 @@ export async function rehearse(): Promise<void> {
       processCount: async () => 1,
       powerOff: async () => {},
     },
+    capacity: { fit: async (vm) => vm, makeRoom: async (vm) => vm },
     runTool: async () => {},
     procDir: "/proc",
     instance: "rehearsal",

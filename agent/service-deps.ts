@@ -1,4 +1,5 @@
 /** What the agent's methods need of the guest. */
+import type { Capacity } from "./capacity.ts";
 import type { ContainerDeps } from "./container.ts";
 import type { System } from "./system.ts";
 import type { RunTool } from "./tools.ts";
@@ -8,6 +9,7 @@ export interface ServiceDeps extends ContainerDeps {
     System,
     "configure" | "kernelRelease" | "memory" | "networkDevices" | "powerOff" | "processCount" | "uptimeMs"
   >;
+  readonly capacity: Pick<Capacity, "fit" | "makeRoom">;
   readonly runTool: RunTool;
   /** Changes with every start of the agent. */
   readonly instance: string;

@@ -22,7 +22,10 @@ export function createHandlers(deps: ServiceDeps): Handlers {
   };
 }
 
-type SandboxHandlers = Pick<Handlers, "configureSandbox" | "findDevice" | "getGuestStats" | "hello" | "shutdown">;
+type SandboxHandlers = Pick<
+  Handlers,
+  "configureSandbox" | "findDevice" | "fitResources" | "getGuestStats" | "hello" | "shutdown"
+>;
 
 function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): SandboxHandlers {
   return {
@@ -40,6 +43,12 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): Sandbox
       if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
       if (renamed) for (const container of await containers.all()) await container.refreshNames();
       return {};
+    },
+
+    fitResources: async ({ cpus, pluggedMemoryBytes, ahead }) => {
+      const vm = { cpus, pluggedBytes: Number(pluggedMemoryBytes) };
+      const now = ahead ? await deps.capacity.makeRoom(vm) : await deps.capacity.fit(vm);
+      return { cpus: now.cpus, pluggedMemoryBytes: BigInt(now.pluggedBytes) };
     },
 
     getGuestStats: async () => {

@@ -217,6 +217,7 @@ async function nothing(): Promise<Record<string, never>> {
 const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
+  fitResources: nothing,
   getGuestStats: nothing,
   findDevice: nothing,
   createContainer: nothing,

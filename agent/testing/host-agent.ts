@@ -63,6 +63,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
   const procDir = await copyProc(dir);
   const runtime = new PlainRuntime();
   const handlers = createHandlers({
+    capacity: { fit: async (vm) => vm, makeRoom: async (vm) => vm },
     system: new System({ runTool: async () => {}, applyIdentity: async () => {}, procDir, nowMs: () => Date.now() }),
     runTool,
     procDir: "/proc",

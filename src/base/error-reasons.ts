@@ -186,6 +186,12 @@ export const errorReasons = reasons({
     meaning: "The guest sent something that breaks the protocol; the link was closed.",
   },
   AGENT_DISCONNECTED: { code: "unavailable", meaning: "The link to the guest's agent was lost." },
+  RESIZE_REFUSED: {
+    code: "resource_exhausted",
+    meaning:
+      "The guest did not take all the memory or CPUs that it was given, or did not give back what was to be taken away.",
+    remedy: "To take away: end what uses it in the sandbox, or stop the sandbox and start it smaller.",
+  },
   AGENT_FAILED: { code: "internal", meaning: "The agent could not do what it was asked." },
 
   // --- images ---

@@ -37,6 +37,7 @@ export {
   linkLimits,
   logLimits,
   mountLimits,
+  resourceLimits,
   sandboxLimits,
   storeLimits,
   streamLimits,

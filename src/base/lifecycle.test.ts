@@ -34,6 +34,7 @@ const expectedSandbox: Readonly<Record<SandboxOperation, string>> = {
   createContainer: "yy--",
   addDevice: "yy--",
   removeDevice: "yy--",
+  resize: "yy-y",
   stats: "-y--",
 };
 

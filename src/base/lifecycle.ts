@@ -40,6 +40,8 @@ const sandboxGuards = {
   addDevice: ["ready", "running"],
   removeDevice: ["ready", "running"],
   stats: ["running"],
+  /** A paused guest can neither take nor give. */
+  resize: ["ready", "running", "stopped"],
 } as const satisfies Readonly<Record<string, readonly LifecycleState[]>>;
 
 interface ContainerGuard {

@@ -130,6 +130,8 @@ export const vmmLimits = {
   unplugTimeoutMs: 10_000,
   /** Between two requests to let go of the same device: a guest that boots loses the first ones. */
   unplugRepeatMs: 1_000,
+  /** Between two looks at whether the guest has taken or given memory or a CPU. */
+  resizePollMs: 10,
   /** Disks of one VM. */
   disksMax: 1_024,
   /** PCIe root ports of one VM, each with room for one device; `portsDefault` unless the VM is told to have others. */
@@ -191,6 +193,17 @@ export const deviceLimits = {
   idTries: 5,
 } as const;
 
+/** A sandbox's VMM on the host. */
+export const resourceLimits = {
+  /** Threads of a VMM: its CPUs, and those that wait for disks, of which QEMU has 64 at most. */
+  vmmThreadsMax: 512,
+  /** A group is free a moment after its last process has ended. */
+  cgroupTries: 100,
+  cgroupRetryMs: 10,
+  /** Directories of one sandbox's group: one for each hierarchy. */
+  cgroupDirsMax: 16,
+} as const;
+
 export const sandboxLimits = {
   /** From the VM's start until the agent answers; emulated hosts under load included. */
   bootTimeoutMs: 60_000,
@@ -198,6 +211,16 @@ export const sandboxLimits = {
   memoryMinMib: 128,
   memoryMaxMib: 64 * 1024,
   cpusMax: 32,
+  /**
+   * Up to where a sandbox can grow while it runs, where nobody said how far. What it could have costs next to nothing until it has
+   * it; see docs/decisions/memory-growth.md.
+   */
+  memoryGrowthMib: 8 * 1024,
+  cpusGrowth: 8,
+  /** The guest must have taken more memory or CPUs by then, or given them back when somebody waits for that. */
+  resizeTimeoutMs: 10_000,
+  /** The same when nobody waits for it: a container has stopped, and what it had is not needed any more. */
+  shrinkTimeoutMs: 2_000,
   /** From the start of the container runtime until it executes the command; emulated hosts under load included. */
   launchTimeoutMs: 45_000,
   /** A call that has the guest mount or launch something: longer than the guest's own limits, so that its error is the one told. */
@@ -217,6 +240,8 @@ export const sandboxLimits = {
   killTimeoutMs: 10_000,
   /** A signal to a guest, when the stop is a forced one: the guest's part in it ends with the first that is not answered. */
   forcedCallTimeoutMs: 5_000,
+  /** SIGKILL to a guest that has not answered the stop signal. */
+  forcedKillTimeoutMs: 2_000,
   /** Between SIGKILL of a container's processes and the end of its output: what its rings hold is a few megabytes. */
   drainTimeoutMs: 2_000,
   /** Another process that holds a sandbox's lock is only looking, or about to end. */

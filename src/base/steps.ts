@@ -1,7 +1,7 @@
 /**
  * Tells what this process is about to do to the world outside, and has just done: each change on disk, QMP command, agent call,
- * child process, and change of a device of the host. Tests listen, to end the process at any of these points; nothing of it costs
- * when nobody does.
+ * child process, control group, and change of a device of the host. Tests listen, to end the process at any of these points; nothing
+ * of it costs when nobody does.
  */
 import { channel } from "node:diagnostics_channel";
 
@@ -9,7 +9,7 @@ import { channel } from "node:diagnostics_channel";
 export const STEP_CHANNEL = "belljar:step";
 
 export interface Step {
-  readonly kind: "store" | "qmp" | "agent" | "child" | "host";
+  readonly kind: "store" | "qmp" | "agent" | "child" | "host" | "cgroup";
   /** The operation and what it is done to, such as `rename sandbox.json`. */
   readonly name: string;
   /** `after` comes whether it went well or not. */

@@ -22,6 +22,8 @@ export interface ContainerOptions extends CommonOptions {
   readonly user?: string;
   readonly memory?: string;
   readonly cpus?: string;
+  readonly memoryMax?: string;
+  readonly cpusMax?: string;
   readonly accel?: "auto" | "kvm" | "tcg";
   readonly entrypoint?: string;
   readonly hostname?: string;
@@ -67,6 +69,8 @@ export function addContainerOptions(command: Command): Command {
     .option("-u, --user <user[:group]>", "user by name or number, from the container's own files")
     .option("-m, --memory <size>", "memory of the VM (256m), or with --sandbox limit of the container")
     .option("--cpus <n>", "CPUs of the VM (1), or with --sandbox limit of the container")
+    .option("--memory-max <size>", "up to where the VM's memory can grow (8g)")
+    .option("--cpus-max <n>", "up to how many CPUs the VM can grow (8)")
     .addOption(new Option("--accel <how>", "acceleration").choices(["auto", "kvm", "tcg"]).default("auto"))
     .option("--entrypoint <program>", "instead of the image's entrypoint; an empty string removes it")
     .option("--hostname <name>", "host name (the sandbox's id)")
@@ -124,6 +128,8 @@ export async function sandboxConfig(
     name: options.name,
     memoryMib: options.memory === undefined ? undefined : parseMebibytes(options.memory, "--memory"),
     cpus: options.cpus === undefined ? undefined : parseCount(options.cpus, "--cpus", { min: 1, max: 32 }),
+    memoryMaxMib: options.memoryMax === undefined ? undefined : parseMebibytes(options.memoryMax, "--memory-max"),
+    cpusMax: options.cpusMax === undefined ? undefined : parseCount(options.cpusMax, "--cpus-max", { min: 1, max: 32 }),
     acceleration: options.accel,
     hostname: options.hostname,
     template: options.template ? undefined : false,
@@ -168,6 +174,8 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--hostname": options.hostname,
     "--no-template": options.template ? undefined : true,
     "--template-domain": options.templateDomain,
+    "--memory-max": options.memoryMax,
+    "--cpus-max": options.cpusMax,
     "--dns": options.dns,
     "--dns-search": options.dnsSearch,
     "--dns-option": options.dnsOption,
@@ -268,14 +276,15 @@ export function parseLimits(options: LimitOptions): NonNullable<ContainerCreateC
 
 function parseCpus(text: string): number {
   const value = Number(text);
-  if (/^\d*\.?\d+$/.test(text) && value > 0 && value <= 32) return value;
+  if (/^\d*\.?\d+$/.test(text) && value >= 0 && value <= 32) return value;
   throw new BelljarError("INVALID_ARGUMENT", `--cpus ${JSON.stringify(text.slice(0, 60))} is not a number of CPUs`, {
-    remedy: "Ask for a number above 0 and up to 32; 0.5 is half of one.",
+    remedy: "Ask for a number up to 32; 0.5 is half of one, and 0 is no limit.",
   });
 }
 
+/** As docker has it, 0 and -1 both stand for no limit. */
 function parsePids(text: string): number {
-  return parseCount(text, "--pids-limit", { min: 1, max: 4_194_304 });
+  return Math.max(0, parseCount(text, "--pids-limit", { min: -1, max: 4_194_304 }));
 }
 
 export function parseAnnotations(pairs: readonly string[], flag = "--annotation"): Readonly<Record<string, string>> {

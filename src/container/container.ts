@@ -20,6 +20,7 @@ import type { ContainerHost } from "./host.ts";
 import { type LaunchOptions, startFirst, startFurther } from "./launch.ts";
 import { CPU_PERIOD_US, checkLimits, cpuQuotaUs, mergeLimits } from "./limits.ts";
 import type { Outputs } from "./outputs.ts";
+import { growFor, shrinkToNeed } from "./sizing.ts";
 import type { ContainerIntent, ContainerState, ExecRecord, HostSandbox } from "./state.ts";
 import { type ContainerStats, toContainerStats } from "./stats.ts";
 import { toMilliseconds } from "./status.ts";
@@ -58,6 +59,7 @@ export class Container {
     try {
       // What ran before has its remains in the guest.
       if (this.state.inGuest && this.state.state === "stopped") await this.#leaveGuest();
+      await growFor(this.#sandbox, this.id, { signal });
       if (!this.state.inGuest) await enterGuest(this.#host, this.state, signal);
       await this.#running(await startFirst(this.#sandbox, this.id, options));
     } catch (thrown) {
@@ -66,6 +68,7 @@ export class Container {
         this.#sandbox.log.warn("a container that did not start is left in the guest", { cause: String(failure) });
       });
       await this.markStopped(error);
+      await shrinkToNeed(this.#sandbox);
       throw error;
     }
   }
@@ -105,6 +108,7 @@ export class Container {
       await this.#update({ pending: undefined }, { force: true });
       throw error;
     }
+    await shrinkToNeed(this.#sandbox);
     for (const error of errors) this.#sandbox.log.warn("stopped in spite of an error", { cause: String(error) });
   }
 
@@ -120,6 +124,7 @@ export class Container {
     this.#check("delete");
     await this.#update({ pending: this.#pending("delete") });
     await this.remove();
+    await shrinkToNeed(this.#sandbox);
   }
 
   /** Takes it out of the guest, removes its disks, and forgets it. */
@@ -150,23 +155,28 @@ export class Container {
     });
   }
 
-  /** Merges limits into those that are there, in the guest and in the state. */
+  /** Merges limits into those that are there, in the guest and in the state; the VM grows for them first, or shrinks afterwards. */
   async update(change: ContainerLimits): Promise<void> {
     this.#check("update");
     const limits = mergeLimits(this.state.limits, change);
-    checkLimits(limits, this.#sandbox.state.settings);
+    checkLimits(limits, this.#sandbox.maxSize);
     const { memoryBytes, cpus, cpuWeight, cpuset, pids } = change;
-    await this.#during("update", async () => {
-      await this.#sandbox.call("updateContainer", {
-        containerId: this.id,
-        ...(memoryBytes === undefined ? {} : { memoryBytes: BigInt(memoryBytes) }),
-        ...(cpus === undefined ? {} : { cpuQuotaUs: BigInt(cpuQuotaUs(cpus)), cpuPeriodUs: BigInt(CPU_PERIOD_US) }),
-        ...(cpuWeight === undefined ? {} : { cpuWeight }),
-        ...(cpuset === undefined ? {} : { cpuset }),
-        ...(pids === undefined ? {} : { pids }),
+    try {
+      await this.#during("update", async () => {
+        await growFor(this.#sandbox, this.id, { limits });
+        await this.#sandbox.call("updateContainer", {
+          containerId: this.id,
+          ...(memoryBytes === undefined ? {} : { memoryBytes: BigInt(memoryBytes) }),
+          ...(cpus === undefined ? {} : { cpuQuotaUs: BigInt(cpuQuotaUs(cpus)), cpuPeriodUs: BigInt(CPU_PERIOD_US) }),
+          ...(cpuWeight === undefined ? {} : { cpuWeight }),
+          ...(cpuset === undefined ? {} : { cpuset }),
+          ...(pids === undefined ? {} : { pids }),
+        });
+        await this.#update({ limits });
       });
-      await this.#update({ limits });
-    });
+    } finally {
+      await shrinkToNeed(this.#sandbox);
+    }
   }
 
   /** More room to write to: at once in a guest, otherwise when it next gets into one. */

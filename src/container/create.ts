@@ -17,6 +17,7 @@ import { type PlacedMounts, placeMounts } from "./mount-place.ts";
 import { type MountPlan, planMounts } from "./mount-plan.ts";
 import { tmpfsTargets } from "./mounts.ts";
 import { Rollback } from "./rollback.ts";
+import { growFor, shrinkToNeed } from "./sizing.ts";
 import { buildSpec } from "./spec.ts";
 import type { ContainerState, HostSandbox } from "./state.ts";
 import { signalNumber } from "./stop-signal.ts";
@@ -66,6 +67,7 @@ export async function createContainer(
   const { state, rollback, own } = await recordContainer(sandbox, image, config, { ...options, plan });
   try {
     await options.onRecorded?.();
+    await growFor(sandbox, state.id, { signal });
     for (const { serial, path, format } of ownDisks(state.disks)) {
       const mount = own.get(serial);
       if (mount !== undefined) {
@@ -81,7 +83,9 @@ export async function createContainer(
     await enterGuest(deps, state, signal);
     return new Container(deps, state.id);
   } catch (error) {
-    throw await rollback.fail(error);
+    const failure = await rollback.fail(error);
+    await shrinkToNeed(sandbox);
+    throw failure;
   }
 }
 
@@ -106,7 +110,7 @@ async function recordContainer(
   const stored = storeConfig(config);
   const annotations = checkAnnotations(stored.annotations ?? {});
   const limits = limitsOf(stored);
-  checkLimits(limits, now.settings);
+  checkLimits(limits, sandbox.maxSize);
   settleDevices(stored.devices ?? []);
   checkPciSources(stored.pciDevices ?? [], sandbox.vfioSettings);
   if (stored.stopSignal !== undefined) signalNumber(stored.stopSignal);

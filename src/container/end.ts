@@ -36,7 +36,7 @@ export interface EndOptions {
 
 /**
  * Stop signal, grace, SIGKILL for all; resolves when the first process has ended. Who stops by force does not wait as long as
- * others for an agent that says nothing.
+ * others for an agent that says nothing, and goes on to SIGKILL whatever became of the stop signal.
  */
 export async function endFirst(
   sandbox: HostSandbox,
@@ -45,20 +45,27 @@ export async function endFirst(
 ): Promise<void> {
   const state = stateOf(sandbox, id);
   if (state.state === "ready") return;
-  const call = { signal, ...(force ? { timeoutMs: sandboxLimits.forcedCallTimeoutMs } : {}) };
-  const send = (number: number, all: boolean): Promise<void> =>
-    sendSignal(sandbox, { containerId: id, processId: "", signal: number, all }, call);
+  const { forcedCallTimeoutMs, forcedKillTimeoutMs, killTimeoutMs } = sandboxLimits;
+  const call = { signal, ...(force ? { timeoutMs: forcedCallTimeoutMs } : {}) };
+  const send = (number: number, all: boolean, options: CallOptions): Promise<void> =>
+    sendSignal(sandbox, { containerId: id, processId: "", signal: number, all }, options);
   const stopSignal = stopSignalOf(state);
+  let isHeard = true;
   if (graceMs > 0 && stopSignal !== SIGKILL) {
-    // What is frozen cannot take a signal to heart.
-    if (state.frozen) await sandbox.call("resumeContainer", { containerId: id }, call);
-    await send(stopSignal, false);
-    if (await hasEnded(sandbox, id, graceMs, signal)) return;
+    try {
+      // What is frozen cannot take a signal to heart.
+      if (state.frozen) await sandbox.call("resumeContainer", { containerId: id }, call);
+      await send(stopSignal, false, call);
+      if (await hasEnded(sandbox, id, graceMs, signal)) return;
+    } catch (error) {
+      if (!force || signal?.aborted === true || BelljarError.from(error).reason === "VMM_DIED") throw error;
+      isHeard = false;
+    }
   }
-  await send(SIGKILL, true);
-  if (await hasEnded(sandbox, id, sandboxLimits.killTimeoutMs, signal)) return;
+  await send(SIGKILL, true, isHeard ? call : { signal, timeoutMs: forcedKillTimeoutMs });
+  if (await hasEnded(sandbox, id, killTimeoutMs, signal)) return;
   throw new BelljarError("DEADLINE_EXCEEDED", `container ${id} is still there after SIGKILL`, {
-    facts: { timeoutMs: sandboxLimits.killTimeoutMs },
+    facts: { timeoutMs: killTimeoutMs },
   });
 }
 

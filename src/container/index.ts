@@ -32,6 +32,7 @@ export type {
 } from "./files-types.ts";
 export { finishGrowth } from "./growth.ts";
 export type { ContainerHost } from "./host.ts";
+export { limitsOf } from "./limits.ts";
 export {
   type BindWay,
   bindWays,
@@ -51,6 +52,7 @@ export { readOutputHistory } from "./output-history.ts";
 export { Outputs } from "./outputs.ts";
 export { reservePciDevices } from "./pci-devices.ts";
 export { sharedDevices, unplugUnusedShared } from "./shared-directories.ts";
+export { growFor, shrinkToNeed, sizeFor, wantedSize } from "./sizing.ts";
 export { commandLine } from "./spec.ts";
 export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";
 export type { BlockIoStats, ContainerStats, NetworkStats } from "./stats.ts";

@@ -1,5 +1,6 @@
 /** What a container may use of its sandbox: checked against the VM, merged, and as the OCI specification has it. */
 import { BelljarError } from "../base/index.ts";
+import { parseCpuset } from "../resources/index.ts";
 import type { ContainerConfig, ContainerLimits } from "./config.ts";
 import type { OciResources } from "./oci-spec.ts";
 
@@ -12,7 +13,7 @@ const MEMORY_MIN_BYTES = 4 * MIB;
 /** The kernel refuses quotas shorter than a millisecond. */
 const CPUS_MIN = 0.01;
 const PIDS_MAX = 4_194_304;
-/** Limits that 0 takes away; a weight and a set of CPUs there always is. */
+/** Limits that 0 takes away; a weight there always is, and an empty set of CPUs says itself that it is every one. */
 const REMOVABLE: ReadonlySet<string> = new Set(["memoryBytes", "cpus", "pids"]);
 
 /** The limits of a configuration: `pidsLimit` is docker's name for one of them. */
@@ -31,14 +32,14 @@ export function cpuQuotaUs(cpus: number): number {
   return Math.round(cpus * CPU_PERIOD_US);
 }
 
-/** @throws BelljarError `INVALID_ARGUMENT`, naming the limit and what it may be in this VM */
+/** @throws BelljarError `INVALID_ARGUMENT`, naming the limit and what it may be in a VM that has this at most */
 export function checkLimits(limits: ContainerLimits, vm: { readonly memoryMib: number; readonly cpus: number }): void {
   const check = (what: string, value: number | undefined, min: number, max: number, isWhole: boolean): void => {
     if (value === undefined) return;
     if (value >= min && value <= max && (!isWhole || Number.isInteger(value))) return;
     throw new BelljarError("INVALID_ARGUMENT", `a limit of ${value} ${what} is out of range`, {
       facts: { min, max },
-      remedy: `Ask for ${min} to ${max}; the sandbox has ${vm.cpus} CPUs and ${vm.memoryMib} MiB of memory.`,
+      remedy: `Ask for ${min} to ${max}; the sandbox has at most ${vm.cpus} CPUs and ${vm.memoryMib} MiB of memory.`,
     });
   };
   check("bytes of memory", limits.memoryBytes, MEMORY_MIN_BYTES, vm.memoryMib * MIB, true);
@@ -48,15 +49,12 @@ export function checkLimits(limits: ContainerLimits, vm: { readonly memoryMib: n
   if (limits.cpuset !== undefined) checkCpuset(limits.cpuset, vm.cpus);
 }
 
+/** An empty one is every CPU that there is. */
 function checkCpuset(text: string, cpus: number): void {
-  const isRange = (part: string): boolean => {
-    const [, first, last] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(part) ?? [];
-    if (first === undefined) return false;
-    return Number(first) <= Number(last ?? first) && Number(last ?? first) < cpus;
-  };
-  if (text.length <= 256 && text.split(",").every(isRange)) return;
+  const set = text.length <= 256 ? parseCpuset(text) : undefined;
+  if (set?.every((cpu) => cpu < cpus) === true) return;
   throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(text.slice(0, 40))} is not a set of this VM's CPUs`, {
-    remedy: `Give numbers and ranges below ${cpus}, such as 0 or 0-1.`,
+    remedy: `Give numbers and ranges below ${cpus}, such as 0 or 0-1; nothing at all stands for every CPU.`,
   });
 }
 
@@ -64,7 +62,7 @@ export function resourceLimits(limits: ContainerLimits): Omit<OciResources, "dev
   const { memoryBytes, cpus, cpuWeight, cpuset, pids } = limits;
   const cpu = {
     ...(cpus === undefined ? {} : { quota: cpuQuotaUs(cpus), period: CPU_PERIOD_US }),
-    ...(cpuset === undefined ? {} : { cpus: cpuset }),
+    ...(cpuset === undefined || cpuset === "" ? {} : { cpus: cpuset }),
   };
   return {
     ...(pids === undefined || pids === 0 ? {} : { pids: { limit: pids } }),

@@ -121,8 +121,14 @@ export interface VmConfig {
   /** Directory for sockets, pid file and log; exists, mode 0700, short enough for Unix socket paths. */
   readonly runDir: string;
   readonly acceleration: Acceleration;
+  /** What it has when it starts. */
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Up to where it can grow while it runs; not at all unless told. */
+  readonly memoryMaxMib?: number | undefined;
+  readonly cpusMax?: number | undefined;
+  /** CPUs that were plugged into the VM whose device state is to be loaded. */
+  readonly pluggedCpus?: number | undefined;
   readonly boot: BootConfig;
   readonly disks: readonly DiskConfig[];
   /** There when the guest boots; later ones come with `plugDevice`. */
@@ -135,6 +141,11 @@ export interface VmConfig {
   readonly switchPorts?: number;
   /** Memory of the VMM's own unless told. */
   readonly memoryFile?: MemoryFile | undefined;
+}
+
+export interface VmSize {
+  readonly memoryMib: number;
+  readonly cpus: number;
 }
 
 /** How a VM ended; the first cause seen wins and is kept. */
@@ -152,8 +163,15 @@ export interface VmState {
   readonly vmm: ProcessIdentity;
   readonly runDir: string;
   readonly acceleration: Acceleration;
+  /** What it had when it started. */
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Absent: it cannot grow. */
+  readonly memoryMaxMib?: number | undefined;
+  readonly cpusMax?: number | undefined;
+  /** What was added since; absent is none. */
+  readonly pluggedMemoryMib?: number | undefined;
+  readonly pluggedCpus?: number | undefined;
   readonly disks: readonly DiskConfig[];
   /** `save()` always says these three; a VM that was started before there were ports and devices has none. */
   readonly devices?: readonly DeviceConfig[];
@@ -191,6 +209,15 @@ export interface Vm {
   plugDevice(device: DeviceConfig): Promise<void>;
   unplugDevice(id: string): Promise<void>;
 
+  /** What it has now, whoever has changed it: asked of the VMM. */
+  size(): Promise<VmSize>;
+  /**
+   * Brings it to this size, or as near as the guest goes along with in this time, and answers what there is then. What the guest did
+   * not take or give by then is not asked of it any more. A CPU is there when the VMM has it; the guest brings it online.
+   * @throws BelljarError `INVALID_ARGUMENT` for a size that it cannot have, `NOT_ENOUGH_MEMORY`; nothing has changed then
+   */
+  resize(size: VmSize, options: ResizeOptions): Promise<VmSize>;
+
   /** Writes the device state (no memory, no disks) of a paused VM to a file. */
   saveDevices(path: string): Promise<void>;
   /** Last lines of the guest's console that this process has seen, cleaned of control characters. */
@@ -203,6 +230,11 @@ export interface Vm {
   release(): Promise<void>;
 }
 
+export interface ResizeOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export interface HypervisorInfo {
   readonly name: string;
   readonly version: string;
@@ -211,6 +243,8 @@ export interface HypervisorInfo {
 
 export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Called as soon as there is a process, before the guest's first instruction. */
+  readonly onSpawn?: ((vmm: ProcessIdentity) => Promise<void>) | undefined;
   /** Start from device state written by `saveDevices` instead of booting; the VM comes up paused. */
   readonly loadDevicesFrom?: string;
   /**

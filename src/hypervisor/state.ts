@@ -16,6 +16,8 @@ export function decodeVmState(field: Field): VmState {
   const switchPorts = field
     .field("switchPorts")
     .optional((value) => value.integer({ min: 1, max: vmmLimits.switchPortsMax }));
+  const count = (name: string, min: number): number | undefined =>
+    field.field(name).optional((value) => value.integer({ min }));
   return {
     id: field.field("id").string({ minLength: 1, maxLength: 64 }),
     vmm: decodeProcessIdentity(field.field("vmm")),
@@ -23,6 +25,10 @@ export function decodeVmState(field: Field): VmState {
     acceleration: field.field("acceleration").oneOf(["kvm", "tcg"]),
     memoryMib: field.field("memoryMib").integer({ min: 1 }),
     cpus: field.field("cpus").integer({ min: 1 }),
+    memoryMaxMib: count("memoryMaxMib", 1),
+    cpusMax: count("cpusMax", 1),
+    pluggedMemoryMib: count("pluggedMemoryMib", 0),
+    pluggedCpus: count("pluggedCpus", 0),
     disks: field.field("disks").array(decodeDiskConfig, { maxItems: vmmLimits.disksMax }),
     ...(devices === undefined ? {} : { devices }),
     ...(sharedMemory === undefined ? {} : { sharedMemory }),

@@ -6,6 +6,7 @@ import { readFile, stat } from "node:fs/promises";
 import { BelljarError, hasErrno, sandboxLimits, throwIfAborted, vmmLimits } from "../base/index.ts";
 import type { AccelerationFinding, HypervisorInfo } from "../hypervisor/interface.ts";
 import { type Capability, look } from "./capability.ts";
+import { findHierarchies } from "./cgroup-hierarchies.ts";
 import { inspectIommu, inspectVfio } from "./device-assignment.ts";
 import { hostTools, inspectTool } from "./host-tools.ts";
 
@@ -142,15 +143,21 @@ function inspectMemory(host: HostFacts): Promise<Capability> {
   });
 }
 
+/** A VM runs without one too, so its absence is no failure. */
 function inspectCgroups(host: HostFacts): Promise<Capability> {
-  return look("cgroup2", false, async () => {
-    const controllers = await host.readFile("/sys/fs/cgroup/cgroup.controllers");
-    if (controllers !== undefined) return { status: "yes", detail: controllers.trim() };
+  return look("cgroups", false, async () => {
+    const texts = await Promise.all(["/proc/self/mountinfo", "/proc/self/cgroup"].map((path) => host.readFile(path)));
+    const [mountinfo = "", own = ""] = texts;
+    const found = findHierarchies(mountinfo, own).filter(({ isWritable }) => isWritable);
+    const [first] = found;
+    if (first !== undefined && host.userId === 0) {
+      return { status: "yes", detail: `version ${first.version}: ${found.map(({ dir }) => dir).join(", ")}` };
+    }
     return {
       status: "degraded",
-      detail: "/sys/fs/cgroup is not a cgroup2 file system",
-      cost: "no limits for VMs on the host's side",
-      remedy: "Boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 there.",
+      detail: first === undefined ? "none is mounted for writing" : `only root may write to ${first.dir}`,
+      cost: "what a VM uses is not counted and bounded by a group of its own",
+      remedy: "Run as root, with /sys/fs/cgroup mounted for writing.",
     };
   });
 }

@@ -6,11 +6,14 @@ import {
   containerSandboxSchema,
   createContainer,
   diskMaker,
+  limitsOf,
   type MakeDisk,
   planContainerMounts,
   reservePciDevices,
+  sizeFor,
 } from "../container/index.ts";
 import { systemPciHost, VfioClaims } from "../devices/index.ts";
+import { openHostCgroups } from "../resources/index.ts";
 import { checkPciSources, Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
@@ -22,6 +25,7 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
     hypervisor: deps.hypervisor,
     acceleration: deps.acceleration,
     connectAgent: deps.connectAgent,
+    cgroups: deps.cgroups ?? openHostCgroups({ rootDir: deps.rootDir, log: deps.log }),
     sandboxesDir: join(deps.rootDir, "sandboxes"),
     runDir: deps.runDir,
     schema: containerSandboxSchema,
@@ -88,7 +92,8 @@ export async function createSandbox(
       progress("starting the VM");
       checkPciSources(config.container?.pciDevices ?? [], sandbox.vfioSettings);
       await reservePciDevices(sandbox, config.container?.pciDevices ?? []);
-      await sandbox.boot(guestImage, { signal, progress });
+      const limits = limitsOf(config.container ?? {});
+      await sandbox.boot(guestImage, sizeFor(settled.settings, sandbox.maxSize, [limits]), { signal, progress });
       progress("preparing the container");
       const container = await createContainer(
         { sandbox, outputs, copies, mounts: deps.mounts, makeDisk: makerOf(runtime) },

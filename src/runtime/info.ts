@@ -1,11 +1,11 @@
 /** What callers are told of sandboxes and containers: pure functions of the state. */
 import { basename, dirname } from "node:path";
 import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../base/index.ts";
-import { type ContainerState, commandLine, mountInfo, storageOf } from "../container/index.ts";
+import { type ContainerState, commandLine, mountInfo, sizeFor, storageOf } from "../container/index.ts";
 import { type DeviceState, titleOf } from "../devices/index.ts";
-import type { VmState } from "../hypervisor/index.ts";
-import type { SandboxState } from "../sandbox/index.ts";
-import type { ContainerInfo, DeviceInfo, SandboxInfo } from "./interface.ts";
+import type { VmSize, VmState } from "../hypervisor/interface.ts";
+import { maxSize, type SandboxState } from "../sandbox/index.ts";
+import type { ContainerInfo, DeviceInfo, SandboxInfo, SandboxResourcesInfo } from "./interface.ts";
 
 /** The template's files lie in a directory that is named by its digest. */
 function templateOf({ memoryFile }: VmState): string | undefined {
@@ -14,14 +14,16 @@ function templateOf({ memoryFile }: VmState): string | undefined {
 
 export function sandboxInfo(state: SandboxState<ContainerState>, problem: string | undefined): SandboxInfo {
   const { id, name, image, createdAtMs, settings, annotations, vm, generation, end } = state;
+  const { memoryMib, cpus } = vm === undefined ? settings : actualSize(vm);
   return {
     id,
     name,
     state: state.state,
     image,
     createdAtMs,
-    memoryMib: settings.memoryMib,
-    cpus: settings.cpus,
+    memoryMib,
+    cpus,
+    resources: resourcesInfo(state),
     hostname: settings.hostname,
     annotations,
     containers: state.containers.map(containerInfo),
@@ -30,6 +32,37 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     generation,
     end,
     problem,
+  };
+}
+
+function actualSize({ memoryMib, cpus, pluggedMemoryMib = 0, pluggedCpus = 0 }: VmState): VmSize {
+  return { memoryMib: memoryMib + pluggedMemoryMib, cpus: cpus + pluggedCpus };
+}
+
+function resourcesInfo({
+  settings,
+  vm,
+  state,
+  containers,
+  cgroups,
+}: SandboxState<ContainerState>): SandboxResourcesInfo {
+  const { memoryMaxMib = vm?.memoryMib, cpusMax = vm?.cpus } = vm ?? {};
+  const most = maxSize(settings);
+  const max = { memoryMib: memoryMaxMib ?? most.memoryMib, cpus: cpusMax ?? most.cpus };
+  const counted = containers.filter((each) => state === "stopped" || each.state !== "stopped");
+  const asked = sizeFor(
+    settings,
+    max,
+    counted.map(({ limits }) => limits),
+  );
+  const { sharedMemoryBytes } = settings;
+  return {
+    memoryAskedMib: asked.memoryMib,
+    cpusAsked: asked.cpus,
+    memoryMaxMib: max.memoryMib,
+    cpusMax: max.cpus,
+    sharedMemoryBytes,
+    cgroups: vm === undefined ? [] : (cgroups ?? []),
   };
 }
 

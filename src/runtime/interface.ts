@@ -112,6 +112,14 @@ export interface VolumeUser {
   readonly mounted: boolean;
 }
 
+/** What is left out stays as it is. */
+export interface SandboxResources {
+  readonly memoryMib?: number | undefined;
+  readonly cpus?: number | undefined;
+  /** Size of the /dev/shm that its containers share. */
+  readonly sharedMemoryBytes?: number | undefined;
+}
+
 export interface SandboxHandle extends AsyncDisposable {
   readonly id: string;
   readonly name: string;
@@ -127,6 +135,11 @@ export interface SandboxHandle extends AsyncDisposable {
   annotations(): Promise<Readonly<Record<string, string>>>;
   /** Merged into those that are there. */
   setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void>;
+  /**
+   * Gives the VM another size: a running one grows and shrinks at once, within what it was started for; all or nothing.
+   * @throws BelljarError `RESIZE_REFUSED` by the guest, `NOT_ENOUGH_MEMORY`, `INVALID_ARGUMENT`
+   */
+  update(resources: SandboxResources, options?: CallOptions): Promise<void>;
   /** Memory, CPUs and cgroup of the VM on the host, and of the guest as a whole. */
   stats(): Promise<SandboxStats>;
   /** Changes of state, failures the monitor saw, and the sandbox's end; ends when the sandbox is deleted. */
@@ -325,8 +338,11 @@ export interface SandboxInfo {
   readonly image: string;
   /** Milliseconds since the epoch. */
   readonly createdAtMs: number;
+  /** What the VM has; of a stopped sandbox what was asked for. */
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Of what it should have, by what was asked and by its containers' limits, and up to where it can grow. */
+  readonly resources?: SandboxResourcesInfo | undefined;
   readonly hostname: string;
   readonly annotations: Readonly<Record<string, string>>;
   readonly containers: readonly ContainerInfo[];
@@ -344,6 +360,17 @@ export interface VmmInfo {
   readonly acceleration: "kvm" | "tcg";
   /** Digest of the template that the VM was started from; absent when it was booted. */
   readonly template?: string | undefined;
+}
+
+export interface SandboxResourcesInfo {
+  /** More than there is: the guest has not taken or given what it should. */
+  readonly memoryAskedMib: number;
+  readonly cpusAsked: number;
+  readonly memoryMaxMib: number;
+  readonly cpusMax: number;
+  readonly sharedMemoryBytes?: number | undefined;
+  /** Directories of the VM's control group on the host, one for each hierarchy; none where the host has none to give. */
+  readonly cgroups: readonly string[];
 }
 
 export interface ContainerInfo {

@@ -13,12 +13,14 @@ import {
   Outputs,
   reservePciDevices,
   sharedDisks,
+  sizeFor,
 } from "../container/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
 import { openGuestImage } from "./guest-image.ts";
-import type { CallOptions, StopOptions } from "./interface.ts";
+import type { CallOptions, SandboxResources, StopOptions } from "./interface.ts";
+import { updateResources } from "./sandbox-resources.ts";
 import { paused, resumed, stopped } from "./state-moves.ts";
 
 type State = SandboxState<ContainerState>;
@@ -128,6 +130,11 @@ export class ManagedSandbox {
     });
   }
 
+  /** Another size of the VM, now or from its next start on. */
+  async update(change: SandboxResources, { signal }: CallOptions = {}): Promise<void> {
+    await this.exclusive("resize", () => updateResources(this, change, signal), signal);
+  }
+
   /** Idempotent for a deletion that was cut short. */
   async delete(options: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
     await this.sandbox.exclusive(
@@ -197,7 +204,8 @@ export class ManagedSandbox {
           this.sandbox,
           containers.flatMap(({ config }) => config.pciDevices ?? []),
         );
-        await this.sandbox.boot(image, { signal });
+        const limits = containers.map((each) => each.limits);
+        await this.sandbox.boot(image, sizeFor(this.state.settings, this.sandbox.maxSize, limits), { signal });
         await this.sandbox.agent(signal);
         await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), end: undefined }));
         await this.supervise();

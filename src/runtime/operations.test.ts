@@ -408,9 +408,10 @@ test("annotations: merged, kept, and those of Belljar's own checked by name", as
   }
 });
 
-test("limits: merged; beyond the VM they are refused with what it has", async (t) => {
+test("limits: merged; beyond what the VM can have they are refused with that", async (t) => {
   const world = await MemoryRuntime.open(t);
-  await using sandbox = await create(world, { container: { limits: { pids: 10 } } });
+  const asBig = { memoryMaxMib: 256, cpusMax: 1 };
+  await using sandbox = await create(world, { ...asBig, container: { limits: { pids: 10 } } });
   await sandbox.main.update({ memoryBytes: 64 * 1024 * 1024 });
   assert.deepEqual((await sandbox.main.info()).limits, {
     memoryBytes: 64 * 1024 * 1024,

@@ -7,6 +7,7 @@ import { type ContainerState, sharedDevices } from "../container/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
+import { settleSize } from "./sandbox-resources.ts";
 import { paused, resumed } from "./state-moves.ts";
 
 /** What became of a sandbox, in words for a log. */
@@ -78,6 +79,9 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
     hasStarted = await bounded("the agent", async (signal) => {
       await sandbox.agent(signal);
       return await reconcileContainers(managed, signal);
+    });
+    await bounded("the agent", (signal) => settleSize(managed, signal)).catch((error: unknown) => {
+      sandbox.log.warn("the VM's size could not be settled", { cause: messageChain(error).join(": ") });
     });
   } catch (thrown) {
     const error = BelljarError.from(thrown);

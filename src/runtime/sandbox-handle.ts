@@ -16,6 +16,7 @@ import type {
   SandboxEvent,
   SandboxHandle,
   SandboxInfo,
+  SandboxResources,
   SandboxStats,
   StopOptions,
 } from "./interface.ts";
@@ -71,6 +72,10 @@ export class RuntimeSandbox implements SandboxHandle {
 
   setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void> {
     return this.#managed.setAnnotations(annotations);
+  }
+
+  update(resources: SandboxResources, options: CallOptions = {}): Promise<void> {
+    return this.#managed.update(resources, options);
   }
 
   async stats(): Promise<SandboxStats> {

@@ -40,6 +40,7 @@ export function stopped(
     ...state,
     state: state.state === "stopped" ? "stopped" : transition("sandbox", state.state, "stopped", state.id),
     pending: undefined,
+    cgroups: undefined,
     vm: undefined,
     agentInstance: undefined,
     end,

@@ -19,11 +19,20 @@ test("forced stop: an agent that says nothing, from the beginning or after the f
     assert.deepEqual(world.hypervisor.live, []);
     await sandbox.delete();
   };
-  const { agentCheckTimeoutMs, forcedCallTimeoutMs, drainTimeoutMs } = sandboxLimits;
+  const { agentCheckTimeoutMs, forcedCallTimeoutMs, forcedKillTimeoutMs, drainTimeoutMs } = sandboxLimits;
   await Promise.all([
     silentFrom("getGuestStats", agentCheckTimeoutMs),
-    silentFrom("signalProcess", forcedCallTimeoutMs + drainTimeoutMs),
+    silentFrom("signalProcess", forcedCallTimeoutMs + forcedKillTimeoutMs + drainTimeoutMs),
   ]);
+});
+
+test("forced stop: a stop signal that is not heard is followed by SIGKILL", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const sandbox = await world.core.sandboxes.create({ image: "busybox", container: { command: ["stubborn"] } });
+  world.guests.fault("signalProcess", { kind: "fail", error: new BelljarError("AGENT_FAILED", "the test says no") });
+  await sandbox.main.stop({ force: true, timeoutMs: 5_000 });
+  assert.equal((await sandbox.main.wait()).signal, 9);
+  await sandbox.delete({ force: true });
 });
 
 test("forced stop: a paused sandbox is stopped without being resumed", async (t) => {

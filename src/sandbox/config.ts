@@ -1,15 +1,20 @@
 /** What a caller asks of a sandbox, checked before anything is made. */
 import { isIP } from "node:net";
 import { BelljarError, checkName, sandboxLimits } from "../base/index.ts";
-import type { Acceleration } from "../hypervisor/interface.ts";
+import type { Acceleration, VmSize } from "../hypervisor/interface.ts";
+import type { SizingRules } from "../resources/index.ts";
 import { checkAnnotations, sandboxAnnotations } from "./annotations.ts";
 import { VFIO_DEFAULTS, type VfioPort, type VfioSettings, vfioPorts } from "./pci-devices.ts";
 
 export interface SandboxConfig {
   /** Unique among sandboxes; the id stands in when there is none. */
   readonly name?: string | undefined;
+  /** Of the VM; where nothing is said, the usual size and as much on top as the containers' limits add up to. */
   readonly memoryMib?: number | undefined;
   readonly cpus?: number | undefined;
+  /** Up to where the VM can grow while it runs. */
+  readonly memoryMaxMib?: number | undefined;
+  readonly cpusMax?: number | undefined;
   readonly acceleration?: "auto" | Acceleration | undefined;
   readonly hostname?: string | undefined;
   /** From the VM's start until its agent answers. */
@@ -45,6 +50,10 @@ export interface DnsConfig {
 export interface SandboxSettings {
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Whether these were asked for, or follow the containers' limits; asked for, in states of older versions. */
+  readonly sizing?: SizingRules | undefined;
+  readonly memoryMaxMib?: number | undefined;
+  readonly cpusMax?: number | undefined;
   readonly acceleration: "auto" | Acceleration;
   readonly hostname: string;
   readonly bootTimeoutMs: number;
@@ -79,10 +88,16 @@ const HOSTNAME =
 export function settleSandboxConfig(config: SandboxConfig, id: string): SettledSandbox {
   const annotations = checkAnnotations(config.annotations ?? {});
   const fromAnnotations = sandboxAnnotations(annotations);
-  const memoryMib = config.memoryMib ?? fromAnnotations.memoryMib ?? sandboxLimits.memoryDefaultMib;
-  checkRange("memory", memoryMib, sandboxLimits.memoryMinMib, sandboxLimits.memoryMaxMib, "MiB");
-  const cpus = config.cpus ?? fromAnnotations.cpus ?? 1;
-  checkRange("cpus", cpus, 1, sandboxLimits.cpusMax, "CPUs");
+  const askedMib = config.memoryMib ?? fromAnnotations.memoryMib;
+  const askedCpus = config.cpus ?? fromAnnotations.cpus;
+  const { memoryMib = sandboxLimits.memoryDefaultMib, cpus = 1 } = { memoryMib: askedMib, cpus: askedCpus };
+  checkMemoryMib(memoryMib);
+  checkCpus(cpus);
+  const { memoryMaxMib, cpusMax } = config;
+  if (memoryMaxMib !== undefined) {
+    checkRange("the memory maximum", memoryMaxMib, memoryMib, sandboxLimits.memoryMaxMib, "MiB");
+  }
+  if (cpusMax !== undefined) checkRange("the CPU maximum", cpusMax, cpus, sandboxLimits.cpusMax, "CPUs");
   const { sharedMemoryBytes } = config;
   if (sharedMemoryBytes !== undefined) {
     checkRange("shared memory", sharedMemoryBytes, 1, sandboxLimits.sharedMemoryMaxBytes, "bytes");
@@ -99,6 +114,12 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
     settings: {
       memoryMib,
       cpus,
+      sizing: {
+        memory: askedMib === undefined ? "limits" : "fixed",
+        cpus: askedCpus === undefined ? "limits" : "fixed",
+      },
+      memoryMaxMib,
+      cpusMax,
       acceleration: config.acceleration ?? "auto",
       hostname,
       bootTimeoutMs: config.bootTimeoutMs ?? sandboxLimits.bootTimeoutMs,
@@ -114,6 +135,38 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
         config.templateDomain === undefined ? undefined : checkName(config.templateDomain, "the template domain"),
     },
   };
+}
+
+/** @throws BelljarError `INVALID_ARGUMENT` */
+export function checkMemoryMib(memoryMib: number): void {
+  checkRange("memory", memoryMib, sandboxLimits.memoryMinMib, sandboxLimits.memoryMaxMib, "MiB");
+}
+
+/** @throws BelljarError `INVALID_ARGUMENT` */
+export function checkCpus(cpus: number): void {
+  checkRange("cpus", cpus, 1, sandboxLimits.cpusMax, "CPUs");
+}
+
+/** Up to where the VM may grow: as was said, or the usual. */
+export function maxSize(settings: SandboxSettings): VmSize {
+  return {
+    memoryMib: settings.memoryMaxMib ?? Math.max(settings.memoryMib, sandboxLimits.memoryGrowthMib),
+    cpus: settings.cpusMax ?? Math.max(settings.cpus, sandboxLimits.cpusGrowth),
+  };
+}
+
+/**
+ * What a VM of this size is started for. CPUs that are not in use cost an emulated VM something, so it has them only when somebody
+ * has asked for them.
+ */
+export function growthOf(
+  settings: SandboxSettings,
+  size: VmSize,
+  acceleration: Acceleration,
+): { readonly memoryMaxMib: number; readonly cpusMax: number } {
+  const max = maxSize(settings);
+  const cpusMax = settings.cpusMax ?? (acceleration === "kvm" ? max.cpus : size.cpus);
+  return { memoryMaxMib: Math.max(max.memoryMib, size.memoryMib), cpusMax: Math.max(cpusMax, size.cpus) };
 }
 
 /** The lines of resolv.conf; none when nothing was asked for. */

@@ -7,7 +7,10 @@ export {
   swapAnnotations,
 } from "./annotations.ts";
 export {
+  checkCpus,
+  checkMemoryMib,
   type DnsConfig,
+  maxSize,
   type SandboxConfig,
   type SandboxSettings,
   type SettledSandbox,

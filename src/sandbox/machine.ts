@@ -39,12 +39,14 @@ export class Machine implements AgentCaller {
   readonly #agent: AgentClient;
   readonly #lifetime = new AbortController();
   readonly #died: Promise<never>;
+  #sharedMemoryBytes: number;
   #ready: Promise<string> | undefined;
 
   constructor(deps: MachineDeps, vm: Vm, options: MachineOptions) {
     this.vm = vm;
     this.#deps = deps;
     this.#options = options;
+    this.#sharedMemoryBytes = options.settings.sharedMemoryBytes ?? 0;
     this.#agent = new AgentClient(
       {
         socketPath: vm.agentSocketPath,
@@ -58,6 +60,10 @@ export class Machine implements AgentCaller {
       throw endError(options.id, end);
     });
     this.#died.catch(() => {});
+  }
+
+  get log(): Log {
+    return this.#deps.log;
   }
 
   /** Fires when the VM has ended or was let go. */
@@ -97,8 +103,14 @@ export class Machine implements AgentCaller {
       realtimeNs: BigInt(this.#deps.clock.nowMs()) * 1_000_000n,
       entropy: randomBytes(ENTROPY_BYTES),
       dnsLines: dnsLines(settings),
-      sharedMemoryBytes: BigInt(settings.sharedMemoryBytes ?? 0),
+      sharedMemoryBytes: BigInt(this.#sharedMemoryBytes),
     });
+  }
+
+  /** Gives the /dev/shm that containers share another size, now and whenever the guest is configured. */
+  async shareMemory(sharedMemoryBytes: number): Promise<void> {
+    await this.call("configureSandbox", { sharedMemoryBytes: BigInt(sharedMemoryBytes) });
+    this.#sharedMemoryBytes = sharedMemoryBytes;
   }
 
   /** Fails with the VM's end if that comes before the work's. */

@@ -30,12 +30,16 @@ import type {
   Hypervisor,
   VmConfig,
   VmEnd,
+  VmSize,
 } from "../hypervisor/interface.ts";
+import type { HostCgroups } from "../resources/index.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
+import { growthOf, maxSize } from "./config.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
+import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
 import { type BootOptions, startVm } from "./start-vm.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
 import type { TemplateSource } from "./template-source.ts";
@@ -44,6 +48,7 @@ export interface SandboxDeps<C extends SandboxedContainer> {
   readonly hypervisor: Hypervisor;
   readonly acceleration: AccelerationProbe;
   readonly connectAgent: ConnectAgent;
+  readonly cgroups: HostCgroups;
   /** `<root>/sandboxes` */
   readonly sandboxesDir: string;
   /** Sockets go to `<runDir>/<id>`. */
@@ -242,7 +247,7 @@ export class Sandbox<C extends SandboxedContainer> {
    * Starts a VM of the guest image: from a template where there may be one, otherwise by booting. Resolves as soon as the VMM answers;
    * the agent may not yet.
    */
-  async boot(image: GuestImage, options: BootOptions = {}): Promise<void> {
+  async boot(image: GuestImage, size: VmSize, options: BootOptions = {}): Promise<void> {
     const { signal } = options;
     const { settings } = this.state;
     const { acceleration } = await this.#deps.acceleration.resolve(settings.acceleration, signal);
@@ -250,19 +255,27 @@ export class Sandbox<C extends SandboxedContainer> {
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     await chmod(runDir, 0o700);
     const { disks, devices } = await this.devices.coldPlug(signal);
+    const cgroups = await this.#makeCgroup();
     const config: VmConfig = {
       id: this.id,
       runDir,
       acceleration,
-      memoryMib: settings.memoryMib,
-      cpus: settings.cpus,
+      ...size,
+      ...growthOf(settings, size, acceleration),
       boot: { kernelPath: image.kernelPath, initrdPath: image.initrdPath, kernelArguments: image.kernelArguments },
       sharedMemory: settings.vhostUser === true,
       disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
       devices,
       ...(needsSwitch(this.vfioSettings) ? { switchPorts: vmmLimits.switchPortsDefault } : {}),
     };
-    const vm = await startVm({ ...this.#deps, log: this.log }, { config, guestImage: image.digest, settings }, options);
+    const vm = await startVm(
+      { ...this.#deps, log: this.log },
+      { config, guestImage: image.digest, settings },
+      {
+        ...options,
+        onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
+      },
+    );
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings });
     await this.update((state) => ({
       ...state,
@@ -314,6 +327,31 @@ export class Sandbox<C extends SandboxedContainer> {
     return this.machine.call(method, request, options);
   }
 
+  /** What the VM has; without one, what was asked for. */
+  get size(): VmSize {
+    const { vm, settings } = this.state;
+    if (this.#machine !== undefined) return knownSize(this.#machine.vm);
+    if (vm === undefined) return { memoryMib: settings.memoryMib, cpus: settings.cpus };
+    return { memoryMib: vm.memoryMib + (vm.pluggedMemoryMib ?? 0), cpus: vm.cpus + (vm.pluggedCpus ?? 0) };
+  }
+
+  /** What it may have at most: while it has a VM, what that was started for. */
+  get maxSize(): VmSize {
+    const { vm, settings } = this.state;
+    if (vm === undefined) return maxSize(settings);
+    return { memoryMib: vm.memoryMaxMib ?? vm.memoryMib, cpus: vm.cpusMax ?? vm.cpus };
+  }
+
+  /** Brings the running VM to this size, and the state up to date whatever becomes of it. */
+  async resize(wanted: VmSize, options?: ResizeMachineOptions): Promise<void> {
+    const { machine } = this;
+    try {
+      await resizeMachine(machine, wanted, options);
+    } finally {
+      if (this.hasMachine) await this.update((state) => ({ ...state, vm: machine.vm.save() }), { force: true });
+    }
+  }
+
   /** Plugs a container's disk unless it is there; the guest finds it by its serial number. */
   plugDisk(disk: DiskConfig, containerId: string): Promise<void> {
     return this.devices.addDisk(disk, containerId);
@@ -339,6 +377,7 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.devices.vmEnded();
     await this.#returnPciDevices();
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
+    await this.#deps.cgroups.remove(this.state.cgroups ?? []);
     await rm(runDir, { recursive: true, force: true });
   }
 
@@ -385,6 +424,22 @@ export class Sandbox<C extends SandboxedContainer> {
     if (after.devices === now || (after.devices === undefined && now.length === 0)) return after;
     if (before === after && (after.devices ?? []).length === now.length) return after;
     return { ...after, devices: now.length === 0 ? undefined : now };
+  }
+
+  /** The host's group for the VMM, in the state before it is there. A VM can do without one. */
+  async #makeCgroup(): Promise<readonly string[]> {
+    const { cgroups } = this.#deps;
+    const dirs = await cgroups.plan(this.id);
+    if (dirs.length === 0) return [];
+    await this.update((state) => ({ ...state, cgroups: dirs }));
+    try {
+      await cgroups.create(dirs);
+      return dirs;
+    } catch (error) {
+      this.log.warn("the VM has no control group on the host", { cause: messageChain(error).join(": ") });
+      await this.update((state) => ({ ...state, cgroups: undefined }));
+      return [];
+    }
   }
 
   #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {

@@ -3,7 +3,7 @@
  * is never a reason for its failure.
  */
 import { BelljarError, type Log, messageChain } from "../base/index.ts";
-import type { Hypervisor, Vm, VmConfig } from "../hypervisor/interface.ts";
+import type { Hypervisor, StartOptions, Vm, VmConfig } from "../hypervisor/interface.ts";
 import type { SandboxSettings } from "./config.ts";
 import type { BootTemplate, TemplateSource } from "./template-source.ts";
 
@@ -11,6 +11,7 @@ export interface BootOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told when a template is made first. */
   readonly progress?: ((step: string) => void) | undefined;
+  readonly onSpawn?: StartOptions["onSpawn"];
 }
 
 interface StartDeps {
@@ -39,13 +40,13 @@ const ENDS_ANY_BOOT: ReadonlySet<string> = new Set([
 export async function startVm(deps: StartDeps, wish: StartWish, options: BootOptions): Promise<Vm> {
   try {
     const template = await findTemplate(deps, wish, options);
-    if (template !== undefined) return await startCopy(deps.hypervisor, wish.config, template, options.signal);
+    if (template !== undefined) return await startCopy(deps.hypervisor, wish.config, template, options);
   } catch (thrown) {
     const error = BelljarError.from(thrown);
     if (ENDS_ANY_BOOT.has(error.reason)) throw error;
     deps.log.warn("booting without a template", { cause: messageChain(error).join(": ") });
   }
-  return await deps.hypervisor.start(wish.config, { signal: options.signal });
+  return await deps.hypervisor.start(wish.config, { signal: options.signal, onSpawn: options.onSpawn });
 }
 
 async function findTemplate(
@@ -56,7 +57,8 @@ async function findTemplate(
   // Memory that other programs map cannot be a copy of a template's, and a guest that has booted finds no device that was there.
   const isPlain = config.sharedMemory !== true && config.disks.length === 1 && (config.devices ?? []).length === 0;
   if (templates !== undefined && settings.template !== false && isPlain) {
-    return await templates.get({ vm: config, guestImage, domain: settings.templateDomain ?? "", ...options });
+    const { signal, progress } = options;
+    return await templates.get({ vm: config, guestImage, domain: settings.templateDomain ?? "", signal, progress });
   }
   log.debug("this configuration is booted: it has no template");
   return undefined;
@@ -66,10 +68,10 @@ async function startCopy(
   hypervisor: Hypervisor,
   config: VmConfig,
   { memoryPath, devicesPath }: BootTemplate,
-  signal: AbortSignal | undefined,
+  { signal, onSpawn }: BootOptions,
 ): Promise<Vm> {
   const copy: VmConfig = { ...config, memoryFile: { path: memoryPath, use: "private" } };
-  const vm = await hypervisor.start(copy, { signal, loadDevicesFrom: devicesPath });
+  const vm = await hypervisor.start(copy, { signal, onSpawn, loadDevicesFrom: devicesPath });
   try {
     await vm.resume();
     return vm;

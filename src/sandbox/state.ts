@@ -12,6 +12,7 @@ import {
   isId,
   type LifecycleState,
   lifecycleStates,
+  resourceLimits,
   sandboxLimits,
   vmmLimits,
 } from "../base/index.ts";
@@ -22,7 +23,7 @@ import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
 
-export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete"] as const;
+export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete", "resize"] as const;
 export type SandboxIntent = (typeof sandboxIntents)[number];
 
 /** An operation of several steps that is under way: written before the first, cleared together with the result. */
@@ -56,6 +57,8 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly pending?: Pending<SandboxIntent> | undefined;
   /** Digest of the guest image that it boots, now and after every stop. */
   readonly guestImage: string;
+  /** Directories of the VMM's control group on the host: planned before there is a VM, gone with it. */
+  readonly cgroups?: readonly string[] | undefined;
   /** Present while it has a VM. */
   readonly vm?: VmState | undefined;
   /** Which start of the agent the containers' processes belong to; absent until it has answered. */
@@ -128,6 +131,9 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     state: field.field("state").oneOf(lifecycleStates),
     pending: field.field("pending").optional((pending) => decodePending(pending, sandboxIntents)),
     guestImage: field.field("guestImage").string({ maxLength: 128 }),
+    cgroups: field
+      .field("cgroups")
+      .optional((dirs) => dirs.array(decodeCgroup, { maxItems: resourceLimits.cgroupDirsMax })),
     vm: field.field("vm").optional(decodeVmState),
     agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
     end: field.field("end").optional(decodeEndCause),
@@ -143,6 +149,13 @@ function decodeDevice(field: Field): DeviceState {
   return decodeDeviceState(field, { disk: decodeDiskConfig, device: decodeDeviceConfig });
 }
 
+/** It is removed as it is read: nothing but a directory of ours, and no way out of it. */
+function decodeCgroup(field: Field): string {
+  const dir = field.string({ maxLength: 4_096 });
+  if (/^\/(?:[^/]+\/)*belljar\/[0-9a-f]{8}\/[0-9a-z]+$/.test(dir) && !dir.split("/").includes("..")) return dir;
+  throw field.expected("a directory of a control group of ours");
+}
+
 function decodeSettings(field: Field): SandboxSettings {
   const dns = field.field("dns");
   const words = (name: string): string[] =>
@@ -150,6 +163,12 @@ function decodeSettings(field: Field): SandboxSettings {
   return {
     memoryMib: field.field("memoryMib").integer({ min: 1 }),
     cpus: field.field("cpus").integer({ min: 1 }),
+    sizing: field.field("sizing").optional((rules) => ({
+      memory: rules.field("memory").oneOf(["fixed", "limits"]),
+      cpus: rules.field("cpus").oneOf(["fixed", "limits"]),
+    })),
+    memoryMaxMib: field.field("memoryMaxMib").optional((size) => size.integer({ min: 1 })),
+    cpusMax: field.field("cpusMax").optional((count) => count.integer({ min: 1 })),
     acceleration: field.field("acceleration").oneOf(["auto", "kvm", "tcg"]),
     hostname: field.field("hostname").string({ minLength: 1, maxLength: 63 }),
     bootTimeoutMs: field.field("bootTimeoutMs").integer({ min: 1 }),

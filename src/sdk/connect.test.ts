@@ -71,6 +71,8 @@ test("a sandbox is created, seen, changed and deleted over the socket", async (t
   await sandbox.pause();
   await sandbox.resume();
   await sandbox.setAnnotations({ more: "x" });
+  await sandbox.update({ memoryMib: 512, sharedMemoryBytes: 4096 });
+  assert.deepEqual(runtime.find("first").resources, { memoryMib: 512, cpus: undefined, sharedMemoryBytes: 4096 });
   assert.deepEqual(await sandbox.annotations(), { team: "blue", more: "x" });
   assert.deepEqual(await sandbox.info(), runtime.find("first").info());
   assert.deepEqual(await sandboxes.list(), [runtime.find("first").info()]);

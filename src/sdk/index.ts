@@ -42,6 +42,8 @@ export type {
   Sandboxes,
   SandboxHandle,
   SandboxInfo,
+  SandboxResources,
+  SandboxResourcesInfo,
   SandboxStats,
   StopOptions,
   VolumeCreateConfig,

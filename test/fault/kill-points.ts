@@ -1,6 +1,14 @@
 /** Where an owner can be killed: every step of every operation, and what the target may be afterwards. */
 import type { Field } from "../../src/base/index.ts";
-import { type Base, type KillPoint, type OperationName, phases, SECOND, TARGET } from "../programs/owner-commands.ts";
+import {
+  type Base,
+  type KillPoint,
+  type OperationName,
+  phases,
+  SECOND,
+  TARGET,
+  USUAL_MIB,
+} from "../programs/owner-commands.ts";
 import type { FoundSandbox } from "./world.ts";
 
 export interface Scenario {
@@ -46,6 +54,8 @@ export const scenarios: readonly Scenario[] = [
     base: "served device",
     outcomes: ["running, main running, device", "running, main running"],
   },
+  { operation: "grow", base: "running", outcomes: ["running, main running", "running, main running, 384 MiB"] },
+  { operation: "shrink", base: "grown", outcomes: ["running, main running, 384 MiB", "running, main running"] },
   { operation: "stop", base: "running", outcomes: ["running, main running", "stopped, main stopped"] },
   { operation: "restart", base: "stopped", outcomes: ["stopped, main stopped", "running, main running"] },
   { operation: "delete", base: "paused", outcomes: ["paused, main paused", "gone"] },
@@ -60,11 +70,12 @@ export function describeTarget(sandboxes: readonly FoundSandbox[]): string {
   const parts = [target.state, `main ${target.containers[0]?.state ?? "gone"}`];
   if (second !== undefined) parts.push(`second ${second.state}`);
   for (const _ of target.devices) parts.push("device");
+  if (target.vmmPid !== undefined && target.memoryMib !== USUAL_MIB) parts.push(`${target.memoryMib} MiB`);
   return parts.join(", ");
 }
 
-/** What goes on all the time, whatever the operation: readings of output, waits for ends, looks of the monitor. */
-const BACKGROUND = /^(agent (readOutput|waitProcess|getGuestStats)|qmp query-status)$/;
+/** What goes on all the time, whatever the operation: readings of output, waits for ends, looks of the monitor, or at memory on its way. */
+const BACKGROUND = /^(agent (readOutput|waitProcess|getGuestStats)|qmp query-(status|memory-devices))$/;
 /** An exec does these too; the first one of the time when it runs stands for them. */
 const OF_EXEC = /^agent (readOutput|waitProcess)$/;
 

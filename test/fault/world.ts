@@ -19,6 +19,7 @@ export interface FoundSandbox {
   readonly name: string;
   readonly state: string;
   readonly vmmPid: number | undefined;
+  readonly memoryMib: number;
   readonly problem: string | undefined;
   readonly containers: readonly { readonly id: string; readonly name: string; readonly state: string }[];
   /** Beside the containers' own disks. */
@@ -32,6 +33,7 @@ export async function listSandboxes(owner: OwnerProcess): Promise<FoundSandbox[]
     name: sandbox.field("name").string(),
     state: sandbox.field("state").string(),
     vmmPid: sandbox.field("vmm").optional((vmm) => vmm.field("pid").integer()),
+    memoryMib: sandbox.field("memoryMib").integer(),
     problem: sandbox.field("problem").optional((text) => text.string()),
     containers: sandbox.field("containers").array((container) => ({
       id: container.field("id").string(),
@@ -118,7 +120,9 @@ async function orphanProcesses(place: Place, sandboxes: readonly FoundSandbox[],
   const homes = live.map(({ id }) => join(runDir, id));
   return leaks.filter(
     (leak) =>
-      !owned.some((start) => leak.startsWith(start)) && !homes.some((home) => leak.startsWith(`socket ${home}/`)),
+      !owned.some((start) => leak.startsWith(start)) &&
+      !homes.some((home) => leak.startsWith(`socket ${home}/`)) &&
+      !live.some(({ id }) => leak.startsWith("cgroup ") && leak.endsWith(`/${id}`)),
   );
 }
 

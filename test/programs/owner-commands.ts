@@ -7,6 +7,10 @@ import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo } from "../
 export const TARGET = "target";
 export const SECOND = "second";
 
+/** Memory of the target's VM, and what it grows to. */
+export const USUAL_MIB = 256;
+export const GROWN_MIB = 384;
+
 /** Prints consecutive numbers, a few each second. */
 export const COUNTER = ["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); usleep 100000; done"];
 /** The same as fast as it can. */
@@ -31,7 +35,7 @@ export interface StepTold {
 /** What the target is before an operation. */
 export const bases = [
   ...(["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const),
-  ...(["device", "served device"] as const),
+  ...(["device", "served device", "grown"] as const),
 ] as const;
 export type Base = (typeof bases)[number];
 
@@ -52,6 +56,8 @@ export const operationNames = [
   "remove device",
   "add served device",
   "remove served device",
+  "grow",
+  "shrink",
 ] as const;
 export type OperationName = (typeof operationNames)[number];
 
@@ -115,7 +121,7 @@ function decodeKillPoint(field: Field): KillPoint {
 /** Ids and random parts are left out, so that the same step has the same name in every run. */
 export function stepName(message: unknown): { readonly step: string; readonly phase: Step["phase"] } {
   const field = decodeField(message, "step", "INTERNAL");
-  const kind = field.field("kind").oneOf(["store", "qmp", "agent", "child"]);
+  const kind = field.field("kind").oneOf(["store", "qmp", "agent", "child", "host", "cgroup"]);
   const name = field
     .field("name")
     .string()
@@ -157,6 +163,8 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
     target.devices.add({ kind: "vhost-user-blk", path: await deviceFile() }),
   ),
   "remove served device": onTarget(async (target) => target.devices.remove(await deviceFile())),
+  grow: onTarget((target) => target.update({ memoryMib: GROWN_MIB })),
+  shrink: onTarget((target) => target.update({ memoryMib: USUAL_MIB })),
 };
 
 async function createTarget(sandboxes: Sandboxes, command: readonly string[], start: boolean): Promise<void> {
@@ -186,6 +194,8 @@ export async function prepare(sandboxes: Sandboxes, base: Base, command: readonl
   await releaseLeftovers(target.main);
   await prepareSecond(target, base);
   await prepareDevice(target, base);
+  const memoryMib = base === "grown" ? GROWN_MIB : USUAL_MIB;
+  if ((await target.info()).memoryMib !== memoryMib) await target.update({ memoryMib });
   if (base === "paused") await target.pause();
   if (base === "stopped") await target.stop({ timeoutMs: 0 });
 }

@@ -30,6 +30,7 @@ import type {
   Sandboxes,
   SandboxHandle,
   SandboxInfo,
+  SandboxResources,
   StorageState,
 } from "../../src/runtime/index.ts";
 import { FakeVolumes } from "./fake-volumes.ts";
@@ -157,6 +158,7 @@ export class FakeSandbox {
   readonly limits: object[] = [];
   storage: StorageState = { kind: "disk", sizeBytes: 1_000 };
   annotations: Readonly<Record<string, string>>;
+  resources: SandboxResources = {};
   state: LifecycleState = "ready";
   watchers = 0;
   devices: readonly DeviceInfo[] = [];
@@ -202,8 +204,16 @@ export class FakeSandbox {
       state: this.state,
       image: this.config.image,
       createdAtMs: 1_700_000_000_000,
-      memoryMib: this.config.memoryMib ?? 256,
-      cpus: 1,
+      memoryMib: this.resources.memoryMib ?? this.config.memoryMib ?? 256,
+      cpus: this.resources.cpus ?? 1,
+      resources: {
+        memoryAskedMib: 256,
+        cpusAsked: 1,
+        memoryMaxMib: this.config.memoryMaxMib ?? 8192,
+        cpusMax: this.config.cpusMax ?? 8,
+        sharedMemoryBytes: this.resources.sharedMemoryBytes,
+        cgroups: ["/sys/fs/cgroup/belljar/0123abcd/fake"],
+      },
       hostname: this.id,
       annotations: this.annotations,
       containers: [this.container()],
@@ -279,6 +289,9 @@ export class FakeRuntime {
       annotations: async () => sandbox.annotations,
       setAnnotations: async (annotations) => {
         sandbox.annotations = { ...sandbox.annotations, ...annotations };
+      },
+      update: async (resources) => {
+        sandbox.resources = { ...sandbox.resources, ...resources };
       },
       stats: async () => ({
         host: { cpuUs: 1n, residentBytes: 2n, threads: 3 },

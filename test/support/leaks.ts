@@ -2,8 +2,10 @@
  * What a test may not leave behind. Two test files run at once, so everything is attributed: processes by an environment
  * variable that they inherit or by the test's directory on their command line, the rest by that directory.
  */
+import { createHash } from "node:crypto";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
+import { readHierarchies } from "../../src/resources/index.ts";
 
 /** In /proc/net/tcp. */
 const TCP_LISTEN = "0A";
@@ -28,6 +30,7 @@ export async function findLeaks(scope: LeakScope): Promise<string[]> {
     leakedSockets(scope),
     leakedHandles(scope),
     leakedNetwork(scope),
+    leakedCgroups(scope),
   ]);
   return found.flat();
 }
@@ -104,6 +107,22 @@ async function leakedHandles({ pid }: LeakScope): Promise<string[]> {
     const address = listening.get(target);
     if (address !== undefined) leaks.push(`TCP server ${address}`);
     if ((await read(`/proc/${pid}/fdinfo/${name}`)).includes("inotify wd:")) leaks.push("watched file");
+  }
+  return leaks;
+}
+
+/** Groups of roots below the test's directory, and of the root that is that directory, wherever this process has its groups. */
+async function leakedCgroups({ dir }: LeakScope): Promise<string[]> {
+  const roots = new Set([dir, ...(await list(dir)).flatMap((name) => [join(dir, name), join(dir, name, "root")])]);
+  const keys = [...roots].map((root) => createHash("sha256").update(root).digest("hex").slice(0, 8));
+  const leaks: string[] = [];
+  for (const hierarchy of await readHierarchies()) {
+    for (const key of keys) {
+      const home = join(hierarchy.dir, "belljar", key);
+      leaks.push(
+        ...(await list(home)).flatMap((name) => (/^[0-9a-z]{12}$/.test(name) ? [`cgroup ${join(home, name)}`] : [])),
+      );
+    }
   }
   return leaks;
 }

@@ -139,6 +139,10 @@ export class MemoryGuest {
   updates: AgentRequest<"updateContainer">[] = [];
   /** What containers were given to write to after their creation, in bytes. */
   readonly storageSizes = new Map<string, number>();
+  /** What it was told of its VM's size. */
+  fits: { readonly cpus: number; readonly pluggedMib: number }[] = [];
+  /** The VM has more memory, and the guest does not bring it online. */
+  refusesMemory = false;
   #nextPid = 100;
 
   constructor(vm: MemoryVm) {
@@ -340,6 +344,11 @@ const handlers: Handlers = {
     if (pci === undefined && at === -1) throw new BelljarError("AGENT_FAILED", "the disk has not appeared");
     const name = pci === undefined ? `sd${String.fromCharCode(97 + at)}` : "vda";
     return { nodes: [{ name, block: true, major: 8, minor: 16 * Math.max(0, at) }] };
+  },
+  fitResources: (guest, { cpus = 0, pluggedMemoryBytes = 0n, ahead = false }) => {
+    if (ahead) return { cpus, pluggedMemoryBytes };
+    guest.fits.push({ cpus, pluggedMib: Number(pluggedMemoryBytes >> 20n) });
+    return { cpus, pluggedMemoryBytes: guest.refusesMemory ? 0n : pluggedMemoryBytes };
   },
   createContainer: (guest, request) => {
     guest.createContainer(request);

@@ -22,6 +22,7 @@ import type {
   VmConfig,
   VmEnd,
   VmInfo,
+  VmSize,
   VmState,
 } from "../../src/hypervisor/index.ts";
 import { FIRST_SWITCH_PORT } from "../../src/hypervisor/index.ts";
@@ -39,6 +40,8 @@ export type MemoryCall =
   | "growDisk"
   | "plugDevice"
   | "unplugDevice"
+  | "size"
+  | "resize"
   | "saveDevices"
   | "kill"
   | "release";
@@ -146,6 +149,10 @@ export class MemoryVm {
   /** Of those that were made to grow. */
   readonly diskSizes = new Map<string, number>();
   devices: DeviceConfig[];
+  /** What it has now. */
+  size: VmSize;
+  /** What the guest goes along with when it is resized; everything unless told. */
+  takes: (wanted: VmSize, before: VmSize) => VmSize = (wanted) => wanted;
   /** What the guest has written on its console. */
   console = "";
 
@@ -154,6 +161,7 @@ export class MemoryVm {
     this.config = config;
     this.#identity = identity;
     this.status = status;
+    this.size = { memoryMib: config.memoryMib, cpus: config.cpus + (config.pluggedCpus ?? 0) };
     this.disks = [];
     this.devices = [];
     for (const disk of config.disks) this.#place(disk);
@@ -181,7 +189,7 @@ export class MemoryVm {
   }
 
   handle(): Vm {
-    const { id, runDir, acceleration, memoryMib, cpus, memoryFile } = this.config;
+    const { id, runDir, acceleration, memoryMib, cpus, memoryFile, memoryMaxMib, cpusMax } = this.config;
     let released = false;
     const ask = async (call: MemoryCall, what = ""): Promise<void> => {
       if (released) throw new BelljarError("INVALID_TRANSITION", "this handle of the VM was let go");
@@ -195,6 +203,10 @@ export class MemoryVm {
       acceleration,
       memoryMib,
       cpus,
+      memoryMaxMib,
+      cpusMax,
+      pluggedMemoryMib: this.size.memoryMib - memoryMib,
+      pluggedCpus: this.size.cpus - cpus,
       disks: [...this.disks],
       devices: [...this.devices],
       sharedMemory: this.config.sharedMemory === true,
@@ -245,6 +257,19 @@ export class MemoryVm {
         if (rest.length === this.devices.length)
           throw new BelljarError("INVALID_ARGUMENT", `the VM has no device ${device}`);
         this.devices = rest;
+      },
+      size: async () => {
+        await ask("size");
+        return this.size;
+      },
+      resize: async (wanted) => {
+        await ask("resize", `${wanted.memoryMib} ${wanted.cpus}`);
+        if (wanted.memoryMib > (memoryMaxMib ?? memoryMib) || wanted.cpus > (cpusMax ?? cpus)) {
+          throw new BelljarError("INVALID_ARGUMENT", "the VM cannot have so much");
+        }
+        const { memoryMib: takenMib, cpus: taken } = this.takes(wanted, this.size);
+        this.size = { memoryMib: Math.max(memoryMib, takenMib), cpus: Math.max(cpus, taken) };
+        return this.size;
       },
       saveDevices: async (path) => {
         await ask("saveDevices", path);

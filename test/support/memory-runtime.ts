@@ -5,6 +5,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { BelljarError, type Log, silentLog, systemClock } from "../../src/base/index.ts";
+import { noCgroups } from "../../src/resources/index.ts";
 import { openRuntime, type RuntimeCore, type RuntimeDeps } from "../../src/runtime/index.ts";
 import { systemError } from "../../src/store/disk.ts";
 import { type acquireLock, type Disk, type DiskFile, systemDisk } from "../../src/store/index.ts";
@@ -91,6 +92,7 @@ export class MemoryRuntime {
         },
       },
       connectAgent: this.guests.connect,
+      cgroups: noCgroups,
       rootDir: join(dir, "root"),
       runDir: join(dir, "run"),
       clock: systemClock,

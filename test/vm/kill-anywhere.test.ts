@@ -11,7 +11,7 @@ import { test } from "../support/harness.ts";
 import { seededRandom } from "../support/random.ts";
 
 /** Those whose points need no new VM each. */
-const sampled = ["exec", "pause", "resume", "create container", "stop container"];
+const sampled = ["exec", "pause", "resume", "create container", "stop container", "grow"];
 const POINTS_EACH = 2;
 const RANDOM_KILLS = 2;
 

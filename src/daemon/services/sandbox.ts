@@ -51,6 +51,10 @@ export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
       await (await sandboxes.get(sandbox)).devices.remove(device, { signal });
       return {};
     },
+    updateSandbox: async ({ sandbox, memoryMib, cpus, sharedMemoryBytes }, { signal }) => {
+      await (await sandboxes.get(sandbox)).update({ memoryMib, cpus, sharedMemoryBytes }, { signal });
+      return {};
+    },
     getSandboxStats: async ({ sandbox }) => {
       const found = await sandboxes.get(sandbox);
       return { stats: toSandboxStats(await found.stats()) };

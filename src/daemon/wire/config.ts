@@ -47,6 +47,8 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     storageBytes: config.storageBytes,
     storage: config.storage,
     vhostUser: config.vhostUser,
+    memoryMaxMib: config.memoryMaxMib,
+    cpusMax: config.cpusMax,
   });
 }
 
@@ -79,6 +81,8 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
     storageBytes: wire.storageBytes,
     storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),
     vhostUser: wire.vhostUser,
+    memoryMaxMib: wire.memoryMaxMib,
+    cpusMax: wire.cpusMax,
   };
 }
 

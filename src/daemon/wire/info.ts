@@ -3,7 +3,13 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { BelljarError, type EndCause, type LifecycleState, lifecycleStates } from "../../base/index.ts";
 import type { ProcessStatus } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
-import type { ContainerInfo, ProcessInfo, SandboxEvent, SandboxInfo } from "../../runtime/index.ts";
+import type {
+  ContainerInfo,
+  ProcessInfo,
+  SandboxEvent,
+  SandboxInfo,
+  SandboxResourcesInfo,
+} from "../../runtime/index.ts";
 import { fromLimits, storageKindOf, toLimits } from "./config.ts";
 import { fromDeviceInfo, toDeviceInfo } from "./devices.ts";
 import { given } from "./given.ts";
@@ -16,6 +22,8 @@ export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.Sa
     containers: info.containers.map(toContainerInfo),
     devices: info.devices.map(toDeviceInfo),
     vmm: info.vmm === undefined ? undefined : given({ ...info.vmm }),
+    resources:
+      info.resources === undefined ? undefined : given({ ...info.resources, cgroups: [...info.resources.cgroups] }),
     end: info.end === undefined ? undefined : { ...info.end },
   });
 }
@@ -30,6 +38,7 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
     createdAtMs: wire.createdAtMs,
     memoryMib: wire.memoryMib,
     cpus: wire.cpus,
+    resources: wire.resources === undefined ? undefined : fromResources(wire.resources),
     hostname: wire.hostname,
     annotations: wire.annotations,
     containers: wire.containers.map((each) => fromContainerInfo(each)),
@@ -46,6 +55,11 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
     end: fromEnd(wire.end),
     problem: wire.problem,
   };
+}
+
+function fromResources(wire: api.SandboxResourcesInfo): SandboxResourcesInfo {
+  const { memoryAskedMib, cpusAsked, memoryMaxMib, cpusMax, sharedMemoryBytes, cgroups } = wire;
+  return { memoryAskedMib, cpusAsked, memoryMaxMib, cpusMax, sharedMemoryBytes, cgroups };
 }
 
 export function toContainerInfo(info: ContainerInfo): MessageInitShape<typeof api.ContainerInfoSchema> {

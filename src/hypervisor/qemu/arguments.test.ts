@@ -74,6 +74,17 @@ test("ports of the switch are given to what asks for them, and to nothing else",
   assert.deepEqual(guestPortPath(64 + 17), ["0000:00:18.0", "00.0", "11.0"]);
 });
 
+test("a VM that can grow has an empty memory device, places for CPUs under KVM, and parked CPUs under TCG", () => {
+  const growing = { ...tcg, memoryMaxMib: 1000, cpusMax: 4 };
+  const emulated = qemuArguments(growing).join(" ");
+  assert.match(emulated, /-smp cpus=4,sockets=1,cores=4,threads=1,maxcpus=4 -m size=256M,maxmem=1024M /);
+  assert.match(emulated, /"requested-size":0/);
+  assert.match(emulated, / quiet maxcpus=2$/);
+  const real = qemuArguments({ ...growing, acceleration: "kvm", pluggedCpus: 1 });
+  assert.ok(real.includes("cpus=2,sockets=1,cores=4,threads=1,maxcpus=4"));
+  assert.equal(real.filter((each) => each.includes("host-x86_64-cpu") && each.includes('"core-id":2')).length, 1);
+});
+
 test("a comma in a path stays in its argument", () => {
   const args = qemuArguments({ ...tcg, files: runFiles("/run/a,b/x") });
   assert.ok(args.includes("socket,id=agent,path=/run/a,,b/x/agent.sock,server=on,wait=off"));

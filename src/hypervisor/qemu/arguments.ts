@@ -6,6 +6,7 @@ import { BelljarError } from "../../base/index.ts";
 import type { Acceleration, BootConfig, MemoryFile } from "../interface.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { DISK_BUS, diskParts, type PlacedDisk } from "./disk-arguments.ts";
+import { growthArguments, growthKernelArguments, sizeArguments } from "./growth-arguments.ts";
 import { optionValue, plugArguments } from "./plug-parts.ts";
 import { rootPorts, switchPorts } from "./ports.ts";
 import type { RunFiles } from "./run-files.ts";
@@ -25,6 +26,11 @@ export interface CommandLine {
   readonly acceleration: Acceleration;
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Up to where they can grow; no growth unless told. */
+  readonly memoryMaxMib?: number | undefined;
+  readonly cpusMax?: number | undefined;
+  /** CPUs beyond `cpus` that the device state to be loaded has. */
+  readonly pluggedCpus?: number | undefined;
   readonly boot: BootConfig;
   readonly disks: readonly PlacedDisk[];
   readonly devices: readonly PlacedDevice[];
@@ -82,10 +88,7 @@ export function qemuArguments(line: CommandLine): string[] {
     line.acceleration === "kvm" ? "kvm" : `tcg,thread=multi,tb-size=${TCG_BUFFER_MIB}`,
     "-cpu",
     line.acceleration === "kvm" ? "host" : TCG_CPU,
-    "-smp",
-    `cpus=${line.cpus}`,
-    "-m",
-    `size=${line.memoryMib}M`,
+    ...sizeArguments(line),
     "-object",
     json(memoryBackend(line)),
 
@@ -115,6 +118,8 @@ export function qemuArguments(line: CommandLine): string[] {
     "-device",
     json({ driver: "virtserialport", bus: "ports.0", nr: 1, chardev: "agent", name: AGENT_PORT }),
 
+    ...growthArguments(line),
+
     "-device",
     json({ driver: "virtio-scsi-pci", id: DISK_BUS }),
     ...[...rootPorts(line.ports), ...switchPorts(line.switchPorts)].flatMap((port) => ["-device", json(port)]),
@@ -125,7 +130,7 @@ export function qemuArguments(line: CommandLine): string[] {
     line.boot.kernelPath,
     ...(line.boot.initrdPath === undefined ? [] : ["-initrd", line.boot.initrdPath]),
     "-append",
-    line.boot.kernelArguments.join(" "),
+    [...line.boot.kernelArguments, ...growthKernelArguments(line)].join(" "),
   ].map(checkArgument);
 }
 

@@ -10,7 +10,7 @@ import { checkPorts } from "./ports.ts";
 import { runFiles } from "./run-files.ts";
 
 export async function compatibility(info: HypervisorInfo, config: VmConfig): Promise<string> {
-  const { acceleration, memoryMib, cpus, boot, sharedMemory = false, switchPorts = 0 } = config;
+  const { acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, boot, sharedMemory = false, switchPorts = 0 } = config;
   const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
   const args = qemuArguments({
     id: "any",
@@ -18,6 +18,8 @@ export async function compatibility(info: HypervisorInfo, config: VmConfig): Pro
     acceleration,
     memoryMib,
     cpus,
+    memoryMaxMib,
+    cpusMax,
     // What is in the kernel's files is in the guest's memory already; whoever asks knows which ones they are.
     boot: { ...boot, kernelPath: "/any", ...(boot.initrdPath === undefined ? {} : { initrdPath: "/any" }) },
     ...place(

@@ -20,6 +20,7 @@ export interface LaunchPlan {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly loadDevicesFrom?: string | undefined;
+  readonly onSpawn?: StartOptions["onSpawn"];
   readonly fillMemory?: StartOptions["fillMemory"] | undefined;
 }
 
@@ -45,6 +46,7 @@ export async function launch(plan: LaunchPlan): Promise<Launched> {
     void process.ended.then((how) => {
       exit = how;
     });
+    await plan.onSpawn?.(process.identity);
     connections = await openConnections(plan.files, signal, async () => {
       if (exit !== undefined) throw new BelljarError("VMM_DIED", `QEMU ${exit}`);
     });

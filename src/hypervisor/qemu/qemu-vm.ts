@@ -4,11 +4,23 @@
  */
 import { open, rm, stat, truncate } from "node:fs/promises";
 import { BelljarError, type Log, systemClock, vmmLimits } from "../../base/index.ts";
-import type { Acceleration, DeviceConfig, DiskConfig, MemoryFile, Vm, VmEnd, VmInfo, VmState } from "../interface.ts";
+import type {
+  Acceleration,
+  DeviceConfig,
+  DiskConfig,
+  MemoryFile,
+  ResizeOptions,
+  Vm,
+  VmEnd,
+  VmInfo,
+  VmSize,
+  VmState,
+} from "../interface.ts";
 import type { GuestConsole } from "./console.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { diskParts, type PlacedDisk } from "./disk-arguments.ts";
 import { growDisk } from "./disk-size.ts";
+import { type Plugged, queryPlugged, resizeVm } from "./growth.ts";
 import { plug, unplug } from "./hotplug.ts";
 import { queryBlockedReasons, queryStatus, queryVcpuThreads } from "./monitor.ts";
 import { place } from "./placement.ts";
@@ -27,6 +39,9 @@ export interface QemuVmParts {
   readonly sharedMemory: boolean;
   readonly ports: number;
   readonly switchPorts: number;
+  readonly memoryMaxMib?: number | undefined;
+  readonly cpusMax?: number | undefined;
+  readonly plugged: Plugged;
   readonly disks: readonly PlacedDisk[];
   readonly devices: readonly PlacedDevice[];
   readonly memoryFile?: MemoryFile | undefined;
@@ -46,6 +61,8 @@ export class QemuVm implements Vm {
   readonly #parts: QemuVmParts;
   #disks: readonly PlacedDisk[];
   #devices: readonly PlacedDevice[];
+  /** As far as this process knows: the guest may still be about to change it. */
+  #plugged: Plugged;
   #cause: "requested" | "guest-shutdown" | "guest-reset" | undefined;
   #end: VmEnd | undefined;
   #killed: Promise<void> | undefined;
@@ -55,6 +72,7 @@ export class QemuVm implements Vm {
     this.#parts = parts;
     this.#disks = parts.disks;
     this.#devices = parts.devices;
+    this.#plugged = parts.plugged;
     this.agentSocketPath = parts.files.agentSocket;
     parts.qmp.onEvent((event) => this.#onEvent(event));
     this.ended = this.#watch();
@@ -136,6 +154,20 @@ export class QemuVm implements Vm {
     return place(added, ports, { disks: this.#disks, devices: this.#devices }, switchPorts);
   }
 
+  async size(): Promise<VmSize> {
+    this.#plugged = await this.#ask(() => queryPlugged(this.#parts.qmp, this.#parts, this.#plugged.cpus));
+    return this.#sizeNow();
+  }
+
+  async resize(wanted: VmSize, options: ResizeOptions): Promise<VmSize> {
+    const onChange = (plugged: Plugged): void => {
+      this.#plugged = plugged;
+    };
+    const parked = this.#plugged.cpus;
+    await this.#ask(() => resizeVm(this.#parts.qmp, this.#parts, wanted, { ...options, parked, onChange }));
+    return this.#sizeNow();
+  }
+
   async saveDevices(path: string): Promise<void> {
     const { qmp } = this.#parts;
     await this.#ask(async () => {
@@ -168,9 +200,19 @@ export class QemuVm implements Vm {
   save(): VmState {
     const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, memoryFile, process } =
       this.#parts;
+    const { memoryMaxMib, cpusMax } = this.#parts;
     const still = { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, sharedMemory, ports };
-    const plugged = { disks: this.#disks, devices: this.#devices };
-    return { ...still, ...(switchPorts === 0 ? {} : { switchPorts }), ...plugged, memoryFile };
+    return {
+      ...still,
+      memoryMaxMib,
+      cpusMax,
+      pluggedMemoryMib: this.#plugged.memoryMib,
+      pluggedCpus: this.#plugged.cpus,
+      ...(switchPorts === 0 ? {} : { switchPorts }),
+      disks: this.#disks,
+      devices: this.#devices,
+      memoryFile,
+    };
   }
 
   async kill(): Promise<void> {
@@ -199,6 +241,11 @@ export class QemuVm implements Vm {
     }
     await killProcess(process.identity);
     await this.ended;
+  }
+
+  #sizeNow(): VmSize {
+    const { memoryMib, cpus } = this.#parts;
+    return { memoryMib: memoryMib + this.#plugged.memoryMib, cpus: cpus + this.#plugged.cpus };
   }
 
   async #watch(): Promise<VmEnd> {

@@ -3,6 +3,7 @@ import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts"
 import type { Hypervisor, HypervisorInfo, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
 import { qemuArguments, x86 } from "./arguments.ts";
 import { compatibility } from "./compatibility.ts";
+import { queryPlugged } from "./growth.ts";
 import { checkMemory, readAvailableMib } from "./host-memory.ts";
 import { launch, openConnections, startSignal } from "./launch.ts";
 import { place } from "./placement.ts";
@@ -43,7 +44,7 @@ class Qemu implements Hypervisor {
   }
 
   async start(config: VmConfig, options: StartOptions = {}): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, boot, memoryFile } = config;
+    const { id, runDir, acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, pluggedCpus, boot, memoryFile } = config;
     const files = runFiles(runDir);
     const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
     const sharedMemory = config.sharedMemory === true;
@@ -58,6 +59,9 @@ class Qemu implements Hypervisor {
       acceleration,
       memoryMib,
       cpus,
+      memoryMaxMib,
+      cpusMax,
+      pluggedCpus,
       boot,
       disks,
       devices,
@@ -74,11 +78,33 @@ class Qemu implements Hypervisor {
       timeoutMs: this.#startTimeoutMs,
       signal: options.signal,
       loadDevicesFrom,
+      onSpawn: options.onSpawn,
       fillMemory: options.fillMemory,
     });
-    const still = { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts };
-    const parts = { ...still, disks, devices, memoryFile, files };
-    return new QemuVm({ ...parts, ...started, log: this.#log });
+    const still = {
+      id,
+      runDir,
+      acceleration,
+      memoryMib,
+      cpus,
+      memoryMaxMib,
+      cpusMax,
+      sharedMemory,
+      ports,
+      switchPorts,
+      memoryFile,
+    };
+    const parts = { ...still, plugged: { memoryMib: 0, cpus: pluggedCpus ?? 0 }, disks, devices, files };
+    const vm = new QemuVm({ ...parts, ...started, log: this.#log });
+    if (loadDevicesFrom === undefined) return vm;
+    try {
+      // The device state may have brought more.
+      await vm.size();
+      return vm;
+    } catch (error) {
+      await vm.kill();
+      throw error;
+    }
   }
 
   async compatibility(config: VmConfig): Promise<string> {
@@ -86,7 +112,7 @@ class Qemu implements Hypervisor {
   }
 
   async attach(state: VmState): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, memoryFile, vmm } = state;
+    const { id, runDir, acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, memoryFile, vmm } = state;
     const { sharedMemory = false, ports = 0, switchPorts = 0 } = state;
     if (!(await isAlive(vmm))) {
       throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
@@ -96,6 +122,11 @@ class Qemu implements Hypervisor {
     using limit = startSignal(this.#startTimeoutMs, undefined, "answer the process that takes it over");
     const { qmp, console } = await openConnections(files, limit.signal, async () => {
       if (!(await isAlive(vmm))) throw new BelljarError("VMM_DIED", `QEMU ended while it was being taken over`);
+    });
+    const plugged = await queryPlugged(qmp, state, state.pluggedCpus ?? 0).catch((error: unknown) => {
+      qmp.close();
+      console.close();
+      throw error;
     });
     const process = adoptVmm(vmm, qmp.closed);
     return new QemuVm({
@@ -107,6 +138,9 @@ class Qemu implements Hypervisor {
       sharedMemory,
       ports,
       switchPorts,
+      memoryMaxMib,
+      cpusMax,
+      plugged,
       disks,
       devices,
       memoryFile,

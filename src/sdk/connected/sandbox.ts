@@ -12,6 +12,7 @@ import type {
   SandboxEvent,
   SandboxHandle,
   SandboxInfo,
+  SandboxResources,
   SandboxStats,
   StopOptions,
 } from "../../runtime/index.ts";
@@ -88,6 +89,20 @@ export class ConnectedSandbox implements SandboxHandle {
   async setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void> {
     await this.#link.call({ what: `${this.#title} was being annotated`, repeatable: true }, (clients, call) =>
       clients.sandbox.setAnnotations({ sandbox: this.id, annotations: { ...annotations } }, call),
+    );
+  }
+
+  async update(resources: SandboxResources, { signal }: CallOptions = {}): Promise<void> {
+    const { memoryMib, cpus, sharedMemoryBytes } = resources;
+    const request = {
+      ...(memoryMib === undefined ? {} : { memoryMib }),
+      ...(cpus === undefined ? {} : { cpus }),
+      ...(sharedMemoryBytes === undefined ? {} : { sharedMemoryBytes }),
+    };
+    // The size it has already is success, so it can be asked for again.
+    await this.#link.call(
+      { what: `${this.#title} was being resized`, repeatable: true, signal, timeoutMs: 0 },
+      (clients, call) => clients.sandbox.updateSandbox({ sandbox: this.id, ...request }, call),
     );
   }
 

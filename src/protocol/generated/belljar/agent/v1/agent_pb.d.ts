@@ -135,6 +135,64 @@ export declare type ConfigureSandboxResponse = Message<"belljar.agent.v1.Configu
 export declare const ConfigureSandboxResponseSchema: GenMessage<ConfigureSandboxResponse>;
 
 /**
+ * @generated from message belljar.agent.v1.FitResourcesRequest
+ */
+export declare type FitResourcesRequest = Message<"belljar.agent.v1.FitResourcesRequest"> & {
+  /**
+   * CPUs that should be online; further ones are switched off.
+   *
+   * @generated from field: uint32 cpus = 1;
+   */
+  cpus: number;
+
+  /**
+   * Memory that was plugged into the VM since it booted.
+   *
+   * @generated from field: uint64 plugged_memory_bytes = 2;
+   */
+  pluggedMemoryBytes: bigint;
+
+  /**
+   * Memory is about to be taken away until this is left of it: the guest makes room, waits for nothing, and answers how much of it
+   * must stay, which may be more.
+   *
+   * @generated from field: bool ahead = 3;
+   */
+  ahead: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.FitResourcesRequest.
+ * Use `create(FitResourcesRequestSchema)` to create a new message.
+ */
+export declare const FitResourcesRequestSchema: GenMessage<FitResourcesRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.FitResourcesResponse
+ */
+export declare type FitResourcesResponse = Message<"belljar.agent.v1.FitResourcesResponse"> & {
+  /**
+   * Online.
+   *
+   * @generated from field: uint32 cpus = 1;
+   */
+  cpus: number;
+
+  /**
+   * What the guest has more than when it booted.
+   *
+   * @generated from field: uint64 plugged_memory_bytes = 2;
+   */
+  pluggedMemoryBytes: bigint;
+};
+
+/**
+ * Describes the message belljar.agent.v1.FitResourcesResponse.
+ * Use `create(FitResourcesResponseSchema)` to create a new message.
+ */
+export declare const FitResourcesResponseSchema: GenMessage<FitResourcesResponse>;
+
+/**
  * @generated from message belljar.agent.v1.GetGuestStatsRequest
  */
 export declare type GetGuestStatsRequest = Message<"belljar.agent.v1.GetGuestStatsRequest"> & {
@@ -2751,6 +2809,17 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof FindDeviceRequestSchema;
     output: typeof FindDeviceResponseSchema;
+  },
+  /**
+   * The VM has been, or is about to be, given more or less: has as many CPUs online, gets ready for more memory, and sets the bounds of
+   * groups anew. Waits a little until the guest has what the VM has, and answers what it has then. Idempotent.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.FitResources
+   */
+  fitResources: {
+    methodKind: "unary";
+    input: typeof FitResourcesRequestSchema;
+    output: typeof FitResourcesResponseSchema;
   },
   /**
    * Mounts the root file system and writes the bundle; nothing of the image runs yet.

@@ -376,6 +376,49 @@ export declare type RemoveDeviceResponse = Message<"belljar.api.v1.RemoveDeviceR
 export declare const RemoveDeviceResponseSchema: GenMessage<RemoveDeviceResponse>;
 
 /**
+ * @generated from message belljar.api.v1.UpdateSandboxRequest
+ */
+export declare type UpdateSandboxRequest = Message<"belljar.api.v1.UpdateSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * @generated from field: optional double memory_mib = 2;
+   */
+  memoryMib?: number | undefined;
+
+  /**
+   * @generated from field: optional double cpus = 3;
+   */
+  cpus?: number | undefined;
+
+  /**
+   * @generated from field: optional double shared_memory_bytes = 4;
+   */
+  sharedMemoryBytes?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.UpdateSandboxRequest.
+ * Use `create(UpdateSandboxRequestSchema)` to create a new message.
+ */
+export declare const UpdateSandboxRequestSchema: GenMessage<UpdateSandboxRequest>;
+
+/**
+ * @generated from message belljar.api.v1.UpdateSandboxResponse
+ */
+export declare type UpdateSandboxResponse = Message<"belljar.api.v1.UpdateSandboxResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.UpdateSandboxResponse.
+ * Use `create(UpdateSandboxResponseSchema)` to create a new message.
+ */
+export declare const UpdateSandboxResponseSchema: GenMessage<UpdateSandboxResponse>;
+
+/**
  * @generated from message belljar.api.v1.GetSandboxStatsRequest
  */
 export declare type GetSandboxStatsRequest = Message<"belljar.api.v1.GetSandboxStatsRequest"> & {
@@ -625,6 +668,16 @@ export declare const SandboxService: GenService<{
     methodKind: "unary";
     input: typeof RemoveDeviceRequestSchema;
     output: typeof RemoveDeviceResponseSchema;
+  },
+  /**
+   * Gives the VM another size. What is left out stays as it is. All or nothing.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.UpdateSandbox
+   */
+  updateSandbox: {
+    methodKind: "unary";
+    input: typeof UpdateSandboxRequestSchema;
+    output: typeof UpdateSandboxResponseSchema;
   },
   /**
    * @generated from rpc belljar.api.v1.SandboxService.GetSandboxStats

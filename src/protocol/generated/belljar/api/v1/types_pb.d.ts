@@ -721,6 +721,18 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
   vhostUser?: boolean | undefined;
 
   /**
+   * Up to where the VM can grow.
+   *
+   * @generated from field: optional double memory_max_mib = 24;
+   */
+  memoryMaxMib?: number | undefined;
+
+  /**
+   * @generated from field: optional double cpus_max = 25;
+   */
+  cpusMax?: number | undefined;
+
+  /**
    * @generated from field: belljar.api.v1.VfioSpec vfio = 40;
    */
   vfio?: VfioSpec | undefined;
@@ -984,6 +996,51 @@ export declare type VmmInfo = Message<"belljar.api.v1.VmmInfo"> & {
 export declare const VmmInfoSchema: GenMessage<VmmInfo>;
 
 /**
+ * What the VM should have, and up to where it can grow; what it has is in SandboxInfo itself.
+ *
+ * @generated from message belljar.api.v1.SandboxResourcesInfo
+ */
+export declare type SandboxResourcesInfo = Message<"belljar.api.v1.SandboxResourcesInfo"> & {
+  /**
+   * @generated from field: double memory_asked_mib = 1;
+   */
+  memoryAskedMib: number;
+
+  /**
+   * @generated from field: double cpus_asked = 2;
+   */
+  cpusAsked: number;
+
+  /**
+   * @generated from field: double memory_max_mib = 3;
+   */
+  memoryMaxMib: number;
+
+  /**
+   * @generated from field: double cpus_max = 4;
+   */
+  cpusMax: number;
+
+  /**
+   * @generated from field: optional double shared_memory_bytes = 5;
+   */
+  sharedMemoryBytes?: number | undefined;
+
+  /**
+   * Directories of the VM's control group on the host.
+   *
+   * @generated from field: repeated string cgroups = 6;
+   */
+  cgroups: string[];
+};
+
+/**
+ * Describes the message belljar.api.v1.SandboxResourcesInfo.
+ * Use `create(SandboxResourcesInfoSchema)` to create a new message.
+ */
+export declare const SandboxResourcesInfoSchema: GenMessage<SandboxResourcesInfo>;
+
+/**
  * @generated from message belljar.api.v1.SandboxInfo
  */
 export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
@@ -1063,6 +1120,11 @@ export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
    * @generated from field: repeated belljar.api.v1.DeviceInfo devices = 20;
    */
   devices: DeviceInfo[];
+
+  /**
+   * @generated from field: belljar.api.v1.SandboxResourcesInfo resources = 18;
+   */
+  resources?: SandboxResourcesInfo | undefined;
 };
 
 /**
