@@ -132,7 +132,7 @@ export class ManagedSandbox {
 
   /** Another size of the VM, now or from its next start on. */
   async update(change: SandboxResources, { signal }: CallOptions = {}): Promise<void> {
-    await this.exclusive("resize", () => updateResources(this, change, signal), signal);
+    await this.exclusive("resize", () => updateResources(this.sandbox, change, signal), signal);
   }
 
   /** Idempotent for a deletion that was cut short. */

@@ -80,7 +80,7 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
       await sandbox.agent(signal);
       return await reconcileContainers(managed, signal);
     });
-    await bounded("the agent", (signal) => settleSize(managed, signal)).catch((error: unknown) => {
+    await bounded("the agent", (signal) => settleSize(sandbox, signal)).catch((error: unknown) => {
       sandbox.log.warn("the VM's size could not be settled", { cause: messageChain(error).join(": ") });
     });
   } catch (thrown) {

@@ -3,19 +3,17 @@
  * size from its next start on. What somebody has asked for is kept from then on, whatever the containers' limits add up to.
  */
 import { BelljarError, checkSandboxOperation, sandboxLimits } from "../base/index.ts";
-import { wantedSize } from "../container/index.ts";
+import { type HostSandbox, wantedSize } from "../container/index.ts";
 import type { VmSize } from "../hypervisor/interface.ts";
 import { checkCpus, checkMemoryMib, type SandboxSettings } from "../sandbox/index.ts";
 import type { SandboxResources } from "./interface.ts";
-import type { ManagedSandbox } from "./managed-sandbox.ts";
 
 /** In the sandbox's turn. All or nothing. */
 export async function updateResources(
-  managed: ManagedSandbox,
+  sandbox: HostSandbox,
   change: SandboxResources,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { sandbox } = managed;
   const { state } = sandbox.state;
   checkSandboxOperation("resize", state, sandbox.id);
   const settings = changed(sandbox.state.settings, change);
@@ -23,10 +21,10 @@ export async function updateResources(
     await sandbox.update((now) => ({ ...now, settings }));
     return;
   }
-  checkRunning(managed, settings, change);
+  checkRunning(sandbox, settings, change);
   const wanted = wantedSize(sandbox, settings);
   checkContainers(wanted, change);
-  const sinceMs = managed.runtime.clock.nowMs();
+  const sinceMs = sandbox.clock.nowMs();
   await sandbox.update((now) => ({ ...now, pending: { operation: "resize", sinceMs } }));
   try {
     if (change.memoryMib !== undefined || change.cpus !== undefined) {
@@ -69,7 +67,7 @@ function isShareable(bytes: number): boolean {
 }
 
 /** @throws BelljarError `INVALID_ARGUMENT` for what a VM that runs cannot have */
-function checkRunning({ sandbox }: ManagedSandbox, settings: SandboxSettings, change: SandboxResources): void {
+function checkRunning(sandbox: HostSandbox, settings: SandboxSettings, change: SandboxResources): void {
   const { vm } = sandbox.state;
   const max = sandbox.maxSize;
   const check = (what: string, value: number | undefined, min: number, most: number): void => {
@@ -94,8 +92,7 @@ function checkContainers(wanted: VmSize, { memoryMib = wanted.memoryMib, cpus = 
 }
 
 /** After the owner died in the middle: the VM has the size that the state says, or as near to it as the guest goes along with. */
-export async function settleSize(managed: ManagedSandbox, signal: AbortSignal): Promise<void> {
-  const { sandbox } = managed;
+export async function settleSize(sandbox: HostSandbox, signal: AbortSignal): Promise<void> {
   const actual = await sandbox.machine.vm.size();
   const wanted = wantedSize(sandbox, sandbox.state.settings);
   if (actual.memoryMib === wanted.memoryMib && actual.cpus === wanted.cpus) return;
