@@ -22,3 +22,19 @@ test("auto finds KVM", async (t) => {
   const { stdout } = await runCli(t, ["doctor"], { timeoutMs: TIMEOUT_MS });
   assert.match(stdout.toString(), /^acceleration\s+yes\s+kvm\b/m);
 });
+
+test("a VM grows and shrinks while it runs: memory, and CPUs that are plugged", async (t) => {
+  const cli = async (...args: string[]): Promise<string> => {
+    const { status, stdout, stderr } = await runCli(t, args, { timeoutMs: TIMEOUT_MS });
+    assert.equal(status, 0, `${args.join(" ")}: ${stderr}`);
+    return stdout.toString().trim();
+  };
+  await cli("run", "-d", "--name", "growing", "--accel", "kvm", "busybox", "sleep", "10000");
+  await cli("update", "--vm-cpus", "3", "--vm-memory", "512m", "growing");
+  assert.equal(await cli("exec", "growing", "nproc"), "3");
+  await cli("update", "--vm-cpus", "1", "--vm-memory", "256m", "growing");
+  assert.equal(await cli("exec", "growing", "nproc"), "1");
+  await cli("update", "--vm-cpus", "2", "growing");
+  assert.equal(await cli("exec", "growing", "nproc"), "2");
+  await cli("rm", "-f", "growing");
+});
