@@ -98,8 +98,8 @@ test(
     beginMs = performance.now();
     const limits = { memoryBytes: 700 * MIB };
     const second = await sandbox.containers.create({ image: "busybox", keepAlive: true, limits });
-    report("a container that needs 188 MiB more", beginMs);
-    assert.equal((await sandbox.info()).memoryMib, 828);
+    report("a container that needs 200 MiB more", beginMs);
+    assert.equal((await sandbox.info()).memoryMib, 840);
     await second.start();
     beginMs = performance.now();
     await second.delete({ force: true });
