@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import type { Acceleration } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { type Boot, bootOnce, copyOnce } from "./boot.ts";
+import { measureImports } from "./imports.ts";
 import { type Measurement, repeat, summarise, time } from "./measure.ts";
 import { drawBars } from "./plot.ts";
 
@@ -42,6 +43,7 @@ async function main(): Promise<void> {
       ...(await measureSandbox(runtime)),
       await measureHotplug(runtime, state),
       await measureRecovery(runtime),
+      ...(await measureImports(state)),
     ];
     await report(measurements, acceleration);
   } finally {

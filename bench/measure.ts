@@ -2,7 +2,7 @@
 
 export interface Measurement {
   readonly name: string;
-  readonly unit: "ms" | "MB" | "MB/s";
+  readonly unit: "ms" | "MB" | "MB/s" | "x";
   readonly values: readonly number[];
 }
 
@@ -36,7 +36,7 @@ export function summarise({ name, unit, values }: Measurement): Summary {
 }
 
 function round(value: number): number {
-  return Math.round(value * 10) / 10;
+  return value < 10 ? Math.round(value * 100) / 100 : Math.round(value * 10) / 10;
 }
 
 /** Milliseconds that `work` takes. */

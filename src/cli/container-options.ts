@@ -1,5 +1,6 @@
 /** Options of `run` and `create`: what a new sandbox and its container are to be. */
 import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { BelljarError, checkName } from "../base/index.ts";
 import { isVfioSource } from "../devices/index.ts";
@@ -13,6 +14,7 @@ const VFIO_PORTS = ["root-port", "switch-port", "no-port"] as const;
 type VfioPort = (typeof VFIO_PORTS)[number];
 
 export interface ContainerOptions extends CommonOptions {
+  readonly rootfs?: boolean;
   readonly interactive?: boolean;
   readonly tty?: boolean;
   readonly name?: string;
@@ -60,6 +62,7 @@ export function addContainerOptions(command: Command): Command {
   return command
     .argument("<image>", "name of an image (see `belljar image ls`)")
     .argument("[command...]", "command and arguments; the image's own when left out")
+    .option("--rootfs", "the image is a block device or disk image with a file system, used as it is")
     .option("-i, --interactive", "give the container an open standard input")
     .option("-t, --tty", "give the container a terminal")
     .option("--name <name>", "name of the sandbox, or with --sandbox of the container")
@@ -124,7 +127,7 @@ export async function sandboxConfig(
   environment: NodeJS.ProcessEnv,
 ): Promise<SandboxCreateConfig> {
   return {
-    image,
+    ...sourceOf(image, options),
     name: options.name,
     memoryMib: options.memory === undefined ? undefined : parseMebibytes(options.memory, "--memory"),
     cpus: options.cpus === undefined ? undefined : parseCount(options.cpus, "--cpus", { min: 1, max: 32 }),
@@ -147,6 +150,11 @@ export async function sandboxConfig(
   };
 }
 
+/** The daemon works in another directory. */
+function sourceOf(image: string, options: ContainerOptions): Pick<SandboxCreateConfig, "image" | "rootfs"> {
+  return options.rootfs === true ? { rootfs: { source: resolve(image) } } : { image };
+}
+
 /** For a further container in a sandbox that is there. */
 export async function furtherContainerConfig(
   image: string,
@@ -160,7 +168,7 @@ export async function furtherContainerConfig(
   }
   return {
     ...(await containerConfig(args, options, environment)),
-    image,
+    ...sourceOf(image, options),
     name: options.name === undefined ? undefined : checkName(options.name, "the name"),
     limits: parseLimits({ memory: options.memory, cpus: options.cpus }),
     annotations: parseAnnotations(options.annotation ?? []),

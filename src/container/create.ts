@@ -11,6 +11,7 @@ import { forget } from "./container-state.ts";
 import { settleDevices } from "./device-config.ts";
 import { LAYER, ownDisks, SWAP, WRITABLE } from "./disk-names.ts";
 import { enterGuest } from "./guest-part.ts";
+import type { HandedRoot } from "./handed-root.ts";
 import type { ContainerHost } from "./host.ts";
 import { checkLimits, limitsOf } from "./limits.ts";
 import { type PlacedMounts, placeMounts } from "./mount-place.ts";
@@ -44,6 +45,8 @@ export type MakeDisk = (
 
 export interface CreateContainerOptions extends StorageOptions {
   readonly name?: string | undefined;
+  /** In place of the image's layers. */
+  readonly handed?: HandedRoot | undefined;
   /** The state names the layers: from now on they are known to be used. */
   readonly onRecorded?: (() => PromiseLike<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -116,17 +119,20 @@ async function recordContainer(
   if (stored.stopSignal !== undefined) signalNumber(stored.stopSignal);
   buildSpec(image.config, { ...stored, hostname: now.settings.hostname });
   const { swapBytes, swappiness } = swapAnnotations(annotations, now.annotations);
-  const storage = settleStorage(options, now.settings.memoryMib);
+  const { handed } = options;
+  const storage = handed?.root.kind === "disk" ? undefined : settleStorage(options, now.settings.memoryMib);
   const own = (prefix: string, format: DiskConfig["format"]): DiskConfig => ({
     serial: `${prefix}${id}`,
     path: join(sandbox.disksDir, `${prefix}${id}.${format}`),
     format,
     readOnly: false,
   });
-  const writable = storage.kind === "disk" ? [own(WRITABLE, "qcow2")] : [];
-  const layers = image.layers.map(
-    (layer): DiskConfig => ({ serial: layerSerial(layer.diffId), path: layer.path, format: "raw", readOnly: true }),
-  );
+  const writable = storage?.kind === "disk" ? [own(WRITABLE, "qcow2")] : [];
+  const layers =
+    handed?.disks ??
+    image.layers.map(
+      (layer): DiskConfig => ({ serial: layerSerial(layer.diffId), path: layer.path, format: "raw", readOnly: true }),
+    );
   const placed = placeMounts(options.plan, id, sandbox.disksDir);
   const { entrypoint, cmd, env, workingDir, user, stopSignal } = image.config;
   const state: ContainerState = {
@@ -138,6 +144,7 @@ async function recordContainer(
     limits,
     disks: [...layers, ...writable, ...(swapBytes === undefined ? [] : [own(SWAP, "raw")]), ...placed.disks],
     ...(placed.mounts.length === 0 ? {} : { mounts: placed.mounts }),
+    ...(handed === undefined ? {} : { root: handed.root }),
     storage,
     swappiness,
     createdAtMs: sandbox.clock.nowMs(),

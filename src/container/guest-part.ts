@@ -111,8 +111,11 @@ function entered(container: ContainerState): ContainerState {
   return { ...grown(container), inGuest: true, frozen: false, pending };
 }
 
-function rootfsOf({ disks, storage }: ContainerState): NonNullable<AgentRequest<"createContainer">["rootfs"]> {
-  const layers = disks.filter((disk) => disk.serial.startsWith(LAYER)).map(({ serial }) => ({ serial }));
+function rootfsOf({ disks, storage, root }: ContainerState): NonNullable<AgentRequest<"createContainer">["rootfs"]> {
+  const fileSystem = root?.fileSystem ?? "";
+  // It stands first, before disks of mounts.
+  if (root?.kind === "disk") return { root: { serial: disks[0]?.serial ?? "", fileSystem } };
+  const layers = disks.filter((disk) => disk.serial.startsWith(LAYER)).map(({ serial }) => ({ serial, fileSystem }));
   if (storage?.kind === "tmpfs") return { layers, tmpfsBytes: BigInt(storage.growingToBytes ?? storage.sizeBytes) };
   const writable = { serial: serialOf(disks, WRITABLE) };
   return { layers, writable, writableHasGrown: storage?.growingToBytes !== undefined };

@@ -31,6 +31,7 @@ export type {
   NumberedFileEvent,
 } from "./files-types.ts";
 export { finishGrowth } from "./growth.ts";
+export { type HandedRoot, type RootfsConfig, takeRootfs } from "./handed-root.ts";
 export type { ContainerHost } from "./host.ts";
 export { limitsOf } from "./limits.ts";
 export {

@@ -21,6 +21,7 @@ import {
 } from "../sandbox/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { ContainerLimits } from "./config.ts";
+import { decodeRoot, type RootState } from "./handed-root.ts";
 import { decodeMountState, type MountState } from "./mount-config.ts";
 import type { ImageRunConfig } from "./spec.ts";
 import { decodeProcessStatus, type ProcessStatus } from "./status.ts";
@@ -53,6 +54,8 @@ export interface ContainerState extends SandboxedContainer {
   readonly mounts?: readonly MountState[] | undefined;
   /** Absent in a container that an older version made, and where the root is a disk that was handed in. */
   readonly storage?: StorageState | undefined;
+  /** Of one whose root file system was handed in. */
+  readonly root?: RootState | undefined;
   readonly swappiness?: number | undefined;
   readonly createdAtMs: number;
   readonly state: LifecycleState;
@@ -88,6 +91,7 @@ export function decodeContainerState(field: Field): ContainerState {
     disks: field.field("disks").array(decodeDiskConfig, { maxItems: 256 }),
     mounts: field.field("mounts").optional((list) => list.array(decodeMountState, { maxItems: mountLimits.mountsMax })),
     storage: field.field("storage").optional(decodeStorage),
+    root: field.field("root").optional(decodeRoot),
     swappiness: field.field("swappiness").optional((value) => value.integer({ min: 0, max: 200 })),
     createdAtMs: field.field("createdAtMs").integer({ min: 0 }),
     state: field.field("state").oneOf(lifecycleStates),

@@ -35,6 +35,7 @@ import type {
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { Processes } from "./processes.ts";
+import { findRoot } from "./root-source.ts";
 
 export class RuntimeContainer implements ContainerHandle {
   readonly id: string;
@@ -165,18 +166,19 @@ export class RuntimeContainers implements Containers {
   }
 
   async create(config: ContainerCreateConfig, options: CallOptions = {}): Promise<ContainerHandle> {
-    const { image: imageName, name, storage, storageBytes, ...rest } = config;
+    const { image: imageName, rootfs, name, storage, storageBytes, ...rest } = config;
     const { runtime, sandbox, outputs, copies, mounts } = this.#managed;
     const { signal } = options;
     // Until the state says that it is used.
-    await using image = await runtime.images.hold(imageName, signal);
+    await using source = await findRoot(runtime, { image: imageName, rootfs }, signal);
+    const { image, handed } = source;
     const container = await this.#managed.exclusive(
       "create a container in",
       async () => {
         checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
         const deps = { sandbox, outputs, copies, mounts, makeDisk: makerOf(runtime) };
-        const onRecorded = (): PromiseLike<void> => image[Symbol.asyncDispose]();
-        return await createContainer(deps, image, rest, { name, storage, storageBytes, onRecorded, signal });
+        const onRecorded = (): PromiseLike<void> => source[Symbol.asyncDispose]();
+        return await createContainer(deps, image, rest, { name, storage, storageBytes, handed, onRecorded, signal });
       },
       signal,
     );

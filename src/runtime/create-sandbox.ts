@@ -19,6 +19,7 @@ import { acquireLock, systemDisk } from "../store/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import type { SandboxCreateConfig, SandboxCreateOptions } from "./interface.ts";
 import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
+import { findRoot } from "./root-source.ts";
 
 export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
   return {
@@ -66,7 +67,8 @@ export async function createSandbox(
   throwIfAborted(signal);
   const guestImage = await runtime.guestImages.current();
   // Until the state says that it is used.
-  await using image = await runtime.images.hold(config.image, signal);
+  await using source = await findRoot(runtime, config, signal);
+  const { image, handed } = source;
   // Before there is a VM: what cannot be mounted is told at once.
   const plan = await planContainerMounts(deps, config.container ?? {}, signal);
   const now = runtime.clock.nowMs();
@@ -102,7 +104,8 @@ export async function createSandbox(
         {
           storage: config.storage,
           storageBytes: config.storageBytes,
-          onRecorded: () => image[Symbol.asyncDispose](),
+          handed,
+          onRecorded: () => source[Symbol.asyncDispose](),
           signal,
           plan,
         },

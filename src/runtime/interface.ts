@@ -16,6 +16,7 @@ import type {
   NetworkStats,
   ProcessConfig,
   ProcessStatus,
+  RootfsConfig,
   StorageKind,
   StorageOptions,
   StorageState,
@@ -40,7 +41,9 @@ export interface Sandboxes {
 /** Storage is the first container's. */
 export interface SandboxCreateConfig extends SandboxConfig, StorageOptions {
   /** Name of an image that is here (see `runtime.images`). */
-  readonly image: string;
+  readonly image?: string | undefined;
+  /** In place of an image: a root file system that is ready. */
+  readonly rootfs?: RootfsConfig | undefined;
   readonly container?: ContainerConfig | undefined;
 }
 
@@ -194,7 +197,9 @@ export interface Containers {
 }
 
 export interface ContainerCreateConfig extends ContainerConfig, StorageOptions {
-  readonly image: string;
+  readonly image?: string | undefined;
+  /** In place of an image. */
+  readonly rootfs?: RootfsConfig | undefined;
   /** Unique in its sandbox; the id stands in when there is none. */
   readonly name?: string | undefined;
 }
@@ -404,7 +409,7 @@ export interface ProcessInfo {
   readonly status?: ProcessStatus | undefined;
 }
 
-export type { BlockIoStats, ContainerStats, Files, MountInfo, NetworkStats, StorageKind, StorageState };
+export type { BlockIoStats, ContainerStats, Files, MountInfo, NetworkStats, RootfsConfig, StorageKind, StorageState };
 
 export interface SandboxStats {
   readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };

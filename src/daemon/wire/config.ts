@@ -5,6 +5,7 @@ import {
   type ContainerConfig,
   type ContainerLimits,
   type ProcessConfig,
+  type RootfsConfig,
   type StorageKind,
   storageKinds,
   type TerminalSize,
@@ -24,7 +25,8 @@ const values = (wire: api.StringList | undefined): readonly string[] | undefined
 export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typeof api.SandboxSpecSchema> {
   const { dns } = config;
   return given({
-    image: config.image,
+    image: config.image ?? "",
+    rootfs: config.rootfs === undefined ? undefined : toRootfs(config.rootfs),
     name: config.name,
     memoryMib: config.memoryMib,
     cpus: config.cpus,
@@ -55,7 +57,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
 export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreateConfig {
   if (wire === undefined) throw missing("spec");
   return {
-    image: wire.image,
+    ...fromSource(wire),
     name: wire.name,
     memoryMib: wire.memoryMib,
     cpus: wire.cpus,
@@ -92,7 +94,8 @@ export function toContainerRequest(
 ): MessageInitShape<typeof api.CreateContainerRequestSchema> {
   return given({
     sandbox,
-    image: config.image,
+    image: config.image ?? "",
+    rootfs: config.rootfs === undefined ? undefined : toRootfs(config.rootfs),
     name: config.name,
     spec: toContainerSpec(config),
     storageBytes: config.storageBytes,
@@ -103,10 +106,27 @@ export function toContainerRequest(
 export function fromContainerRequest(wire: api.CreateContainerRequest): ContainerCreateConfig {
   return {
     ...(wire.spec === undefined ? {} : fromContainerSpec(wire.spec)),
-    image: wire.image,
+    ...fromSource(wire),
     name: wire.name,
     storageBytes: wire.storageBytes,
     storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),
+  };
+}
+
+function toRootfs({ type, source, options }: RootfsConfig): MessageInitShape<typeof api.RootfsSpecSchema> {
+  return given({ type, source, options: list(options) });
+}
+
+/** An empty name is none. */
+function fromSource({ image, rootfs }: Pick<api.SandboxSpec, "image" | "rootfs">): {
+  readonly image?: string;
+  readonly rootfs?: RootfsConfig;
+} {
+  return {
+    ...(image === "" ? {} : { image }),
+    ...(rootfs === undefined
+      ? {}
+      : { rootfs: { type: rootfs.type, source: rootfs.source, options: values(rootfs.options) } }),
   };
 }
 

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { ContainerInfo, ContainerLimits, ContainerSpec, ProcessFacts, ProcessInfo, ProcessSpec, ProcessStatus, TerminalSize } from "./types_pb.js";
+import type { ContainerInfo, ContainerLimits, ContainerSpec, ProcessFacts, ProcessInfo, ProcessSpec, ProcessStatus, RootfsSpec, TerminalSize } from "./types_pb.js";
 import type { ContainerStats } from "./stats_pb.js";
 
 /**
@@ -70,6 +70,13 @@ export declare type CreateContainerRequest = Message<"belljar.api.v1.CreateConta
    * @generated from field: optional string storage = 6;
    */
   storage?: string | undefined;
+
+  /**
+   * In place of the image.
+   *
+   * @generated from field: belljar.api.v1.RootfsSpec rootfs = 7;
+   */
+  rootfs?: RootfsSpec | undefined;
 };
 
 /**

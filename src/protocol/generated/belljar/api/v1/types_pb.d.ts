@@ -624,6 +624,34 @@ export declare type DnsSpec = Message<"belljar.api.v1.DnsSpec"> & {
 export declare const DnsSpecSchema: GenMessage<DnsSpec>;
 
 /**
+ * A root file system in the words of mount(2).
+ *
+ * @generated from message belljar.api.v1.RootfsSpec
+ */
+export declare type RootfsSpec = Message<"belljar.api.v1.RootfsSpec"> & {
+  /**
+   * @generated from field: optional string type = 1;
+   */
+  type?: string | undefined;
+
+  /**
+   * @generated from field: optional string source = 2;
+   */
+  source?: string | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.StringList options = 3;
+   */
+  options?: StringList | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.RootfsSpec.
+ * Use `create(RootfsSpecSchema)` to create a new message.
+ */
+export declare const RootfsSpecSchema: GenMessage<RootfsSpec>;
+
+/**
  * @generated from message belljar.api.v1.SandboxSpec
  */
 export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
@@ -712,6 +740,13 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: optional string storage = 16;
    */
   storage?: string | undefined;
+
+  /**
+   * In place of the image.
+   *
+   * @generated from field: belljar.api.v1.RootfsSpec rootfs = 17;
+   */
+  rootfs?: RootfsSpec | undefined;
 
   /**
    * It can have vhost-user devices.

@@ -1,0 +1,50 @@
+/** What this host has mounted, and the files behind its loop devices. */
+import { readFile, stat } from "node:fs/promises";
+import { hasErrno } from "../base/index.ts";
+
+export interface HostMount {
+  readonly target: string;
+  readonly type: string;
+  readonly source: string;
+  /** `major:minor` */
+  readonly device: string;
+  readonly readOnly: boolean;
+}
+
+/** In the order in which they were made. */
+export async function readHostMounts(): Promise<readonly HostMount[]> {
+  return parseMounts(await readFile("/proc/self/mountinfo", "utf8"));
+}
+
+export function parseMounts(mountinfo: string): readonly HostMount[] {
+  return mountinfo.split("\n").flatMap((line) => {
+    const [before = "", after = ""] = line.split(" - ");
+    const [, , device = "", , target = "", options = ""] = before.split(" ");
+    const [type = "", source = "", superOptions = ""] = after.split(" ");
+    if (target === "" || type === "") return [];
+    const readOnly = [options, superOptions].some((words) => words.split(",").includes("ro"));
+    return [{ target: readable(target), type, source: readable(source), device, readOnly }];
+  });
+}
+
+/** Blanks, tabs, line feeds and backslashes are three octal digits there. */
+function readable(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+}
+
+/** The file that a loop device shows as a whole; the path itself for all else, a part of a file included. */
+export async function behindLoop(path: string): Promise<string> {
+  const name = /^\/dev\/(loop\d+)$/.exec(path)?.[1];
+  if (name === undefined) return path;
+  const read = async (what: string): Promise<string> =>
+    (await readFile(`/sys/block/${name}/loop/${what}`, "utf8")).replace(/\n$/, "");
+  try {
+    if (Number(await read("offset")) !== 0 || Number(await read("sizelimit")) !== 0) return path;
+    const file = await read("backing_file");
+    // One that was removed since is only there through the device.
+    return (await stat(file)).isFile() ? file : path;
+  } catch (error) {
+    if (hasErrno(error, "ENOENT")) return path;
+    throw error;
+  }
+}
