@@ -56,6 +56,16 @@ export const scenarios: readonly Scenario[] = [
   },
   { operation: "grow", base: "running", outcomes: ["running, main running", "running, main running, 384 MiB"] },
   { operation: "shrink", base: "grown", outcomes: ["running, main running, 384 MiB", "running, main running"] },
+  {
+    operation: "mount container",
+    base: "running",
+    outcomes: ["running, main running", "running, main running, second ready"],
+  },
+  {
+    operation: "unmount container",
+    base: "second mounted",
+    outcomes: ["running, main running, second ready", "running, main running"],
+  },
   { operation: "stop", base: "running", outcomes: ["running, main running", "stopped, main stopped"] },
   { operation: "restart", base: "stopped", outcomes: ["stopped, main stopped", "running, main running"] },
   { operation: "delete", base: "paused", outcomes: ["paused, main paused", "gone"] },

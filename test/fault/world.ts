@@ -135,7 +135,9 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   const live = new Set(sandboxes.flatMap(({ id, vmmPid }) => (vmmPid === undefined ? [] : [id])));
   await compare(place.runDir, (name) => live.has(name));
   await compare(join(place.rootDir, "sandboxes"), (name) => ids.has(name));
-  await compare(place.rootDir, (name) => ["images", "lock", "sandboxes"].includes(name));
+  await compare(place.rootDir, (name) => ["images", "lock", "sandboxes", "volumes"].includes(name));
+  // Half made or half removed.
+  await compare(join(place.rootDir, "volumes"), (name) => !name.startsWith("."));
   for (const { id, containers } of sandboxes) {
     const dir = join(place.rootDir, "sandboxes", id);
     const belongs = (name: string): boolean => containers.some((container) => name.includes(container.id));

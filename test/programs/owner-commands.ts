@@ -2,6 +2,7 @@
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
+import type { MountConfig } from "../../src/container/index.ts";
 import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo } from "../../src/runtime/index.ts";
 
 export const TARGET = "target";
@@ -35,7 +36,7 @@ export interface StepTold {
 /** What the target is before an operation. */
 export const bases = [
   ...(["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const),
-  ...(["device", "served device", "grown"] as const),
+  ...(["device", "served device", "grown", "second mounted"] as const),
 ] as const;
 export type Base = (typeof bases)[number];
 
@@ -52,6 +53,8 @@ export const operationNames = [
   "start container",
   "stop container",
   "delete container",
+  "mount container",
+  "unmount container",
   "add device",
   "remove device",
   "add served device",
@@ -129,6 +132,13 @@ export function stepName(message: unknown): { readonly step: string; readonly ph
   return { step: `${kind} ${name}`, phase: field.field("phase").oneOf(["before", "after"]) };
 }
 
+/** A volume, which stays; a disk of the container's own, which goes with it; and a copy of a file of the host. */
+const MOUNTS: readonly MountConfig[] = [
+  { type: "volume", source: "campaign", target: "/data", sizeBytes: 64 * 2 ** 20 },
+  { type: "volume", target: "/own", sizeBytes: 64 * 2 ** 20 },
+  { type: "bind", source: "/etc/passwd", target: "/etc/copied", readOnly: true, how: "copy" },
+];
+
 type Operation = (sandboxes: Sandboxes) => Promise<void>;
 
 const onTarget =
@@ -151,6 +161,10 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   resume: onTarget((target) => target.resume()),
   stop: onTarget((target) => target.stop({ timeoutMs: 0 })),
   delete: onTarget((target) => target.delete()),
+  "mount container": onTarget((target) =>
+    target.containers.create({ image: "busybox", name: SECOND, command: COUNTER, mounts: MOUNTS }),
+  ),
+  "unmount container": onSecond((second) => second.delete()),
   "create container": onTarget((target) =>
     target.containers.create({ image: "busybox", name: SECOND, command: COUNTER }),
   ),
@@ -228,10 +242,12 @@ async function prepareDevice(target: SandboxHandle, base: Base): Promise<void> {
 
 async function prepareSecond(target: SandboxHandle, base: Base): Promise<void> {
   const found = (await target.containers.list()).find(({ name }) => name === SECOND);
-  const wanted = base === "second ready" ? "ready" : base === "second running" ? "running" : undefined;
-  if (found?.state === wanted) return;
+  const isMounted = base === "second mounted";
+  const wanted = base === "second ready" || isMounted ? "ready" : base === "second running" ? "running" : undefined;
+  if (found?.state === wanted && (found === undefined || found.mounts.length > 0 === isMounted)) return;
   if (found !== undefined) await (await target.containers.get(SECOND)).delete({ force: true });
   if (wanted === undefined) return;
-  const second = await target.containers.create({ image: "busybox", name: SECOND, command: COUNTER });
+  const mounts = isMounted ? MOUNTS : [];
+  const second = await target.containers.create({ image: "busybox", name: SECOND, command: COUNTER, mounts });
   if (wanted === "running") await second.start();
 }
