@@ -1,4 +1,5 @@
 /** Disks of the guest, found by the serial numbers that the host plugged them with. */
+import { readFileSync } from "node:fs";
 import { open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -97,7 +98,7 @@ async function presentDisks(
   for (const name of names) {
     if (present.size === wanted.size) break;
     if (!/^(sd|vd)[a-z]+$/.test(name) || others.has(name)) continue;
-    const serial = await serialOf(join(dirs.sysDir, "block", name));
+    const serial = serialOf(join(dirs.sysDir, "block", name));
     if (!wanted.has(serial)) {
       if (serial !== "") others.add(name);
       continue;
@@ -111,9 +112,19 @@ async function presentDisks(
   return present;
 }
 
-/** SCSI: page 0x80, whose header has four bytes. virtio-blk: an attribute. */
-async function serialOf(dir: string): Promise<string> {
-  const page = await readFile(join(dir, "device/vpd_pg80")).catch(() => undefined);
-  const found = page?.toString("latin1", 4) ?? (await readFile(join(dir, "serial"), "latin1").catch(() => ""));
-  return found.trim();
+/**
+ * SCSI: page 0x80, whose header has four bytes. virtio-blk: an attribute. Read at once: the kernel has both in memory, and to wait for
+ * a thread for each of hundreds of disks takes seconds in an emulated guest.
+ */
+function serialOf(dir: string): string {
+  const page = readNow(join(dir, "device/vpd_pg80"));
+  return (page?.toString("latin1", 4) ?? readNow(join(dir, "serial"))?.toString("latin1") ?? "").trim();
+}
+
+function readNow(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
 }

@@ -225,8 +225,8 @@ export const sandboxLimits = {
   launchTimeoutMs: 45_000,
   /** A call that has the guest mount or launch something: longer than the guest's own limits, so that its error is the one told. */
   launchCallTimeoutMs: 60_000,
-  /** A hotplugged disk must have appeared in the guest by then. */
-  diskTimeoutMs: 10_000,
+  /** A hotplugged disk must have appeared in the guest by then; measured up to 7 s in an emulated guest on a host overloaded sevenfold. */
+  diskTimeoutMs: 20_000,
   /** Grace between the stop signal and SIGKILL, as docker has it. */
   stopGraceMs: 10_000,
   /** Size of a container's own writable disk; sparse. */

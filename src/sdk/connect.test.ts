@@ -9,7 +9,7 @@ import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
 import { BelljarError, newId, runTool, silentLog, streamLimits } from "../base/index.ts";
 import { type Daemon, type DaemonDeps, startDaemon } from "../daemon/index.ts";
 import { acquireLock } from "../store/index.ts";
-import { Runtime } from "./index.ts";
+import { type DeviceRequest, Runtime } from "./index.ts";
 
 interface Setup {
   readonly dir: string;
@@ -81,6 +81,41 @@ test("a sandbox is created, seen, changed and deleted over the socket", async (t
   await sandbox.stop();
   await sandbox.delete();
   await assert.rejects(sandbox.info(), { reason: "SANDBOX_NOT_FOUND" });
+});
+
+test("devices of every kind arrive as they were asked for, and are told of", async (t) => {
+  const { runtime, socketPath } = await setUp(t);
+  const { sandboxes } = await connect(t, socketPath);
+  const given = { path: "/x.img", containerPath: "/dev/x", access: "r" };
+  const sandbox = await sandboxes.create({
+    ...running,
+    vhostUser: true,
+    container: { command: ["wait"], devices: [given] },
+  });
+  const fake = runtime.find(sandbox.id);
+  assert.deepEqual([fake.config.vhostUser, fake.config.container?.devices], [true, [given]]);
+  const requests: readonly DeviceRequest[] = [
+    {
+      kind: "block",
+      path: "/a",
+      readOnly: true,
+      format: "qcow2",
+      driver: "virtio-blk",
+      cache: { direct: true, noFlush: false },
+      rates: { readBytesPerSecond: 1, writesPerSecond: 2 },
+    },
+    { kind: "generic", path: "/dev/fuse" },
+    { kind: "vhost-user-blk", path: "/b", socketPath: undefined, readOnly: false, format: "raw" },
+    { kind: "vhost-user-scsi", socketPath: "/s" },
+    { kind: "vhost-user-net", socketPath: "/n", macAddress: "02:00:00:00:00:01" },
+    { kind: "vhost-user-fs", tag: "t", directory: "/d", socketPath: undefined, readOnly: true, cache: "none" },
+  ];
+  for (const request of requests) await sandbox.devices.add(request);
+  assert.deepEqual(fake.deviceRequests, requests);
+  assert.deepEqual(await sandbox.devices.list(), fake.devices);
+  await sandbox.devices.remove("d-0");
+  await assert.rejects(sandbox.devices.remove("d-0"), { reason: "DEVICE_NOT_FOUND" });
+  assert.equal((await sandbox.info()).devices.length, requests.length - 1);
 });
 
 test("a container's calls arrive", async (t) => {
