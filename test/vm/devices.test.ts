@@ -137,8 +137,6 @@ async function many(world: World, sandbox: SandboxHandle): Promise<void> {
     times.push(performance.now() - startMs);
     if (at % 25 === 24)
       world.scope.diagnostic(`${at + 1} disks: the last one took ${Math.round(times.at(-1) ?? 0)} ms`);
-    if (at % 25 === 24)
-      world.scope.diagnostic(`${at + 1} disks: the last one took ${Math.round(times.at(-1) ?? 0)} ms`);
     assert.equal(nodes.length, 1);
   }
   const sorted = times.toSorted((one, other) => one - other);
