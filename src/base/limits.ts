@@ -368,7 +368,7 @@ export const apiLimits = {
   /** One try to connect; the socket is on the same host. */
   connectTimeoutMs: 5_000,
   /** How long a client looks for a daemon that died or is being started: recovery of a root included. */
-  reconnectTimeoutMs: 30_000,
+  reconnectTimeoutMs: 60_000,
   /** Between two tries. */
   reconnectIntervalMs: 50,
   /** Between two tries to start a daemon while another process, perhaps one that is ending, owns the root. */
