@@ -168,5 +168,9 @@ test("a build that fails leaves the current image, and removes what an interrupt
   await assert.rejects(images.build());
   assert.equal((await images.current()).digest, digest);
   assert.deepEqual((await readdir(dir)).sort(), [digest, "build.lock", "cache", "current"].sort());
-  assert.deepEqual(await readdir(join(dir, "cache")), []);
+  // On a slow host the image's files are old enough for their hashes to be kept.
+  assert.deepEqual(
+    (await readdir(join(dir, "cache"))).filter((name) => name !== "hashes.json"),
+    [],
+  );
 });
