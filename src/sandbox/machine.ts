@@ -173,6 +173,8 @@ export function endError(id: string, end: VmEnd): BelljarError {
 
 /** Stops waiting, not the work, when the signal fires. */
 export async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  // Its own failure, later, is nobody's any more when the waiting ends before it began.
+  work.catch(() => {});
   throwIfAborted(signal);
   if (signal === undefined) return await work;
   const { promise, reject } = Promise.withResolvers<never>();
