@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { runCli, test } from "../support/harness.ts";
 
 /** Everything here is several times slower than on real hardware. */
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 400_000;
 
 test("a container runs under KVM, with its streams and its exit status", async (t) => {
   const script = "echo out; echo err >&2; cat; exit 7";
