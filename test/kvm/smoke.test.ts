@@ -5,36 +5,49 @@ import { runCli, test } from "../support/harness.ts";
 
 /** Everything here is several times slower than on real hardware. */
 const TIMEOUT_MS = 400_000;
+const OPTIONS = { timeoutMs: TIMEOUT_MS };
 
-test("a container runs under KVM, with its streams and its exit status", async (t) => {
-  const script = "echo out; echo err >&2; cat; exit 7";
-  const input = randomBytes(300_000);
-  const { status, stdout, stderr } = await runCli(t, ["run", "--accel", "kvm", "-i", "busybox", "sh", "-c", script], {
-    input,
-    timeoutMs: TIMEOUT_MS,
-  });
-  assert.equal(stderr, "err\n");
-  assert.equal(status, 7);
-  assert.ok(stdout.equals(Buffer.concat([Buffer.from("out\n"), input])));
-});
+test(
+  "a container runs under KVM, with its streams and its exit status",
+  async (t) => {
+    const script = "echo out; echo err >&2; cat; exit 7";
+    const input = randomBytes(300_000);
+    const { status, stdout, stderr } = await runCli(t, ["run", "--accel", "kvm", "-i", "busybox", "sh", "-c", script], {
+      input,
+      timeoutMs: TIMEOUT_MS,
+    });
+    assert.equal(stderr, "err\n");
+    assert.equal(status, 7);
+    assert.ok(stdout.equals(Buffer.concat([Buffer.from("out\n"), input])));
+  },
+  OPTIONS,
+);
 
-test("auto finds KVM", async (t) => {
-  const { stdout } = await runCli(t, ["doctor"], { timeoutMs: TIMEOUT_MS });
-  assert.match(stdout.toString(), /^acceleration\s+yes\s+kvm\b/m);
-});
+test(
+  "auto finds KVM",
+  async (t) => {
+    const { stdout } = await runCli(t, ["doctor"], { timeoutMs: TIMEOUT_MS });
+    assert.match(stdout.toString(), /^acceleration\s+yes\s+kvm\b/m);
+  },
+  OPTIONS,
+);
 
-test("a VM grows and shrinks while it runs: memory, and CPUs that are plugged", async (t) => {
-  const cli = async (...args: string[]): Promise<string> => {
-    const { status, stdout, stderr } = await runCli(t, args, { timeoutMs: TIMEOUT_MS });
-    assert.equal(status, 0, `${args.join(" ")}: ${stderr}`);
-    return stdout.toString().trim();
-  };
-  await cli("run", "-d", "--name", "growing", "--accel", "kvm", "busybox", "sleep", "10000");
-  await cli("update", "--vm-cpus", "3", "--vm-memory", "512m", "growing");
-  assert.equal(await cli("exec", "growing", "nproc"), "3");
-  await cli("update", "--vm-cpus", "1", "--vm-memory", "256m", "growing");
-  assert.equal(await cli("exec", "growing", "nproc"), "1");
-  await cli("update", "--vm-cpus", "2", "growing");
-  assert.equal(await cli("exec", "growing", "nproc"), "2");
-  await cli("rm", "-f", "growing");
-});
+test(
+  "a VM grows and shrinks while it runs: memory, and CPUs that are plugged",
+  async (t) => {
+    const cli = async (...args: string[]): Promise<string> => {
+      const { status, stdout, stderr } = await runCli(t, args, { timeoutMs: TIMEOUT_MS });
+      assert.equal(status, 0, `${args.join(" ")}: ${stderr}`);
+      return stdout.toString().trim();
+    };
+    await cli("run", "-d", "--name", "growing", "--accel", "kvm", "busybox", "sleep", "10000");
+    await cli("update", "--vm-cpus", "3", "--vm-memory", "512m", "growing");
+    assert.equal(await cli("exec", "growing", "nproc"), "3");
+    await cli("update", "--vm-cpus", "1", "--vm-memory", "256m", "growing");
+    assert.equal(await cli("exec", "growing", "nproc"), "1");
+    await cli("update", "--vm-cpus", "2", "growing");
+    assert.equal(await cli("exec", "growing", "nproc"), "2");
+    await cli("rm", "-f", "growing");
+  },
+  OPTIONS,
+);
