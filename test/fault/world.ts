@@ -126,6 +126,8 @@ async function orphanProcesses(place: Place, sandboxes: readonly FoundSandbox[],
   );
 }
 
+const ROOT_NAMES = new Set(["cache", "images", "lock", "sandboxes", "templates", "volumes"]);
+
 async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Promise<string[]> {
   const orphans: string[] = [];
   const compare = async (dir: string, allowed: (name: string) => boolean): Promise<void> => {
@@ -135,14 +137,15 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   const live = new Set(sandboxes.flatMap(({ id, vmmPid }) => (vmmPid === undefined ? [] : [id])));
   await compare(place.runDir, (name) => live.has(name));
   await compare(join(place.rootDir, "sandboxes"), (name) => ids.has(name));
-  await compare(place.rootDir, (name) => ["images", "lock", "sandboxes", "volumes"].includes(name));
+  await compare(place.rootDir, (name) => ROOT_NAMES.has(name));
   // Half made or half removed.
   await compare(join(place.rootDir, "volumes"), (name) => !name.startsWith("."));
   for (const { id, containers } of sandboxes) {
     const dir = join(place.rootDir, "sandboxes", id);
     const belongs = (name: string): boolean => containers.some((container) => name.includes(container.id));
     await compare(dir, (name) => ["sandbox.json", "lock", "disks", "logs"].includes(name));
-    await compare(join(dir, "disks"), belongs);
+    // What qcow2 disks lie over is linked into the directory of each sandbox.
+    await compare(join(dir, "disks"), (name) => belongs(name) || /^blank-\d+\.raw$/.test(name));
     await compare(join(dir, "logs"), belongs);
   }
   return orphans;
