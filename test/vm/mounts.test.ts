@@ -76,7 +76,7 @@ test("volumes keep what was written, in the guest's own file system; copies foll
   for (const script of ["touch /config/x", "touch /disk/x", "echo x > /etc/single.conf"]) {
     assert.notEqual((await sandbox.exec(["sh", "-c", script])).exitCode, 0, script);
   }
-  await sh(sandbox, "echo kept > /data/file; sync; echo mine > /own/new; test -e /host/kernel/mm");
+  await sh(sandbox, "echo kept > /data/file; echo mine > /own/new; sync; test -e /host/kernel/mm");
 
   // As Kubernetes replaces a whole directory at one instant, with a process in the container that watches.
   const stop = new AbortController();
