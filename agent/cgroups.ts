@@ -87,23 +87,20 @@ export class Cgroups {
 
   /** Resolves when every process of the container stands still. Thaws them again when they do not within the deadline. */
   async freeze(containerId: string): Promise<void> {
-    await setFile(join(this.#dir(containerId), "cgroup.freeze"), "1");
-    const deadlineMs = performance.now() + this.#freezeTimeoutMs;
-    for (;;) {
-      const events = parseCounts(await readFile(join(this.#dir(containerId), "cgroup.events"), "utf8"));
-      if (events.get("frozen") === 1n) return;
-      if (performance.now() >= deadlineMs) break;
-      await sleep(FREEZE_PAUSE_MS);
-    }
-    await this.thaw(containerId);
-    throw new BelljarError(
-      "DEADLINE_EXCEEDED",
-      `the processes of the container ${containerId} did not stand still within ${this.#freezeTimeoutMs} ms`,
-    );
+    await this.#freeze(this.#dir(containerId), `the processes of the container ${containerId}`);
   }
 
   async thaw(containerId: string): Promise<void> {
     await setFile(join(this.#dir(containerId), "cgroup.freeze"), "0");
+  }
+
+  /** As `freeze`, for all containers at once; those that are frozen by themselves stay so when all are thawed. */
+  async freezeAll(): Promise<void> {
+    await this.#freeze(join(this.#root, TOP), "the processes of the containers");
+  }
+
+  async thawAll(): Promise<void> {
+    await setFile(join(this.#root, TOP, "cgroup.freeze"), "0");
   }
 
   /** Of a container that runs: `run` must be there. @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */
@@ -127,6 +124,19 @@ export class Cgroups {
       await this.kill(containerId);
       await sleep(REMOVE_PAUSE_MS);
     }
+  }
+
+  async #freeze(dir: string, who: string): Promise<void> {
+    await setFile(join(dir, "cgroup.freeze"), "1");
+    const deadlineMs = performance.now() + this.#freezeTimeoutMs;
+    for (let pauseMs = 0; ; pauseMs = FREEZE_PAUSE_MS) {
+      const events = parseCounts(await readFile(join(dir, "cgroup.events"), "utf8"));
+      if (events.get("frozen") === 1n) return;
+      if (performance.now() >= deadlineMs) break;
+      await sleep(pauseMs);
+    }
+    await setFile(join(dir, "cgroup.freeze"), "0");
+    throw new BelljarError("DEADLINE_EXCEEDED", `${who} did not stand still within ${this.#freezeTimeoutMs} ms`);
   }
 
   #dir(containerId: string): string {

@@ -22,7 +22,18 @@ export interface ContainerDeps extends PlaceDeps, LaunchDeps {
   readonly procDir: string;
   readonly cgroups: Pick<
     Cgroups,
-    "create" | "cgroupsPath" | "oomKills" | "kill" | "pids" | "freeze" | "thaw" | "update" | "stats" | "remove"
+    | "create"
+    | "cgroupsPath"
+    | "oomKills"
+    | "kill"
+    | "pids"
+    | "freeze"
+    | "freezeAll"
+    | "thaw"
+    | "thawAll"
+    | "update"
+    | "stats"
+    | "remove"
   >;
 }
 

@@ -47,6 +47,8 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
       return await handlers.hello(request, context);
     }),
     bind(methods.configureSandbox, handlers.configureSandbox),
+    bind(methods.freeze, handlers.freeze),
+    bind(methods.thaw, handlers.thaw),
     bind(methods.fitResources, handlers.fitResources),
     bind(methods.getGuestStats, handlers.getGuestStats),
     bind(methods.findDevice, handlers.findDevice),

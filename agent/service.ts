@@ -24,7 +24,7 @@ export function createHandlers(deps: ServiceDeps): Handlers {
 
 type SandboxHandlers = Pick<
   Handlers,
-  "configureSandbox" | "findDevice" | "fitResources" | "getGuestStats" | "hello" | "shutdown"
+  "configureSandbox" | "findDevice" | "fitResources" | "freeze" | "getGuestStats" | "hello" | "shutdown" | "thaw"
 >;
 
 function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): SandboxHandlers {
@@ -42,6 +42,16 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): Sandbox
       const renamed = deps.names.configure(request.hostname, request.dnsLines);
       if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
       if (renamed) for (const container of await containers.all()) await container.refreshNames();
+      return {};
+    },
+
+    freeze: async () => {
+      await deps.cgroups.freezeAll();
+      return {};
+    },
+
+    thaw: async () => {
+      await deps.cgroups.thawAll();
       return {};
     },
 

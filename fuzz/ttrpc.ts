@@ -218,6 +218,8 @@ const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
   fitResources: nothing,
+  freeze: nothing,
+  thaw: nothing,
   getGuestStats: nothing,
   findDevice: nothing,
   createContainer: nothing,

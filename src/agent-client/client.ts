@@ -11,6 +11,8 @@ import type { AgentCaller, AgentMethod, AgentRequest, AgentResponse, CallOptions
 const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "configureSandbox",
   "fitResources",
+  "freeze",
+  "thaw",
   "getGuestStats",
   "findDevice",
   "removeContainer",

@@ -106,6 +106,28 @@ export const errorReasons = reasons({
     code: "failed_precondition",
     meaning: "A device of the VM has state that cannot be saved.",
   },
+  CHECKPOINT_NOT_FOUND: {
+    code: "not_found",
+    meaning: "There is no checkpoint of this name or id.",
+    remedy: "List them with `belljar checkpoint ls`.",
+  },
+  CHECKPOINT_AMBIGUOUS: {
+    code: "invalid_argument",
+    meaning: "Several checkpoints begin with these letters.",
+    remedy: "Give more of the id.",
+  },
+  CHECKPOINT_EXISTS: { code: "already_exists", meaning: "Another checkpoint has this name." },
+  CHECKPOINT_INCOMPLETE: { code: "data_loss", meaning: "A file of the checkpoint is missing, or cut short." },
+  CHECKPOINT_CORRUPT: {
+    code: "data_loss",
+    meaning: "A file of the checkpoint is not what its manifest says.",
+    remedy: "It cannot be restored; remove it with `belljar checkpoint rm`.",
+  },
+  CHECKPOINT_MISMATCH: {
+    code: "failed_precondition",
+    meaning: "The checkpoint was taken under another hypervisor, CPU or configuration than this host has.",
+    remedy: "`belljar restore --dry-run` says everything that does not fit.",
+  },
   SHARED_MEMORY_NEEDED: {
     code: "failed_precondition",
     meaning: "A vhost-user device needs a VM whose memory other programs can map, which is decided when it starts.",

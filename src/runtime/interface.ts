@@ -38,6 +38,92 @@ export interface Sandboxes {
   list(): Promise<readonly SandboxInfo[]>;
 }
 
+/**
+ * Whole sandboxes, frozen at one instant: memory, disks and state, in a directory each. They outlive their source, and are restored
+ * any number of times, each time as a new sandbox. Named as sandboxes are: id, unambiguous prefix of it, or name.
+ */
+export interface Checkpoints {
+  /** Oldest first, those that cannot be read included (`problem` says why). */
+  list(): Promise<readonly CheckpointInfo[]>;
+  /** @throws BelljarError `CHECKPOINT_NOT_FOUND`, `CHECKPOINT_AMBIGUOUS` */
+  get(nameOrId: string): Promise<CheckpointInfo>;
+  /**
+   * Makes a new sandbox that goes on where the checkpoint was taken. Everything that can refuse is checked before anything starts.
+   * @throws BelljarError `CHECKPOINT_MISMATCH` when it does not fit this host, `CHECKPOINT_CORRUPT`
+   */
+  restore(nameOrId: string, options?: RestoreOptions): Promise<SandboxHandle>;
+  /** What `restore` would find: everything that fits and that does not. Starts nothing. */
+  check(nameOrId: string, options?: RestoreOptions): Promise<RestoreReport>;
+  /** Reads every byte of it, and compares it with what was written. @throws BelljarError `CHECKPOINT_CORRUPT` */
+  verify(nameOrId: string, options?: CallOptions): Promise<CheckpointInfo>;
+  /** Sandboxes that were restored from it go on. */
+  remove(nameOrId: string): Promise<CheckpointInfo>;
+}
+
+export interface CheckpointOptions extends CallOptions {
+  /** Unique among checkpoints; the id stands in when there is none. */
+  readonly name?: string | undefined;
+  /** Ends the sandbox once the checkpoint is there; it goes on unless told. */
+  readonly stop?: boolean | undefined;
+}
+
+export interface RestoreOptions extends CallOptions {
+  /** Of the new sandbox; its id stands in when there is none. */
+  readonly name?: string | undefined;
+  readonly hostname?: string | undefined;
+  /** Processes that `exec` had started in the source go on; they are ended unless told, as nobody waits for them. */
+  readonly keepExec?: boolean | undefined;
+}
+
+export interface ForkOptions extends CallOptions {
+  /** One unless told. */
+  readonly count?: number | undefined;
+  /** Of the new sandboxes; `{n}` in it counts from 1, and must be there when there are several. */
+  readonly name?: string | undefined;
+  readonly keepExec?: boolean | undefined;
+}
+
+export interface CheckpointInfo {
+  readonly id: string;
+  readonly name: string;
+  /** Milliseconds since the epoch. */
+  readonly createdAtMs: number;
+  /** The sandbox that it was taken of. */
+  readonly source: { readonly id: string; readonly name: string; readonly generation: number };
+  readonly state: "running" | "paused";
+  readonly image: string;
+  readonly containers: readonly { readonly id: string; readonly name: string; readonly image: string }[];
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly acceleration: "kvm" | "tcg";
+  /** The VMM that wrote it, such as `QEMU 7.2.22`. */
+  readonly hypervisor: string;
+  /** The template whose pages it does not hold; absent when it holds all of them. */
+  readonly template?: string | undefined;
+  /** Bytes of memory in it, of device state, and of disks as they lie on the host. */
+  readonly pagesBytes: number;
+  readonly devicesBytes: number;
+  readonly disksBytes: number;
+  /** How long the source's CPUs stood still, and how long its workload did. */
+  readonly pauseMs: number;
+  readonly frozenMs: number;
+  /** It cannot be read, and this is why; the other fields say only what is known. */
+  readonly problem?: string | undefined;
+}
+
+export interface RestoreReport {
+  readonly fits: boolean;
+  readonly findings: readonly RestoreFinding[];
+}
+
+export interface RestoreFinding {
+  /** Such as `hypervisor`, `acceleration`, `cpu`, `memory`, `template`, `guest image`, `disk`, `layer`, `mount`, `name`. */
+  readonly what: string;
+  readonly fits: boolean;
+  /** For people: what there is, and what is wanted. */
+  readonly detail: string;
+}
+
 /** Storage is the first container's. */
 export interface SandboxCreateConfig extends SandboxConfig, StorageOptions {
   /** Name of an image that is here (see `runtime.images`). */
@@ -143,6 +229,13 @@ export interface SandboxHandle extends AsyncDisposable {
    * @throws BelljarError `RESIZE_REFUSED` by the guest, `NOT_ENOUGH_MEMORY`, `INVALID_ARGUMENT`
    */
   update(resources: SandboxResources, options?: CallOptions): Promise<void>;
+  /**
+   * Freezes it as it is into a checkpoint, and lets it go on. A checkpoint that fails never harms it.
+   * @throws BelljarError `NOT_CHECKPOINTABLE` with what stands in the way, `CHECKPOINT_EXISTS`, `DISK_FULL`
+   */
+  checkpoint(options?: CheckpointOptions): Promise<CheckpointInfo>;
+  /** New sandboxes that go on from here, as it does itself: one short pause for all of them. All or nothing. */
+  fork(options?: ForkOptions): Promise<readonly SandboxHandle[]>;
   /** Memory, CPUs and cgroup of the VM on the host, and of the guest as a whole. */
   stats(): Promise<SandboxStats>;
   /** Changes of state, failures the monitor saw, and the sandbox's end; ends when the sandbox is deleted. */
@@ -353,7 +446,7 @@ export interface SandboxInfo {
   readonly containers: readonly ContainerInfo[];
   readonly devices: readonly DeviceInfo[];
   readonly vmm?: VmmInfo | undefined;
-  /** How many times it was restored or forked; 0 before checkpoints exist. */
+  /** How many times it, or what it was restored or forked from, was restored or forked. */
   readonly generation: number;
   readonly end?: EndCause | undefined;
   /** Its state file cannot be read, and this is why; the other fields say only what is known. */

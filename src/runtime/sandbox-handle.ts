@@ -7,11 +7,14 @@ import { RuntimeDevices } from "./devices.ts";
 import { sandboxInfo } from "./info.ts";
 import type {
   CallOptions,
+  CheckpointInfo,
+  CheckpointOptions,
   ContainerHandle,
   Containers,
   Devices,
   ExecOptions,
   ExecResult,
+  ForkOptions,
   ProcessHandle,
   SandboxEvent,
   SandboxHandle,
@@ -76,6 +79,14 @@ export class RuntimeSandbox implements SandboxHandle {
 
   update(resources: SandboxResources, options: CallOptions = {}): Promise<void> {
     return this.#managed.update(resources, options);
+  }
+
+  async checkpoint(_options: CheckpointOptions = {}): Promise<CheckpointInfo> {
+    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
+  }
+
+  async fork(_options: ForkOptions = {}): Promise<readonly SandboxHandle[]> {
+    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
   }
 
   async stats(): Promise<SandboxStats> {

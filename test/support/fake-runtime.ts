@@ -286,6 +286,8 @@ export class FakeRuntime {
       delete: async () => {
         this.all.delete(sandbox.id);
       },
+      checkpoint: async () => await Promise.reject(new BelljarError("INTERNAL", "not yet")),
+      fork: async () => await Promise.reject(new BelljarError("INTERNAL", "not yet")),
       annotations: async () => sandbox.annotations,
       setAnnotations: async (annotations) => {
         sandbox.annotations = { ...sandbox.annotations, ...annotations };

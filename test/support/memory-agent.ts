@@ -137,6 +137,8 @@ export class MemoryGuest {
   instance = `agent-${Math.random()}`;
   configured: AgentRequest<"configureSandbox">[] = [];
   updates: AgentRequest<"updateContainer">[] = [];
+  frozen = false;
+  readonly thaws: AgentRequest<"thaw">[] = [];
   /** What containers were given to write to after their creation, in bytes. */
   readonly storageSizes = new Map<string, number>();
   /** What it was told of its VM's size. */
@@ -344,6 +346,15 @@ const handlers: Handlers = {
     if (pci === undefined && at === -1) throw new BelljarError("AGENT_FAILED", "the disk has not appeared");
     const name = pci === undefined ? `sd${String.fromCharCode(97 + at)}` : "vda";
     return { nodes: [{ name, block: true, major: 8, minor: 16 * Math.max(0, at) }] };
+  },
+  freeze: (guest) => {
+    guest.frozen = true;
+    return {};
+  },
+  thaw: (guest, request) => {
+    guest.frozen = false;
+    guest.thaws.push(request);
+    return {};
   },
   fitResources: (guest, { cpus = 0, pluggedMemoryBytes = 0n, ahead = false }) => {
     if (ahead) return { cpus, pluggedMemoryBytes };

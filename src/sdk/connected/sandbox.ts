@@ -1,13 +1,17 @@
 /** A sandbox behind the daemon. Disposing of the handle that created it deletes it. */
+import { BelljarError } from "../../base/index.ts";
 import type { Files } from "../../container/index.ts";
 import { fromEvent, fromSandboxInfo, fromSandboxStats } from "../../daemon/index.ts";
 import type {
   CallOptions,
+  CheckpointInfo,
+  CheckpointOptions,
   ContainerHandle,
   Containers,
   Devices,
   ExecOptions,
   ExecResult,
+  ForkOptions,
   ProcessHandle,
   SandboxEvent,
   SandboxHandle,
@@ -104,6 +108,14 @@ export class ConnectedSandbox implements SandboxHandle {
       { what: `${this.#title} was being resized`, repeatable: true, signal, timeoutMs: 0 },
       (clients, call) => clients.sandbox.updateSandbox({ sandbox: this.id, ...request }, call),
     );
+  }
+
+  async checkpoint(_options: CheckpointOptions = {}): Promise<CheckpointInfo> {
+    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
+  }
+
+  async fork(_options: ForkOptions = {}): Promise<readonly SandboxHandle[]> {
+    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
   }
 
   async stats(): Promise<SandboxStats> {

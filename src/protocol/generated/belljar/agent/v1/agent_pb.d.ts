@@ -135,6 +135,95 @@ export declare type ConfigureSandboxResponse = Message<"belljar.agent.v1.Configu
 export declare const ConfigureSandboxResponseSchema: GenMessage<ConfigureSandboxResponse>;
 
 /**
+ * @generated from message belljar.agent.v1.FreezeRequest
+ */
+export declare type FreezeRequest = Message<"belljar.agent.v1.FreezeRequest"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.FreezeRequest.
+ * Use `create(FreezeRequestSchema)` to create a new message.
+ */
+export declare const FreezeRequestSchema: GenMessage<FreezeRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.FreezeResponse
+ */
+export declare type FreezeResponse = Message<"belljar.agent.v1.FreezeResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.FreezeResponse.
+ * Use `create(FreezeResponseSchema)` to create a new message.
+ */
+export declare const FreezeResponseSchema: GenMessage<FreezeResponse>;
+
+/**
+ * What happened to the sandbox since Freeze, and who it is now: told to the workload before it runs on.
+ *
+ * @generated from message belljar.agent.v1.ThawRequest
+ */
+export declare type ThawRequest = Message<"belljar.agent.v1.ThawRequest"> & {
+  /**
+   * `resumed`, `restored` or `forked`.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * @generated from field: string sandbox_id = 2;
+   */
+  sandboxId: string;
+
+  /**
+   * How many times this sandbox and those it came from were restored or forked.
+   *
+   * @generated from field: uint32 generation = 3;
+   */
+  generation: number;
+
+  /**
+   * 32 hexadecimal digits; empty leaves it as it is.
+   *
+   * @generated from field: string machine_id = 4;
+   */
+  machineId: string;
+
+  /**
+   * UUID; empty leaves it as it is.
+   *
+   * @generated from field: string boot_id = 5;
+   */
+  bootId: string;
+
+  /**
+   * Further processes that were started before are ended, and forgotten, before anything runs.
+   *
+   * @generated from field: bool end_processes = 6;
+   */
+  endProcesses: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.ThawRequest.
+ * Use `create(ThawRequestSchema)` to create a new message.
+ */
+export declare const ThawRequestSchema: GenMessage<ThawRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ThawResponse
+ */
+export declare type ThawResponse = Message<"belljar.agent.v1.ThawResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.ThawResponse.
+ * Use `create(ThawResponseSchema)` to create a new message.
+ */
+export declare const ThawResponseSchema: GenMessage<ThawResponse>;
+
+/**
  * @generated from message belljar.agent.v1.FitResourcesRequest
  */
 export declare type FitResourcesRequest = Message<"belljar.agent.v1.FitResourcesRequest"> & {
@@ -2791,6 +2880,25 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ConfigureSandboxRequestSchema;
     output: typeof ConfigureSandboxResponseSchema;
+  },
+  /**
+   * Every process of every container stands still when it answers, until Thaw. What a container's own pause has frozen stays so.
+   * Idempotent; thaws by itself when it fails.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.Freeze
+   */
+  freeze: {
+    methodKind: "unary";
+    input: typeof FreezeRequestSchema;
+    output: typeof FreezeResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.agent.v1.AgentService.Thaw
+   */
+  thaw: {
+    methodKind: "unary";
+    input: typeof ThawRequestSchema;
+    output: typeof ThawResponseSchema;
   },
   /**
    * @generated from rpc belljar.agent.v1.AgentService.GetGuestStats
