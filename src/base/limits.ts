@@ -305,6 +305,8 @@ export const mountLimits = {
 } as const;
 
 export const checkpointLimits = {
+  /** Sandboxes that one fork makes: each is a VM of its own. */
+  forksMax: 256,
   /** How long a guest that has answered is left alone before it is made a template. */
   templateRestMs: 500,
   /** Another process that makes the same template: a boot, and what is written to disk. */

@@ -9,6 +9,7 @@ import { Calls } from "./calls.ts";
 import { Listener } from "./listener.ts";
 import { daemonSocketPath } from "./places.ts";
 import { handleRequests } from "./requests.ts";
+import { checkpointService } from "./services/checkpoint.ts";
 import { containerService } from "./services/container.ts";
 import { daemonService } from "./services/daemon.ts";
 import { fileService } from "./services/files.ts";
@@ -17,7 +18,7 @@ import { sandboxService } from "./services/sandbox.ts";
 import { volumeService } from "./services/volume.ts";
 
 /** What the daemon needs of the runtime: its sandboxes, and to be let go. */
-export type ServedRuntime = Pick<RuntimeCore, "sandboxes" | "volumes" | "recovered" | "release">;
+export type ServedRuntime = Pick<RuntimeCore, "sandboxes" | "checkpoints" | "volumes" | "recovered" | "release">;
 
 export interface DaemonDeps {
   readonly root: string;
@@ -76,6 +77,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
       router.service(api.SandboxService, sandboxService(runtime.sandboxes, calls));
       router.service(api.ContainerService, containerService(runtime.sandboxes, calls));
       router.service(api.ProcessService, processService(runtime.sandboxes, calls));
+      router.service(api.CheckpointService, checkpointService(runtime, log));
       router.service(api.VolumeService, volumeService(runtime.volumes));
       router.service(api.FileService, fileService(runtime.sandboxes, calls));
       router.service(

@@ -6,6 +6,13 @@ export type { Daemon, DaemonDeps, ServedRuntime } from "./daemon.ts";
 export type { Host, HostDeps, HostPaths } from "./host.ts";
 export { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "./places.ts";
 export { stopOnSignals } from "./signals.ts";
+export {
+  fromCheckpointInfo,
+  fromRestoreReport,
+  toCheckpointRequest,
+  toForkRequest,
+  toRestoreSpec,
+} from "./wire/checkpoints.ts";
 export { toContainerRequest, toLimits, toProcessSpec, toSandboxSpec } from "./wire/config.ts";
 export { fromDeviceInfo, toDeviceSpec } from "./wire/devices.ts";
 export { fromConnectError } from "./wire/errors.ts";

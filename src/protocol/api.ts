@@ -1,4 +1,5 @@
 /** The daemon's API as its definitions say it: messages and services, under one name. */
+export * from "./generated/belljar/api/v1/checkpoint_pb.js";
 export * from "./generated/belljar/api/v1/container_pb.js";
 export * from "./generated/belljar/api/v1/daemon_pb.js";
 export * from "./generated/belljar/api/v1/error_pb.js";

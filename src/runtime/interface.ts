@@ -234,8 +234,8 @@ export interface SandboxHandle extends AsyncDisposable {
    * @throws BelljarError `NOT_CHECKPOINTABLE` with what stands in the way, `CHECKPOINT_EXISTS`, `DISK_FULL`
    */
   checkpoint(options?: CheckpointOptions): Promise<CheckpointInfo>;
-  /** New sandboxes that go on from here, as it does itself: one short pause for all of them. All or nothing. */
-  fork(options?: ForkOptions): Promise<readonly SandboxHandle[]>;
+  /** New sandboxes that go on from here, as it does itself: one short pause for all of them. All or nothing. A number is their count. */
+  fork(options?: ForkOptions | number): Promise<readonly SandboxHandle[]>;
   /** Memory, CPUs and cgroup of the VM on the host, and of the guest as a whole. */
   stats(): Promise<SandboxStats>;
   /** Changes of state, failures the monitor saw, and the sandbox's end; ends when the sandbox is deleted. */

@@ -7,10 +7,12 @@ import { join } from "node:path";
 import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles } from "../store/index.ts";
+import { RuntimeCheckpoints } from "./checkpoints.ts";
 import { createSandbox, sandboxDeps, vfioClaims } from "./create-sandbox.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { sandboxInfo, unreadableInfo } from "./info.ts";
 import type {
+  Checkpoints,
   SandboxCreateConfig,
   SandboxCreateOptions,
   Sandboxes,
@@ -27,6 +29,7 @@ import { RuntimeVolumes } from "./volumes.ts";
 
 export interface RuntimeCore {
   readonly sandboxes: Sandboxes;
+  readonly checkpoints: Checkpoints;
   readonly volumes: Volumes;
   /** What was found and what became of it. */
   readonly recovered: readonly Recovered[];
@@ -73,6 +76,7 @@ async function lockRoot(deps: RuntimeDeps): Promise<FileLock> {
 class Runtime implements RuntimeCore {
   readonly sandboxes: Sandboxes;
   readonly volumes: RuntimeVolumes;
+  readonly checkpoints: Checkpoints = new RuntimeCheckpoints();
   readonly recovered: Recovered[] = [];
   readonly #deps: RuntimeDeps;
   readonly #lock: FileLock;

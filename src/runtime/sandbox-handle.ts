@@ -85,7 +85,7 @@ export class RuntimeSandbox implements SandboxHandle {
     throw new BelljarError("INTERNAL", "checkpoints are not there yet");
   }
 
-  async fork(_options: ForkOptions = {}): Promise<readonly SandboxHandle[]> {
+  async fork(_options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
     throw new BelljarError("INTERNAL", "checkpoints are not there yet");
   }
 

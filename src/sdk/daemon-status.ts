@@ -1,7 +1,7 @@
 /** The daemon as a client sees it: reached, asked who it is, told to stop. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { apiLimits, BelljarError, identifyProcess, isAlive, type Log } from "../base/index.ts";
-import type { Recovered, Sandboxes, Volumes } from "../runtime/index.ts";
+import type { Checkpoints, Recovered, Sandboxes, Volumes } from "../runtime/index.ts";
 import type { Paths } from "./paths.ts";
 
 export interface DaemonStatus {
@@ -28,6 +28,7 @@ export interface ConnectDaemonOptions {
 
 export interface ConnectedDaemon {
   readonly sandboxes: Sandboxes;
+  readonly checkpoints: Checkpoints;
   readonly volumes: Volumes;
   status(): Promise<DaemonStatus>;
   /** Tells it to stop, and waits until its process is gone; sandboxes run on. */
@@ -39,7 +40,9 @@ export interface ConnectedDaemon {
 export async function connectDaemon(options: ConnectDaemonOptions): Promise<ConnectedDaemon> {
   const { paths, log, socketPath, onStarted, reconnectTimeoutMs } = options;
   // Loaded here: whoever owns the root in its own process needs none of it.
-  const { ConnectedSandboxes, ConnectedVolumes, DaemonLauncher, DaemonLink } = await import("./connected/index.ts");
+  const { ConnectedCheckpoints, ConnectedSandboxes, ConnectedVolumes, DaemonLauncher, DaemonLink } = await import(
+    "./connected/index.ts"
+  );
   const launcher = options.startDaemon ? new DaemonLauncher(paths, log) : undefined;
   const link = new DaemonLink({ socketPath, launcher, reconnectTimeoutMs });
   const status = async (): Promise<DaemonStatus> => {
@@ -62,6 +65,7 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
   }
   return {
     sandboxes: new ConnectedSandboxes(link),
+    checkpoints: new ConnectedCheckpoints(link),
     volumes: new ConnectedVolumes(link),
     status,
     stop: async () => {

@@ -25,6 +25,9 @@ export type { GarbageReport, ImageInfo } from "../images/index.ts";
 export type { Capability } from "../resources/index.ts";
 export type {
   AttachOptions,
+  CheckpointInfo,
+  CheckpointOptions,
+  Checkpoints,
   ContainerCreateConfig,
   ContainerHandle,
   ContainerInfo,
@@ -33,9 +36,13 @@ export type {
   Devices,
   ExecOptions,
   ExecResult,
+  ForkOptions,
   LogRecord,
   ProcessHandle,
   Recovered,
+  RestoreFinding,
+  RestoreOptions,
+  RestoreReport,
   SandboxCreateConfig,
   SandboxCreateOptions,
   SandboxEvent,

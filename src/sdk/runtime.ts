@@ -4,13 +4,14 @@
  */
 import { type Log, silentLog, throwIfAborted } from "../base/index.ts";
 import { daemonSocketPath } from "../daemon/index.ts";
-import type { Recovered, SandboxCreateConfig, Sandboxes, Volumes } from "../runtime/index.ts";
+import type { Checkpoints, Recovered, SandboxCreateConfig, Sandboxes, Volumes } from "../runtime/index.ts";
 import { connectDaemon, type DaemonStatus } from "./daemon-status.ts";
 import { type HostParts, LazyHost } from "./lazy-host.ts";
 import { type Paths, resolvePaths } from "./paths.ts";
 
 export interface Runtime extends HostParts, AsyncDisposable {
   readonly sandboxes: Sandboxes;
+  readonly checkpoints: Checkpoints;
   readonly volumes: Volumes;
   /** What was found when the root was taken, and what became of it. */
   recovered(): Promise<readonly Recovered[]>;
@@ -48,6 +49,7 @@ export const Runtime = {
     return {
       ...membersOf(parts),
       sandboxes: keepingAlive(core.sandboxes),
+      checkpoints: core.checkpoints,
       volumes: core.volumes,
       recovered: async () => core.recovered,
       [Symbol.asyncDispose]: () => core.release(),
@@ -70,6 +72,7 @@ export const Runtime = {
     return {
       ...membersOf(new LazyHost(paths, log)),
       sandboxes: keepingAlive(daemon.sandboxes),
+      checkpoints: daemon.checkpoints,
       volumes: daemon.volumes,
       recovered: async () => (await daemon.status()).recovered,
       daemon: () => daemon.status(),

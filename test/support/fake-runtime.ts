@@ -33,6 +33,7 @@ import type {
   SandboxResources,
   StorageState,
 } from "../../src/runtime/index.ts";
+import { type CopyOptions, FakeCheckpoints, type FakeSource } from "./fake-checkpoints.ts";
 import { FakeVolumes } from "./fake-volumes.ts";
 import { MemoryFiles } from "./memory-files.ts";
 
@@ -149,7 +150,7 @@ async function aborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Pr
   }
 }
 
-export class FakeSandbox {
+export class FakeSandbox implements FakeSource<FakeSandbox> {
   readonly files = new MemoryFiles();
   readonly id: string;
   readonly config: SandboxCreateConfig;
@@ -161,6 +162,7 @@ export class FakeSandbox {
   resources: SandboxResources = {};
   state: LifecycleState = "ready";
   watchers = 0;
+  generation = 0;
   devices: readonly DeviceInfo[] = [];
   /** What was asked for, as the far side understood it. */
   readonly deviceRequests: DeviceRequest[] = [];
@@ -174,6 +176,17 @@ export class FakeSandbox {
 
   move(to: LifecycleState): void {
     this.state = transition("sandbox", this.state, to, this.id);
+  }
+
+  copy({ name, hostname, keepExec = false, generation = this.generation + 1 }: CopyOptions): FakeSandbox {
+    const config = { ...this.config, name, hostname: hostname ?? this.config.hostname };
+    const copy = new FakeSandbox(config);
+    for (const [path, file] of this.files.files) copy.files.files.set(path, file);
+    for (const [id, { command }] of this.processes) {
+      if (id === "" || keepExec) copy.processes.set(id, new FakeProcess(id, command));
+    }
+    const { annotations, resources, storage, state } = this;
+    return Object.assign(copy, { annotations, resources, storage, state, generation });
   }
 
   container(): ContainerInfo {
@@ -214,12 +227,12 @@ export class FakeSandbox {
         sharedMemoryBytes: this.resources.sharedMemoryBytes,
         cgroups: ["/sys/fs/cgroup/belljar/0123abcd/fake"],
       },
-      hostname: this.id,
+      hostname: this.config.hostname ?? this.id,
       annotations: this.annotations,
       containers: [this.container()],
       devices: [...this.devices],
       vmm: this.state === "stopped" ? undefined : { pid: 4711, acceleration: "tcg" },
-      generation: 0,
+      generation: this.generation,
       end: undefined,
       problem: undefined,
     };
@@ -231,6 +244,10 @@ export class FakeRuntime {
   readonly volumes = new FakeVolumes();
   readonly recovered = [{ kind: "sockets", name: "abc", what: "removed" }] as const;
   readonly all = new Map<string, FakeSandbox>();
+  readonly checkpoints = new FakeCheckpoints<FakeSandbox>({
+    add: (sandbox) => this.#add(sandbox),
+    end: (source) => source.move("stopped"),
+  });
   /** The next call of `create` waits for this. */
   holdCreate: Promise<void> | undefined;
   cancelled = 0;
@@ -252,9 +269,8 @@ export class FakeRuntime {
           throw error;
         }
         const sandbox = new FakeSandbox(config);
-        this.all.set(sandbox.id, sandbox);
         if (options.start !== false) sandbox.move("running");
-        return this.#handle(sandbox);
+        return this.#add(sandbox);
       },
       get: async (nameOrId) => this.#handle(this.find(nameOrId)),
       list: async () => [...this.all.values()].map((sandbox) => sandbox.info()),
@@ -269,6 +285,11 @@ export class FakeRuntime {
     const found = [...this.all.values()].find(({ id, config }) => id === nameOrId || config.name === nameOrId);
     if (found !== undefined) return found;
     throw notFound("SANDBOX_NOT_FOUND", `no sandbox ${JSON.stringify(nameOrId)}`);
+  }
+
+  #add(sandbox: FakeSandbox): SandboxHandle {
+    this.all.set(sandbox.id, sandbox);
+    return this.#handle(sandbox);
   }
 
   #handle(sandbox: FakeSandbox): SandboxHandle {
@@ -286,8 +307,8 @@ export class FakeRuntime {
       delete: async () => {
         this.all.delete(sandbox.id);
       },
-      checkpoint: async () => await Promise.reject(new BelljarError("INTERNAL", "not yet")),
-      fork: async () => await Promise.reject(new BelljarError("INTERNAL", "not yet")),
+      checkpoint: (options) => this.checkpoints.create(sandbox, options ?? {}),
+      fork: (options) => this.checkpoints.fork(sandbox, options ?? {}),
       annotations: async () => sandbox.annotations,
       setAnnotations: async (annotations) => {
         sandbox.annotations = { ...sandbox.annotations, ...annotations };

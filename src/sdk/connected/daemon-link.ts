@@ -16,6 +16,7 @@ export interface Clients {
   readonly process: Client<typeof api.ProcessService>;
   readonly file: Client<typeof api.FileService>;
   readonly volume: Client<typeof api.VolumeService>;
+  readonly checkpoint: Client<typeof api.CheckpointService>;
 }
 
 /** Makes one call over whichever connection there is. */
@@ -62,6 +63,7 @@ export class DaemonLink {
       process: createClient(api.ProcessService, transport),
       file: createClient(api.FileService, transport),
       volume: createClient(api.VolumeService, transport),
+      checkpoint: createClient(api.CheckpointService, transport),
     };
   }
 

@@ -1,7 +1,13 @@
 /** A sandbox behind the daemon. Disposing of the handle that created it deletes it. */
-import { BelljarError } from "../../base/index.ts";
 import type { Files } from "../../container/index.ts";
-import { fromEvent, fromSandboxInfo, fromSandboxStats } from "../../daemon/index.ts";
+import {
+  fromCheckpointInfo,
+  fromEvent,
+  fromSandboxInfo,
+  fromSandboxStats,
+  toCheckpointRequest,
+  toForkRequest,
+} from "../../daemon/index.ts";
 import type {
   CallOptions,
   CheckpointInfo,
@@ -21,6 +27,7 @@ import type {
   StopOptions,
 } from "../../runtime/index.ts";
 import { ConnectedContainer } from "./container.ts";
+import { ConnectedContainers } from "./containers.ts";
 import type { DaemonLink, MakeCall } from "./daemon-link.ts";
 import { ConnectedDevices } from "./devices.ts";
 
@@ -34,11 +41,11 @@ export class ConnectedSandbox implements SandboxHandle {
   readonly #isOwned: boolean;
   #isDeleted = false;
 
-  constructor(link: DaemonLink, info: SandboxInfo, containers: Containers, isOwned: boolean) {
+  constructor(link: DaemonLink, info: SandboxInfo, isOwned: boolean) {
     this.#link = link;
     this.id = info.id;
     this.name = info.name;
-    this.containers = containers;
+    this.containers = new ConnectedContainers(link, info);
     this.devices = new ConnectedDevices(link, info.id, () => this.info());
     // One whose state cannot be read may have none to name: the daemon says what is wrong when it is used.
     this.main = new ConnectedContainer(link, info.id, info.containers[0] ?? { id: "", name: "" });
@@ -110,12 +117,21 @@ export class ConnectedSandbox implements SandboxHandle {
     );
   }
 
-  async checkpoint(_options: CheckpointOptions = {}): Promise<CheckpointInfo> {
-    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
+  async checkpoint(options: CheckpointOptions = {}): Promise<CheckpointInfo> {
+    const request = toCheckpointRequest(this.id, options);
+    const answer = await this.#change("was being checkpointed", options.signal, ({ checkpoint }, call) =>
+      checkpoint.createCheckpoint(request, call),
+    );
+    return fromCheckpointInfo(answer.checkpoint);
   }
 
-  async fork(_options: ForkOptions = {}): Promise<readonly SandboxHandle[]> {
-    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
+  async fork(options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
+    const signal = typeof options === "number" ? undefined : options.signal;
+    const request = toForkRequest(this.id, options);
+    const answer = await this.#change("was being forked", signal, ({ checkpoint }, call) =>
+      checkpoint.forkSandbox(request, call),
+    );
+    return answer.sandboxes.map((each) => new ConnectedSandbox(this.#link, fromSandboxInfo(each), true));
   }
 
   async stats(): Promise<SandboxStats> {

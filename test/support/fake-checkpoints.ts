@@ -1,0 +1,171 @@
+/** Checkpoints of fake sandboxes, which are copies of them: what is restored or forked has what the source had at that instant. */
+import { BelljarError, cancelledError, newId } from "../../src/base/index.ts";
+import {
+  type CallOptions,
+  type CheckpointInfo,
+  type CheckpointOptions,
+  type Checkpoints,
+  type ForkOptions,
+  type RestoreFinding,
+  type RestoreOptions,
+  type RestoreReport,
+  type SandboxHandle,
+  type SandboxInfo,
+  settleForkOptions,
+} from "../../src/runtime/index.ts";
+
+export interface CopyOptions {
+  readonly name?: string | undefined;
+  readonly hostname?: string | undefined;
+  readonly keepExec?: boolean | undefined;
+  /** The next unless told. */
+  readonly generation?: number | undefined;
+}
+
+export interface FakeSource<S> {
+  readonly id: string;
+  info(): SandboxInfo;
+  /** Another sandbox, of the next generation, that has what this one has now. */
+  copy(options: CopyOptions): S;
+}
+
+/** The sandboxes of the runtime that the checkpoints are of. */
+export interface FakeSandboxes<S> {
+  add(sandbox: S): SandboxHandle;
+  end(source: S): void;
+}
+
+interface Taken<S> {
+  info: CheckpointInfo;
+  readonly frozen: S;
+}
+
+export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
+  readonly all = new Map<string, Taken<S>>();
+  /** Each call that makes or reads something waits for this. */
+  hold: Promise<void> | undefined;
+  /** Calls do not notice that nobody wants them any more. */
+  isDeaf = false;
+  waiting = 0;
+  cancelled = 0;
+  /** Sandboxes that were restored or forked. */
+  made = 0;
+  /** What does not fit this host. */
+  misfits: readonly RestoreFinding[] = [];
+  readonly #sandboxes: FakeSandboxes<S>;
+
+  constructor(sandboxes: FakeSandboxes<S>) {
+    this.#sandboxes = sandboxes;
+  }
+
+  async create(source: S, { name, stop = false, signal }: CheckpointOptions): Promise<CheckpointInfo> {
+    await this.#wait(signal);
+    const id = newId();
+    if (name !== undefined && [...this.all.values()].some(({ info }) => info.name === name)) {
+      throw new BelljarError("CHECKPOINT_EXISTS", `there is a checkpoint ${name} already`);
+    }
+    const info = infoOf(id, name ?? id, source.info());
+    this.all.set(id, { info, frozen: source.copy({ keepExec: true, generation: info.source.generation }) });
+    if (stop) this.#sandboxes.end(source);
+    return info;
+  }
+
+  async fork(source: S, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
+    const { names, keepExec, signal } = settleForkOptions(options);
+    await this.#wait(signal);
+    return names.map((name) => this.#add(source.copy({ name, keepExec })));
+  }
+
+  async list(): Promise<readonly CheckpointInfo[]> {
+    return [...this.all.values()].map(({ info }) => info);
+  }
+
+  async get(nameOrId: string): Promise<CheckpointInfo> {
+    return this.find(nameOrId).info;
+  }
+
+  async restore(nameOrId: string, options: RestoreOptions = {}): Promise<SandboxHandle> {
+    const { frozen } = this.find(nameOrId);
+    await this.#wait(options.signal);
+    const [misfit] = this.misfits;
+    if (misfit !== undefined) throw new BelljarError("CHECKPOINT_MISMATCH", `${misfit.what}: ${misfit.detail}`);
+    return this.#add(frozen.copy(options));
+  }
+
+  async check(nameOrId: string, { name, hostname, keepExec, signal }: RestoreOptions = {}): Promise<RestoreReport> {
+    const { info } = this.find(nameOrId);
+    await this.#wait(signal);
+    const asked = JSON.stringify({ name, hostname, keepExec });
+    const findings = [
+      { what: "hypervisor", fits: true, detail: info.hypervisor },
+      { what: "name", fits: true, detail: asked },
+      ...this.misfits,
+    ];
+    return { fits: findings.every(({ fits }) => fits), findings };
+  }
+
+  async verify(nameOrId: string, { signal }: CallOptions = {}): Promise<CheckpointInfo> {
+    const { info } = this.find(nameOrId);
+    await this.#wait(signal);
+    if (info.problem !== undefined) throw new BelljarError("CHECKPOINT_CORRUPT", info.problem);
+    return info;
+  }
+
+  async remove(nameOrId: string): Promise<CheckpointInfo> {
+    const { info } = this.find(nameOrId);
+    this.all.delete(info.id);
+    return info;
+  }
+
+  find(nameOrId: string): Taken<S> {
+    const found = [...this.all.values()].find(({ info }) => info.id === nameOrId || info.name === nameOrId);
+    if (found !== undefined) return found;
+    throw new BelljarError("CHECKPOINT_NOT_FOUND", `there is no checkpoint ${JSON.stringify(nameOrId)}`);
+  }
+
+  #add(sandbox: S): SandboxHandle {
+    this.made += 1;
+    return this.#sandboxes.add(sandbox);
+  }
+
+  async #wait(signal: AbortSignal | undefined): Promise<void> {
+    if (this.hold === undefined) return;
+    const { promise: gone, reject } = Promise.withResolvers<never>();
+    const onAbort = (): void => {
+      if (this.isDeaf) return;
+      this.cancelled += 1;
+      reject(cancelledError(signal));
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.waiting += 1;
+    try {
+      await Promise.race([this.hold, gone]);
+    } finally {
+      this.waiting -= 1;
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+}
+
+function infoOf(id: string, name: string, source: SandboxInfo): CheckpointInfo {
+  return {
+    id,
+    name,
+    createdAtMs: 1_700_000_001_000,
+    source: { id: source.id, name: source.name, generation: source.generation },
+    state: source.state === "paused" ? "paused" : "running",
+    image: source.image,
+    containers: source.containers.map((each) => ({ id: each.id, name: each.name, image: each.image })),
+    memoryMib: source.memoryMib,
+    cpus: source.cpus,
+    acceleration: "tcg",
+    hypervisor: "QEMU 0.0.0",
+    template: "ab12",
+    pagesBytes: 8_000_000,
+    devicesBytes: 200_000,
+    disksBytes: 3_000_000,
+    pauseMs: 12.34,
+    frozenMs: 23.4,
+    problem: undefined,
+  };
+}
