@@ -12,6 +12,8 @@ export interface Output {
   /** A line about long work: rewritten in place on a terminal, one line per step elsewhere. */
   progress(text: string): void;
   endProgress(): void;
+  /** What came of long work, in a line that stays. */
+  note(text: string): void;
   error(error: BelljarError): void;
 }
 
@@ -33,6 +35,10 @@ export function createOutput(deps: OutputDeps): Output {
     deps.stderr.write("\r\u001b[2K");
     progressShown = false;
   };
+  const stay = (text: string): void => {
+    clearProgress();
+    deps.stderr.write(`belljar: ${text.replace(CONTROL_CHARACTERS, " ")}\n`);
+  };
   return {
     json: deps.json,
     line: (text) => deps.stdout.write(`${text}\n`),
@@ -50,16 +56,16 @@ export function createOutput(deps: OutputDeps): Output {
       }
     },
     progress: (text) => {
-      const clean = text.replace(CONTROL_CHARACTERS, " ");
       if (!deps.stderr.isTTY) {
-        deps.stderr.write(`belljar: ${clean}\n`);
+        stay(text);
         return;
       }
       clearProgress();
-      deps.stderr.write(`belljar: ${clean}`.slice(0, deps.stderr.columns - 1));
+      deps.stderr.write(`belljar: ${text.replace(CONTROL_CHARACTERS, " ")}`.slice(0, deps.stderr.columns - 1));
       progressShown = true;
     },
     endProgress: clearProgress,
+    note: stay,
     error: (error) => {
       clearProgress();
       deps.stderr.write(`belljar: ${formatError(error)}\n`);
@@ -95,4 +101,10 @@ export function formatBytes(bytes: number): string {
     unit += 1;
   }
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/** A duration for people. */
+export function formatDuration(ms: number): string {
+  if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms < 100 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }

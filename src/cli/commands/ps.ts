@@ -34,7 +34,7 @@ export function addPsCommand(program: Command, holder: ContextHolder): void {
       return;
     }
     context.output.table(
-      ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATE", "CONTAINERS"],
+      ["ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATE", "CONTAINERS", "GENERATION"],
       infos.map((info) => [
         info.id,
         info.name,
@@ -43,6 +43,7 @@ export function addPsCommand(program: Command, holder: ContextHolder): void {
         formatAge(info.createdAtMs, Date.now()),
         stateText(info),
         String(info.containers.length),
+        String(info.generation),
       ]),
       infos.map(sandboxJson),
     );

@@ -1,0 +1,163 @@
+/** `belljar checkpoint`: whole sandboxes, frozen at one instant, from which `belljar restore` makes new ones. */
+import type { Command } from "commander";
+import { BelljarError, checkName } from "../../base/index.ts";
+import type { Runtime } from "../../sdk/index.ts";
+import { checkpointBytes, checkpointJson, costText } from "../checkpoint-text.ts";
+import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { formatBytes } from "../output.ts";
+import { formatAge } from "../sandbox-text.ts";
+import { SignalRelay } from "../signals.ts";
+
+interface CreateOptions extends CommonOptions {
+  readonly stop?: boolean;
+}
+
+interface ListOptions extends CommonOptions {
+  readonly quiet?: boolean;
+}
+
+interface RemoveOptions extends CommonOptions {
+  readonly force?: boolean;
+}
+
+const NAMES = "by id, the beginning of an id, or name";
+
+export function addCheckpointCommand(program: Command, holder: ContextHolder): void {
+  const checkpoint = program
+    .command("checkpoint")
+    .summary("freeze running sandboxes, list, verify and remove checkpoints");
+  addCreate(checkpoint, holder);
+  addList(checkpoint, holder);
+  addInspect(checkpoint, holder);
+  addVerify(checkpoint, holder);
+  addRemove(checkpoint, holder);
+}
+
+function addCreate(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint
+      .command("create")
+      .summary("freeze a sandbox as it is, and print the checkpoint's id; the sandbox goes on")
+      .argument("<sandbox>", NAMES)
+      .argument("[name]", "of the checkpoint (its id)")
+      .option("--stop", "end the sandbox once the checkpoint is there"),
+  ).action(async (sandboxName: string, name: string | undefined, options: CreateOptions) => {
+    checkName(sandboxName, "sandbox");
+    if (name !== undefined) checkName(name, "checkpoint");
+    const { output, connect } = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await connect(relay.signal);
+    const sandbox = await runtime.sandboxes.get(sandboxName);
+    output.progress(`making a checkpoint of ${sandbox.name}`);
+    const beganMs = performance.now();
+    const info = await sandbox.checkpoint({ name, stop: options.stop, signal: relay.signal });
+    output.note(costText(info, performance.now() - beganMs));
+    if (output.json) output.object(checkpointJson(info));
+    else output.line(info.id);
+  });
+}
+
+function addList(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint.command("ls").summary("list checkpoints").option("-q, --quiet", "ids only, one a line"),
+  ).action(async (options: ListOptions) => {
+    const context = createContext(options, holder);
+    await using runtime = await context.connect();
+    const infos = await runtime.checkpoints.list();
+    if (options.quiet === true) {
+      for (const { id } of infos) context.output.line(id);
+      return;
+    }
+    context.output.table(
+      ["ID", "NAME", "SANDBOX", "IMAGE", "CREATED", "STATE", "CONTAINERS", "SIZE"],
+      infos.map((info) => [
+        info.id,
+        info.name,
+        info.source.name,
+        info.image,
+        formatAge(info.createdAtMs, Date.now()),
+        info.problem === undefined ? info.state : `unreadable: ${info.problem}`,
+        String(info.containers.length),
+        formatBytes(checkpointBytes(info)),
+      ]),
+      infos.map(checkpointJson),
+    );
+  });
+}
+
+function addInspect(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint.command("inspect").summary("show all facts of checkpoints as JSON").argument("<checkpoint...>", NAMES),
+  ).action(async (names: string[], options: CommonOptions) => {
+    const context = createContext(options, holder);
+    await using runtime = await context.connect();
+    await forEachCheckpoint(names, async (name) => {
+      const facts = checkpointJson(await runtime.checkpoints.get(name));
+      context.output.line(JSON.stringify(facts, undefined, options.json === true ? undefined : 2));
+    });
+  });
+}
+
+function addVerify(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint
+      .command("verify")
+      .summary("read every byte of checkpoints, and compare it with what was written")
+      .argument("<checkpoint...>", NAMES),
+  ).action(async (names: string[], options: CommonOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.connect(relay.signal);
+    await forEachCheckpoint(names, async (name) => {
+      context.output.progress(`reading checkpoint ${name}`);
+      const { id } = await runtime.checkpoints.verify(name, { signal: relay.signal });
+      printDone(context, name, { verified: name, id });
+    });
+  });
+}
+
+function addRemove(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint
+      .command("rm")
+      .summary("remove checkpoints; sandboxes that were restored from them go on")
+      .argument("<checkpoint...>", NAMES)
+      .option("-f, --force", "a checkpoint that does not exist is no error"),
+  ).action(async (names: string[], options: RemoveOptions) => {
+    const context = createContext(options, holder);
+    await using runtime = await context.connect();
+    await forEachCheckpoint(names, async (name) => {
+      const id = await remove(runtime, name, options.force === true);
+      if (id !== undefined) printDone(context, name, { removed: name, id });
+    });
+  });
+}
+
+async function remove(runtime: Runtime, name: string, isForced: boolean): Promise<string | undefined> {
+  try {
+    return (await runtime.checkpoints.remove(name)).id;
+  } catch (error) {
+    if (!isForced || BelljarError.from(error).reason !== "CHECKPOINT_NOT_FOUND") throw error;
+    return undefined;
+  }
+}
+
+function printDone({ output }: Context, name: string, facts: object): void {
+  output.endProgress();
+  if (output.json) output.object(facts);
+  else output.line(name);
+}
+
+/** All of them, whatever becomes of the others; a name that is unsafe is refused before any is touched. */
+async function forEachCheckpoint(names: readonly string[], work: (name: string) => Promise<void>): Promise<void> {
+  for (const name of names) checkName(name, "checkpoint");
+  const failures: unknown[] = [];
+  for (const name of names) {
+    try {
+      await work(name);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,0 +1,62 @@
+/** `belljar restore`: a new sandbox that goes on where a checkpoint was taken; or only what would be found, and nothing started. */
+import type { Command } from "commander";
+import { checkName } from "../../base/index.ts";
+import type { RestoreReport } from "../../sdk/index.ts";
+import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { formatDuration, type Output } from "../output.ts";
+import { SignalRelay } from "../signals.ts";
+
+interface RestoreCommandOptions extends CommonOptions {
+  readonly name?: string;
+  readonly hostname?: string;
+  readonly dryRun?: boolean;
+  readonly keepExec?: boolean;
+}
+
+const STATUS_DOES_NOT_FIT = 1;
+
+export function addRestoreCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
+  const command = program
+    .command("restore")
+    .summary("make a new sandbox of a checkpoint, and print its id")
+    .description(
+      "The new sandbox goes on where the checkpoint was taken, with a name, host name, machine id and random numbers of its " +
+        "own. A checkpoint can be restored any number of times, also when its source is gone.",
+    )
+    .argument("<checkpoint>", "by id, the beginning of an id, or name")
+    .option("--name <name>", "of the new sandbox (its id)")
+    .option("--hostname <name>", "of the new sandbox (its id)")
+    .option("--dry-run", "say what fits and what does not, and start nothing; status 1 when something does not")
+    .option("--keep-exec", "processes that `exec` had started go on; otherwise they are ended");
+  withCommonOptions(command).action(async (checkpoint: string, options: RestoreCommandOptions) => {
+    checkName(checkpoint, "checkpoint");
+    const { name, hostname, keepExec } = options;
+    const { output, connect } = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await connect(relay.signal);
+    const { checkpoints } = runtime;
+    const request = { name, hostname, keepExec, signal: relay.signal };
+    if (options.dryRun === true) {
+      const report = await checkpoints.check(checkpoint, request);
+      printReport(output, report);
+      if (!report.fits) setStatus(STATUS_DOES_NOT_FIT);
+      return;
+    }
+    output.progress(`restoring checkpoint ${checkpoint}`);
+    const beganMs = performance.now();
+    const sandbox = await checkpoints.restore(checkpoint, request);
+    output.note(
+      `checkpoint ${checkpoint} restored as ${sandbox.name} in ${formatDuration(performance.now() - beganMs)}`,
+    );
+    if (output.json) output.object({ id: sandbox.id, name: sandbox.name });
+    else output.line(sandbox.id);
+  });
+}
+
+function printReport(output: Output, { findings }: RestoreReport): void {
+  output.table(
+    ["WHAT", "FITS", "DETAIL"],
+    findings.map(({ what, fits, detail }) => [what, fits ? "yes" : "no", detail]),
+    findings,
+  );
+}
