@@ -334,10 +334,14 @@ test("a change whose outcome nobody knows says so; reading is repeated", async (
   const sandbox = await sandboxes.get(id);
   daemon.kill("SIGSTOP");
   const pausing = sandbox.pause();
+  const forking = sandbox.fork(2);
   const looking = sandbox.info();
   await new Promise((resolve) => setTimeout(resolve, 100));
   daemon.kill("SIGKILL");
-  await assert.rejects(pausing, { reason: "DAEMON_LOST", code: "unavailable", message: /nobody knows/ });
+  await Promise.all([
+    assert.rejects(pausing, { reason: "DAEMON_LOST", code: "unavailable", message: /nobody knows/ }),
+    assert.rejects(forking, { reason: "DAEMON_LOST", message: /being forked; nobody knows/ }),
+  ]);
   await once(daemon, "exit");
   await startProgram(t, dir, id, 10);
   assert.equal((await looking).id, id);
