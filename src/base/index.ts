@@ -31,6 +31,7 @@ export {
   checkpointLimits,
   decodeLimits,
   deviceLimits,
+  eventLimits,
   fileLimits,
   guestDeviceLimits,
   imageLimits,

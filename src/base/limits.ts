@@ -304,6 +304,14 @@ export const mountLimits = {
   mountInfoMaxBytes: 64 * KIB,
 } as const;
 
+/** What is told of all sandboxes of a root. */
+export const eventLimits = {
+  /** Events that can be replayed; one of the two files holds as many. */
+  keptMax: 4_096,
+  /** One file of them: an event has a few hundred bytes, the longest about 2 KB. */
+  fileMaxBytes: 16 * MIB,
+} as const;
+
 export const checkpointLimits = {
   /** Sandboxes that one fork makes: each is a VM of its own. */
   forksMax: 256,

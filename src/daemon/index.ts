@@ -21,6 +21,7 @@ export {
   fromContainerInfo,
   fromEvent,
   fromProcessInfo,
+  fromRuntimeEvent,
   fromSandboxInfo,
   fromStatus,
   incomplete,

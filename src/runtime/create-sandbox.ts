@@ -88,6 +88,7 @@ export async function createSandbox(
   });
   const managed = new ManagedSandbox(deps, sandbox);
   onMade(managed);
+  managed.events.emit({ kind: "created", atMs: now, image: image.name });
   const { outputs, copies } = managed;
   await sandbox.exclusive("create", async () => {
     try {

@@ -1,4 +1,4 @@
-/** Watchers of one sandbox. Each has a bounded queue of its own: one that does not read loses its oldest events, nobody else's. */
+/** Watchers of one sandbox, and the journal of all of them. Each watcher has a bounded queue of its own: one that does not read loses its oldest events, nobody else's. */
 import { cancelledError, sandboxLimits, throwIfAborted } from "../base/index.ts";
 import type { SandboxEvent } from "./interface.ts";
 
@@ -9,9 +9,15 @@ interface Watcher {
 
 export class Events {
   readonly #watchers = new Set<Watcher>();
+  readonly #journal: (event: SandboxEvent) => void;
   #ended = false;
 
+  constructor(journal: (event: SandboxEvent) => void) {
+    this.#journal = journal;
+  }
+
   emit(event: SandboxEvent): void {
+    this.#journal(event);
     for (const watcher of this.#watchers) {
       watcher.events.push(event);
       if (watcher.events.length > sandboxLimits.eventsWaitingMax) watcher.events.shift();

@@ -36,6 +36,20 @@ export interface Sandboxes {
   get(nameOrId: string): Promise<SandboxHandle>;
   /** Oldest first, those whose state cannot be read included (`problem` says why). */
   list(): Promise<readonly SandboxInfo[]>;
+  /**
+   * What happens to all of them, numbered; what happened earlier is replayed from a number on.
+   * @throws BelljarError `INVALID_ARGUMENT` for a number that there is not yet
+   */
+  events(options?: EventsOptions): AsyncIterable<RuntimeEvent>;
+}
+
+export interface EventsOptions extends CallOptions {
+  /** Begin behind this event: 0 for all that are kept; with what happens from now on unless told. */
+  readonly after?: number | undefined;
+  /** Go on with what happens; true unless told. Without it, and without `after`, all that are kept. */
+  readonly follow?: boolean | undefined;
+  /** Told of the number behind which it begins, before there is any event. */
+  readonly onBegin?: ((after: number) => void) | undefined;
 }
 
 /**
@@ -221,6 +235,8 @@ export interface SandboxHandle extends AsyncDisposable {
   resume(): Promise<void>;
   /** @throws BelljarError `INVALID_TRANSITION` when it runs, unless `force` stops it first. */
   delete(options?: { readonly force?: boolean | undefined } & CallOptions): Promise<void>;
+  /** Its host name stays what it is. @throws BelljarError `SANDBOX_EXISTS` */
+  rename(name: string): Promise<void>;
   annotations(): Promise<Readonly<Record<string, string>>>;
   /** Merged into those that are there. */
   setAnnotations(annotations: Readonly<Record<string, string>>): Promise<void>;
@@ -516,8 +532,18 @@ export interface SandboxStats {
 }
 
 export type SandboxEvent =
+  | { readonly kind: "created"; readonly atMs: number; readonly image: string }
+  | { readonly kind: "renamed"; readonly atMs: number; readonly name: string }
   | { readonly kind: "state"; readonly atMs: number; readonly state: LifecycleState }
   | { readonly kind: "container"; readonly atMs: number; readonly containerId: string; readonly state: LifecycleState }
   /** The monitor found the VMM or the agent failing, several times in a row; told once. */
   | { readonly kind: "failed"; readonly atMs: number; readonly part: "vmm" | "agent"; readonly message: string }
   | { readonly kind: "deleted"; readonly atMs: number };
+
+/** One of all events of a root. Numbers are consecutive, also from one owner to the next: a gap is what was missed. */
+export type RuntimeEvent = SandboxEvent & {
+  readonly number: number;
+  readonly sandboxId: string;
+  /** The name that it had then. */
+  readonly sandboxName: string;
+};

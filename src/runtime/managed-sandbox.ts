@@ -2,7 +2,14 @@
  * One sandbox with its containers: the moves of the whole. Every method that changes something takes the sandbox's turn, writes
  * its intent down before the first step, and clears it together with the result.
  */
-import { BelljarError, checkSandboxOperation, messageChain, sandboxLimits, transition } from "../base/index.ts";
+import {
+  BelljarError,
+  checkName,
+  checkSandboxOperation,
+  messageChain,
+  sandboxLimits,
+  transition,
+} from "../base/index.ts";
 import {
   Container,
   type ContainerState,
@@ -19,7 +26,7 @@ import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } 
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
 import { openGuestImage } from "./guest-image.ts";
-import type { CallOptions, SandboxResources, StopOptions } from "./interface.ts";
+import type { CallOptions, SandboxEvent, SandboxResources, StopOptions } from "./interface.ts";
 import { updateResources } from "./sandbox-resources.ts";
 import { paused, resumed, stopped } from "./state-moves.ts";
 
@@ -30,11 +37,14 @@ export interface ManagedSandboxDeps {
   readonly mounts: MountHost;
   /** It is no more: its name is free. */
   readonly onDeleted: (id: string) => void;
+  readonly onEvent: (id: string, name: string, event: SandboxEvent) => void;
+  /** Nobody else can take this name until it is let go. @throws BelljarError `SANDBOX_EXISTS` */
+  readonly reserveName: (name: string) => Disposable;
 }
 
 export class ManagedSandbox {
   readonly sandbox: HostSandbox;
-  readonly events = new Events();
+  readonly events: Events;
   /** What is wrong with it although its state can be read. */
   problem: string | undefined;
   readonly outputs: Outputs;
@@ -44,6 +54,7 @@ export class ManagedSandbox {
 
   constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
     this.sandbox = sandbox;
+    this.events = new Events((event) => deps.onEvent(sandbox.id, this.state.name, event));
     this.outputs = new Outputs(sandbox);
     this.copies = new Copies(sandbox);
     this.#deps = deps;
@@ -168,6 +179,15 @@ export class ManagedSandbox {
     await this.exclusive("annotate", () =>
       this.sandbox.update((state) => ({ ...state, annotations: { ...state.annotations, ...checked } })),
     );
+  }
+
+  async rename(name: string): Promise<void> {
+    checkName(name, "sandbox");
+    await this.exclusive("rename", async () => {
+      if (this.state.name === name) return;
+      using _reserved = this.#deps.reserveName(name);
+      await this.sandbox.update((state) => ({ ...state, name }));
+    });
   }
 
   /** The VM is no more, or is not to be any more: everything in it has stopped. The first cause is kept. */
@@ -329,6 +349,7 @@ export class ManagedSandbox {
 
   #onChange(before: State, after: State): void {
     const atMs = this.runtime.clock.nowMs();
+    if (before.name !== after.name) this.events.emit({ kind: "renamed", atMs, name: after.name });
     if (before.state !== after.state) this.events.emit({ kind: "state", atMs, state: after.state });
     for (const { id, state } of after.containers) {
       const was = before.containers.find((container) => container.id === id)?.state;

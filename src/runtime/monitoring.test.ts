@@ -50,7 +50,7 @@ test("watch: every watcher is told once of an agent that does not answer; a paus
 });
 
 test("watch: a watcher that does not read loses its own oldest events, and nobody else's", async () => {
-  const events = new Events();
+  const events = new Events(() => {});
   const [slow, quick] = [events.watch(undefined), events.watch(undefined)];
   const seen: { slow: SandboxEvent[]; quick: SandboxEvent[] } = { slow: [], quick: [] };
   const reading = take(quick, seen.quick);

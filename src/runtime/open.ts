@@ -6,10 +6,11 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
-import { acquireLock, type FileLock, sweepTemporaryFiles } from "../store/index.ts";
+import { acquireLock, type FileLock, sweepTemporaryFiles, systemDisk } from "../store/index.ts";
 import { RuntimeCheckpoints } from "./checkpoints.ts";
 import { createSandbox, sandboxDeps, vfioClaims } from "./create-sandbox.ts";
 import type { RuntimeDeps } from "./deps.ts";
+import { EventJournal } from "./event-journal.ts";
 import { sandboxInfo, unreadableInfo } from "./info.ts";
 import type {
   Checkpoints,
@@ -21,7 +22,7 @@ import type {
   Volumes,
 } from "./interface.ts";
 import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
-import { ManagedSandbox } from "./managed-sandbox.ts";
+import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { recoverLater, recoverSandbox } from "./recover.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
@@ -45,7 +46,9 @@ export async function openRuntime(deps: RuntimeDeps): Promise<RuntimeCore> {
   const sandboxesDir = join(deps.rootDir, "sandboxes");
   for (const dir of [deps.rootDir, sandboxesDir, deps.runDir]) await mkdir(dir, { recursive: true, mode: 0o700 });
   const lock = await lockRoot(deps);
-  const runtime = new Runtime(deps, lock);
+  const disk = deps.disk ?? systemDisk;
+  const journal = await EventJournal.open({ dir: deps.rootDir, disk, log: deps.log });
+  const runtime = new Runtime(deps, lock, journal);
   try {
     await runtime.recover();
     return runtime;
@@ -80,6 +83,7 @@ class Runtime implements RuntimeCore {
   readonly recovered: Recovered[] = [];
   readonly #deps: RuntimeDeps;
   readonly #lock: FileLock;
+  readonly #journal: EventJournal;
   readonly #managed = new Map<string, ManagedSandbox>();
   /** Sandboxes whose state cannot be read, and why. */
   readonly #unreadable = new Map<string, BelljarError>();
@@ -90,9 +94,10 @@ class Runtime implements RuntimeCore {
   readonly #closing = new AbortController();
   #released: Promise<void> | undefined;
 
-  constructor(deps: RuntimeDeps, lock: FileLock) {
+  constructor(deps: RuntimeDeps, lock: FileLock, journal: EventJournal) {
     this.#deps = deps;
     this.#lock = lock;
+    this.#journal = journal;
     this.volumes = new RuntimeVolumes({
       runtime: deps,
       sandboxes: () => this.#managed.values(),
@@ -102,6 +107,10 @@ class Runtime implements RuntimeCore {
       create: (config, options) => this.#create(config, options ?? {}),
       get: (nameOrId) => this.#get(nameOrId),
       list: () => this.#list(),
+      events: (options) => {
+        this.#checkOpen();
+        return journal.watch(options ?? {});
+      },
     };
   }
 
@@ -154,7 +163,28 @@ class Runtime implements RuntimeCore {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await Promise.allSettled([...this.#creating, this.#deps.templates?.stop()]);
     await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
+    await this.#journal.close();
     await this.#lock.release();
+  }
+
+  /** What each sandbox is handed of the runtime. */
+  #managedDeps(): ManagedSandboxDeps {
+    return {
+      runtime: this.#deps,
+      mounts: this.volumes,
+      onDeleted: (id) => void this.#managed.delete(id),
+      onEvent: (id, name, event) => this.#journal.add(id, name, event),
+      reserveName: (name) => this.#reserveName(name),
+    };
+  }
+
+  #reserveName(name: string): Disposable {
+    const taken = [...this.#managed.values()].some(({ state }) => state.name === name || state.id === name);
+    if (taken || this.#reserved.has(name) || this.#unreadable.has(name)) {
+      throw new BelljarError("SANDBOX_EXISTS", `there is a sandbox ${name} already`, { facts: { name } });
+    }
+    this.#reserved.add(name);
+    return { [Symbol.dispose]: () => void this.#reserved.delete(name) };
   }
 
   async #read(id: string): Promise<ManagedSandbox | undefined> {
@@ -162,10 +192,7 @@ class Runtime implements RuntimeCore {
     try {
       const sandbox = await Sandbox.restore(sandboxDeps(this.#deps), id);
       await sweepTemporaryFiles(dir, this.#deps.disk);
-      const managed = new ManagedSandbox(
-        { runtime: this.#deps, mounts: this.volumes, onDeleted: (gone) => void this.#managed.delete(gone) },
-        sandbox,
-      );
+      const managed = new ManagedSandbox(this.#managedDeps(), sandbox);
       this.#managed.set(id, managed);
       return managed;
     } catch (thrown) {
@@ -201,28 +228,22 @@ class Runtime implements RuntimeCore {
     this.#checkOpen();
     const id = newId();
     const settled = settleSandboxConfig(config, id);
-    const { name } = settled;
-    const taken = [...this.#managed.values()].some(({ state }) => state.name === name || state.id === name);
-    if (taken || this.#reserved.has(name) || this.#unreadable.has(name)) {
-      throw new BelljarError("SANDBOX_EXISTS", `there is a sandbox ${name} already`, { facts: { name } });
-    }
-    this.#reserved.add(name);
+    using _reserved = this.#reserveName(settled.name);
+    const { signal } = options;
+    const either = signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, signal]);
+    const creating = createSandbox(
+      this.#managedDeps(),
+      id,
+      settled,
+      config,
+      { ...options, signal: either },
+      (made) => void this.#managed.set(id, made),
+    );
+    this.#creating.add(creating);
     try {
-      const onDeleted = (gone: string): void => void this.#managed.delete(gone);
-      const deps = { runtime: this.#deps, mounts: this.volumes, onDeleted };
-      const { signal } = options;
-      const either = signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, signal]);
-      const creating = createSandbox(deps, id, settled, config, { ...options, signal: either }, (made) =>
-        this.#managed.set(id, made),
-      );
-      this.#creating.add(creating);
-      try {
-        return new RuntimeSandbox(await creating, true);
-      } finally {
-        this.#creating.delete(creating);
-      }
+      return new RuntimeSandbox(await creating, true);
     } finally {
-      this.#reserved.delete(name);
+      this.#creating.delete(creating);
     }
   }
 

@@ -524,3 +524,38 @@ test("exec: a process outlasts a pause, and so do those who wait for it and read
   assert.equal((await status).exitCode, 4);
   assert.equal(await reading, "after");
 });
+
+test("rename: the new name is unique and kept, the old one free", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const sandbox = await create(world, { name: "web" });
+  await create(world, { name: "other" });
+  await assert.rejects(sandbox.rename("other"), { reason: "SANDBOX_EXISTS" });
+  await assert.rejects(sandbox.rename("../x"), { reason: "INVALID_ARGUMENT" });
+  await sandbox.rename("web");
+  await sandbox.rename("shop");
+  assert.equal(sandbox.name, "shop");
+  await create(world, { name: "web" });
+  const { sandboxes } = await world.reopen();
+  assert.equal((await sandboxes.get("shop")).id, sandbox.id);
+});
+
+test("events: what happens to a sandbox is told in its order, and again after the next owner has come", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const sandbox = await create(world, { name: "web" });
+  await sandbox.rename("shop");
+  await sandbox.delete({ force: true });
+  const { sandboxes } = await world.reopen();
+  const seen: string[] = [];
+  for await (const event of sandboxes.events({ follow: false })) {
+    const what = event.kind === "state" || event.kind === "container" ? event.state : "";
+    seen.push(`${event.number} ${event.sandboxName} ${event.kind} ${what}`.trim());
+  }
+  assert.deepEqual(seen, [
+    "1 web created",
+    "2 web container ready",
+    "3 web state running",
+    "4 web container running",
+    "5 shop renamed",
+    "6 shop deleted",
+  ]);
+});

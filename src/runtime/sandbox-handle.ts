@@ -27,7 +27,6 @@ import type { ManagedSandbox } from "./managed-sandbox.ts";
 
 export class RuntimeSandbox implements SandboxHandle {
   readonly id: string;
-  readonly name: string;
   readonly containers: Containers;
   readonly devices: Devices;
   readonly #managed: ManagedSandbox;
@@ -36,11 +35,14 @@ export class RuntimeSandbox implements SandboxHandle {
 
   constructor(managed: ManagedSandbox, owns: boolean) {
     this.id = managed.sandbox.id;
-    this.name = managed.state.name;
     this.containers = new RuntimeContainers(managed);
     this.devices = new RuntimeDevices(managed);
     this.#managed = managed;
     this.#owns = owns;
+  }
+
+  get name(): string {
+    return this.#managed.state.name;
   }
 
   async info(): Promise<SandboxInfo> {
@@ -66,6 +68,10 @@ export class RuntimeSandbox implements SandboxHandle {
 
   delete(options: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
     return this.#managed.delete(options);
+  }
+
+  rename(name: string): Promise<void> {
+    return this.#managed.rename(name);
   }
 
   async annotations(): Promise<Readonly<Record<string, string>>> {

@@ -9,7 +9,7 @@ import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
 import { BelljarError, newId, runTool, silentLog, streamLimits } from "../base/index.ts";
 import { type Daemon, type DaemonDeps, startDaemon } from "../daemon/index.ts";
 import { acquireLock } from "../store/index.ts";
-import { type DeviceRequest, Runtime } from "./index.ts";
+import { type DeviceRequest, type EventsOptions, Runtime, type RuntimeEvent } from "./index.ts";
 
 interface Setup {
   readonly dir: string;
@@ -272,6 +272,48 @@ test("disposing deletes what this handle created, and only that", async (t) => {
     await using _found = await sandboxes.get(id);
   }
   assert.equal(runtime.all.size, 1);
+});
+
+test("events of all sandboxes are replayed from a number on, and go on there after a lost connection", async (t) => {
+  const { runtime, socketPath, daemon, dir } = await setUp(t);
+  const { sandboxes } = await connect(t, socketPath);
+  const event = (number: number): RuntimeEvent => ({
+    ...{ number, sandboxId: "a1", sandboxName: "web", atMs: number },
+    ...(number % 2 === 0 ? { kind: "created", image: "x" } : { kind: "renamed", name: "shop" }),
+  });
+  runtime.events.push(event(1), event(2), event(3));
+  const replayed: RuntimeEvent[] = [];
+  for await (const each of sandboxes.events({ after: 1, follow: false })) replayed.push(each);
+  assert.deepEqual(replayed, [event(2), event(3)]);
+  let begin = -1;
+  const seen: number[] = [];
+  const following = (async () => {
+    const options: EventsOptions = {
+      onBegin: (after) => {
+        begin = after;
+      },
+    };
+    for await (const { number } of sandboxes.events(options)) {
+      seen.push(number);
+      if (number === 5) return;
+    }
+  })();
+  await until(() => begin === 3);
+  await daemon.stop();
+  runtime.events.push(event(4));
+  const next = await startDaemon({ root: dir, runDir: dir, log: silentLog, openRuntime: async () => runtime });
+  t.after(() => next.stop());
+  runtime.events.push(event(5));
+  await following;
+  assert.deepEqual(seen, [4, 5]);
+});
+
+test("a sandbox is renamed", async (t) => {
+  const { runtime, socketPath } = await setUp(t);
+  const { sandboxes } = await connect(t, socketPath);
+  const sandbox = await sandboxes.create({ ...running, name: "web" });
+  await sandbox.rename("shop");
+  assert.deepEqual([sandbox.name, runtime.find("shop").id], ["shop", sandbox.id]);
 });
 
 async function startProgram(t: TestScope, dir: string, id: string, total: number): Promise<ChildProcess> {

@@ -102,6 +102,7 @@ function keepingAlive(sandboxes: Sandboxes): Sandboxes {
     create: (config, options) => sandboxes.create(withKeepAlive(config), options),
     get: (nameOrId) => sandboxes.get(nameOrId),
     list: () => sandboxes.list(),
+    events: (options) => sandboxes.events(options),
   };
 }
 

@@ -84,8 +84,12 @@ export function describeTarget(sandboxes: readonly FoundSandbox[]): string {
   return parts.join(", ");
 }
 
-/** What goes on all the time, whatever the operation: readings of output, waits for ends, looks of the monitor, or at memory on its way. */
-const BACKGROUND = /^(agent (readOutput|waitProcess|getGuestStats)|qmp query-(status|memory-devices))$/;
+/**
+ * What goes on all the time, whatever the operation: readings of output, waits for ends, looks of the monitor, or at memory on its
+ * way, and the journal of events, whose half written lines a test of its own has.
+ */
+const BACKGROUND =
+  /^(store (open|write) events|agent (readOutput|waitProcess|getGuestStats)|qmp query-(status|memory-devices))$/;
 /** An exec does these too; the first one of the time when it runs stands for them. */
 const OF_EXEC = /^agent (readOutput|waitProcess)$/;
 

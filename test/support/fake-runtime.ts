@@ -18,6 +18,7 @@ import type {
   ContainerStats,
   DeviceInfo,
   Devices,
+  EventsOptions,
   InputAnswer,
   InputRequest,
   LogOptions,
@@ -25,6 +26,7 @@ import type {
   OutputPiece,
   OutputRequest,
   ProcessHandle,
+  RuntimeEvent,
   SandboxCreateConfig,
   SandboxEvent,
   Sandboxes,
@@ -159,6 +161,7 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
   readonly limits: object[] = [];
   storage: StorageState = { kind: "disk", sizeBytes: 1_000 };
   annotations: Readonly<Record<string, string>>;
+  name: string;
   resources: SandboxResources = {};
   state: LifecycleState = "ready";
   watchers = 0;
@@ -170,6 +173,7 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
   constructor(config: SandboxCreateConfig, id = newId()) {
     this.id = id;
     this.config = config;
+    this.name = config.name ?? id;
     this.annotations = config.annotations ?? {};
     this.processes.set("", new FakeProcess("", config.container?.command ?? []));
   }
@@ -213,7 +217,7 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
   info(): SandboxInfo {
     return {
       id: this.id,
-      name: this.config.name ?? this.id,
+      name: this.name,
       state: this.state,
       image: this.config.image ?? "",
       createdAtMs: 1_700_000_000_000,
@@ -248,6 +252,8 @@ export class FakeRuntime {
     add: (sandbox) => this.#add(sandbox),
     end: (source) => source.move("stopped"),
   });
+  /** Of all sandboxes; the first one has the number 1. */
+  readonly events: RuntimeEvent[] = [];
   /** The next call of `create` waits for this. */
   holdCreate: Promise<void> | undefined;
   cancelled = 0;
@@ -274,7 +280,21 @@ export class FakeRuntime {
       },
       get: async (nameOrId) => this.#handle(this.find(nameOrId)),
       list: async () => [...this.all.values()].map((sandbox) => sandbox.info()),
+      events: (options) => this.#watchAll(options ?? {}),
     };
+  }
+
+  #watchAll({ after = this.events.length, follow, onBegin, signal }: EventsOptions): AsyncIterable<RuntimeEvent> {
+    onBegin?.(after);
+    return this.#eventsBehind(after, follow !== false, signal);
+  }
+
+  async *#eventsBehind(after: number, follow: boolean, signal?: AbortSignal): AsyncGenerator<RuntimeEvent> {
+    for (let next = after; next < this.events.length || follow; next += 1) {
+      while (next >= this.events.length) await aborted(signal, new Promise((resolve) => setTimeout(resolve, 5)));
+      const event = this.events[next];
+      if (event !== undefined) yield event;
+    }
   }
 
   async release(): Promise<void> {
@@ -282,7 +302,7 @@ export class FakeRuntime {
   }
 
   find(nameOrId: string): FakeSandbox {
-    const found = [...this.all.values()].find(({ id, config }) => id === nameOrId || config.name === nameOrId);
+    const found = [...this.all.values()].find(({ id, name }) => id === nameOrId || name === nameOrId);
     if (found !== undefined) return found;
     throw notFound("SANDBOX_NOT_FOUND", `no sandbox ${JSON.stringify(nameOrId)}`);
   }
@@ -309,6 +329,9 @@ export class FakeRuntime {
       },
       checkpoint: (options) => this.checkpoints.create(sandbox, options ?? {}),
       fork: (options) => this.checkpoints.fork(sandbox, options ?? {}),
+      rename: async (name) => {
+        sandbox.name = name;
+      },
       annotations: async () => sandbox.annotations,
       setAnnotations: async (annotations) => {
         sandbox.annotations = { ...sandbox.annotations, ...annotations };

@@ -5,7 +5,7 @@ import type { Sandboxes } from "../../runtime/index.ts";
 import type { Calls } from "../calls.ts";
 import { fromSandboxSpec } from "../wire/config.ts";
 import { fromDeviceSpec, toDeviceInfo } from "../wire/devices.ts";
-import { toEvent, toSandboxInfo } from "../wire/info.ts";
+import { toEvent, toRuntimeEvent, toSandboxInfo } from "../wire/info.ts";
 import { toSandboxStats } from "../wire/stats.ts";
 
 export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typeof api.SandboxService> {
@@ -62,6 +62,19 @@ export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
     watchSandbox: async function* ({ sandbox }, context) {
       const found = await sandboxes.get(sandbox);
       for await (const event of found.watch({ signal: calls.waiting(context) })) yield toEvent(event);
+    },
+    watchEvents: async function* ({ after, noFollow }, context) {
+      let begin = after ?? 0;
+      const onBegin = (number: number): void => {
+        begin = number;
+      };
+      const events = sandboxes.events({ after, follow: !noFollow, onBegin, signal: calls.waiting(context) });
+      yield { number: begin };
+      for await (const event of events) yield toRuntimeEvent(event);
+    },
+    renameSandbox: async ({ sandbox, name }) => {
+      await (await sandboxes.get(sandbox)).rename(name);
+      return {};
     },
   };
 }

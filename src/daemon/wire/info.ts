@@ -6,6 +6,7 @@ import type { api } from "../../protocol/index.ts";
 import type {
   ContainerInfo,
   ProcessInfo,
+  RuntimeEvent,
   SandboxEvent,
   SandboxInfo,
   SandboxResourcesInfo,
@@ -131,6 +132,10 @@ export function toEvent(event: SandboxEvent): MessageInitShape<typeof api.WatchS
       return { atMs, event: { case: "failure", value: { part: event.part, message: event.message } } };
     case "deleted":
       return { atMs, event: { case: "deleted", value: {} } };
+    case "created":
+      return { atMs, event: { case: "created", value: { image: event.image } } };
+    case "renamed":
+      return { atMs, event: { case: "renamed", value: { name: event.name } } };
   }
 }
 
@@ -150,9 +155,25 @@ export function fromEvent(wire: api.WatchSandboxResponse): SandboxEvent {
       };
     case "deleted":
       return { kind: "deleted", atMs };
+    case "created":
+      return { kind: "created", atMs, image: event.value.image };
+    case "renamed":
+      return { kind: "renamed", atMs, name: event.value.name };
     case undefined:
       throw incomplete("event");
   }
+}
+
+export function toRuntimeEvent(event: RuntimeEvent): MessageInitShape<typeof api.WatchEventsResponseSchema> {
+  const { number, sandboxId, sandboxName } = event;
+  return { number, sandboxId, sandboxName, event: toEvent(event) };
+}
+
+/** Undefined for an answer that only says where events begin. */
+export function fromRuntimeEvent(wire: api.WatchEventsResponse): RuntimeEvent | undefined {
+  const { number, sandboxId, sandboxName, event } = wire;
+  if (event === undefined) return undefined;
+  return { ...fromEvent(event), number, sandboxId, sandboxName };
 }
 
 function fromEnd(wire: api.EndCause | undefined): EndCause | undefined {

@@ -33,23 +33,27 @@ import { ConnectedDevices } from "./devices.ts";
 
 export class ConnectedSandbox implements SandboxHandle {
   readonly id: string;
-  readonly name: string;
   readonly containers: Containers;
   readonly devices: Devices;
   readonly main: ContainerHandle;
   readonly #link: DaemonLink;
   readonly #isOwned: boolean;
+  #name: string;
   #isDeleted = false;
 
   constructor(link: DaemonLink, info: SandboxInfo, isOwned: boolean) {
     this.#link = link;
     this.id = info.id;
-    this.name = info.name;
+    this.#name = info.name;
     this.containers = new ConnectedContainers(link, info);
     this.devices = new ConnectedDevices(link, info.id, () => this.info());
     // One whose state cannot be read may have none to name: the daemon says what is wrong when it is used.
     this.main = new ConnectedContainer(link, info.id, info.containers[0] ?? { id: "", name: "" });
     this.#isOwned = isOwned;
+  }
+
+  get name(): string {
+    return this.#name;
   }
 
   async info(): Promise<SandboxInfo> {
@@ -91,6 +95,14 @@ export class ConnectedSandbox implements SandboxHandle {
       clients.sandbox.deleteSandbox({ sandbox: this.id, force }, call),
     );
     this.#isDeleted = true;
+  }
+
+  async rename(name: string): Promise<void> {
+    // The name that it has already is success, so it can be asked for again.
+    await this.#link.call({ what: `${this.#title} was being renamed`, repeatable: true }, (clients, call) =>
+      clients.sandbox.renameSandbox({ sandbox: this.id, name }, call),
+    );
+    this.#name = name;
   }
 
   async annotations(): Promise<Readonly<Record<string, string>>> {

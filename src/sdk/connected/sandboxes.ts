@@ -1,6 +1,8 @@
 /** The sandboxes of a root behind the daemon. */
-import { fromSandboxInfo, toSandboxSpec } from "../../daemon/index.ts";
+import { fromRuntimeEvent, fromSandboxInfo, toSandboxSpec } from "../../daemon/index.ts";
 import type {
+  EventsOptions,
+  RuntimeEvent,
   SandboxCreateConfig,
   SandboxCreateOptions,
   Sandboxes,
@@ -39,6 +41,24 @@ export class ConnectedSandboxes implements Sandboxes {
       sandbox.listSandboxes({}, call),
     );
     return answer.sandboxes.map((each) => fromSandboxInfo(each));
+  }
+
+  async *events({ after, follow = true, onBegin, signal }: EventsOptions = {}): AsyncGenerator<RuntimeEvent> {
+    let last = after;
+    let hasBegun = false;
+    const answers = this.#link.stream({ what: "events were watched", signal }, ({ sandbox }, options) =>
+      sandbox.watchEvents({ noFollow: !follow, ...(last === undefined ? {} : { after: last }) }, options),
+    );
+    for await (const answer of answers) {
+      const event = fromRuntimeEvent(answer);
+      // Where it goes on after a lost connection.
+      last = answer.number;
+      if (event !== undefined) yield event;
+      else if (!hasBegun) {
+        hasBegun = true;
+        onBegin?.(last);
+      }
+    }
   }
 
   #handle(info: SandboxInfo, isOwned: boolean): SandboxHandle {

@@ -504,6 +504,18 @@ export declare type WatchSandboxResponse = Message<"belljar.api.v1.WatchSandboxR
      */
     value: SandboxDeleted;
     case: "deleted";
+  } | {
+    /**
+     * @generated from field: belljar.api.v1.SandboxCreated created = 6;
+     */
+    value: SandboxCreated;
+    case: "created";
+  } | {
+    /**
+     * @generated from field: belljar.api.v1.SandboxRenamed renamed = 7;
+     */
+    value: SandboxRenamed;
+    case: "renamed";
   } | { case: undefined; value?: undefined };
 };
 
@@ -568,6 +580,131 @@ export declare type SandboxDeleted = Message<"belljar.api.v1.SandboxDeleted"> & 
  * Use `create(SandboxDeletedSchema)` to create a new message.
  */
 export declare const SandboxDeletedSchema: GenMessage<SandboxDeleted>;
+
+/**
+ * @generated from message belljar.api.v1.SandboxCreated
+ */
+export declare type SandboxCreated = Message<"belljar.api.v1.SandboxCreated"> & {
+  /**
+   * @generated from field: string image = 1;
+   */
+  image: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.SandboxCreated.
+ * Use `create(SandboxCreatedSchema)` to create a new message.
+ */
+export declare const SandboxCreatedSchema: GenMessage<SandboxCreated>;
+
+/**
+ * @generated from message belljar.api.v1.SandboxRenamed
+ */
+export declare type SandboxRenamed = Message<"belljar.api.v1.SandboxRenamed"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.SandboxRenamed.
+ * Use `create(SandboxRenamedSchema)` to create a new message.
+ */
+export declare const SandboxRenamedSchema: GenMessage<SandboxRenamed>;
+
+/**
+ * @generated from message belljar.api.v1.WatchEventsRequest
+ */
+export declare type WatchEventsRequest = Message<"belljar.api.v1.WatchEventsRequest"> & {
+  /**
+   * Begin behind this event: 0 for all that are kept; with what happens from now on when left out.
+   *
+   * @generated from field: optional double after = 1;
+   */
+  after?: number | undefined;
+
+  /**
+   * End with the last event that there is.
+   *
+   * @generated from field: bool no_follow = 2;
+   */
+  noFollow: boolean;
+};
+
+/**
+ * Describes the message belljar.api.v1.WatchEventsRequest.
+ * Use `create(WatchEventsRequestSchema)` to create a new message.
+ */
+export declare const WatchEventsRequestSchema: GenMessage<WatchEventsRequest>;
+
+/**
+ * The first one has no event: its number is the one behind which they begin.
+ *
+ * @generated from message belljar.api.v1.WatchEventsResponse
+ */
+export declare type WatchEventsResponse = Message<"belljar.api.v1.WatchEventsResponse"> & {
+  /**
+   * @generated from field: double number = 1;
+   */
+  number: number;
+
+  /**
+   * @generated from field: string sandbox_id = 2;
+   */
+  sandboxId: string;
+
+  /**
+   * The name that it had then.
+   *
+   * @generated from field: string sandbox_name = 3;
+   */
+  sandboxName: string;
+
+  /**
+   * @generated from field: belljar.api.v1.WatchSandboxResponse event = 4;
+   */
+  event?: WatchSandboxResponse | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.WatchEventsResponse.
+ * Use `create(WatchEventsResponseSchema)` to create a new message.
+ */
+export declare const WatchEventsResponseSchema: GenMessage<WatchEventsResponse>;
+
+/**
+ * @generated from message belljar.api.v1.RenameSandboxRequest
+ */
+export declare type RenameSandboxRequest = Message<"belljar.api.v1.RenameSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.RenameSandboxRequest.
+ * Use `create(RenameSandboxRequestSchema)` to create a new message.
+ */
+export declare const RenameSandboxRequestSchema: GenMessage<RenameSandboxRequest>;
+
+/**
+ * @generated from message belljar.api.v1.RenameSandboxResponse
+ */
+export declare type RenameSandboxResponse = Message<"belljar.api.v1.RenameSandboxResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.RenameSandboxResponse.
+ * Use `create(RenameSandboxResponseSchema)` to create a new message.
+ */
+export declare const RenameSandboxResponseSchema: GenMessage<RenameSandboxResponse>;
 
 /**
  * @generated from service belljar.api.v1.SandboxService
@@ -696,6 +833,26 @@ export declare const SandboxService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchSandboxRequestSchema;
     output: typeof WatchSandboxResponseSchema;
+  },
+  /**
+   * What happens to all sandboxes, numbered; numbers have no gaps but for what was missed.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.WatchEvents
+   */
+  watchEvents: {
+    methodKind: "server_streaming";
+    input: typeof WatchEventsRequestSchema;
+    output: typeof WatchEventsResponseSchema;
+  },
+  /**
+   * Its host name stays what it is.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.RenameSandbox
+   */
+  renameSandbox: {
+    methodKind: "unary";
+    input: typeof RenameSandboxRequestSchema;
+    output: typeof RenameSandboxResponseSchema;
   },
 }>;
 
