@@ -101,6 +101,7 @@ export class Host {
       hypervisor: () => this.#hypervisor.info(),
       acceleration: () => this.#probe().resolve("auto", signal),
       guestImage: () => this.guestImages.current(),
+      rootDir: this.#deps.paths.root,
       signal,
     });
   }

@@ -9,6 +9,8 @@ export interface HostTool {
   readonly purpose: string;
   /** Without it no container can be run. */
   readonly required: boolean;
+  /** Where it stands, if not in a folder of programs. */
+  readonly path?: string;
 }
 
 export const hostTools: readonly HostTool[] = [
@@ -18,6 +20,20 @@ export const hostTools: readonly HostTool[] = [
   { program: "fallocate", debianPackage: "util-linux", purpose: "keeps sparse files sparse", required: true },
   { program: "tar", debianPackage: "tar", purpose: "imports directories as images", required: false },
   { program: "skopeo", debianPackage: "skopeo", purpose: "pulls images from registries", required: false },
+  {
+    program: "virtiofsd",
+    debianPackage: "qemu-system-common",
+    purpose: "serves live mounts",
+    required: false,
+    path: "/usr/lib/qemu/virtiofsd",
+  },
+  {
+    program: "qemu-storage-daemon",
+    debianPackage: "qemu-system-common",
+    purpose: "serves vhost-user disks",
+    required: false,
+  },
+  { program: "nft", debianPackage: "nftables", purpose: "makes the rules of sandboxes' networks", required: false },
   { program: "apt-get", debianPackage: "apt", purpose: "gets the guest image's packages", required: false },
   { program: "dpkg-deb", debianPackage: "dpkg", purpose: "unpacks the guest image's packages", required: false },
 ];
@@ -25,7 +41,7 @@ export const hostTools: readonly HostTool[] = [
 export async function inspectTool(tool: HostTool, searchPath: string): Promise<Capability> {
   const { program, debianPackage, purpose, required } = tool;
   return await look(program, required, async () => {
-    const path = await findProgram(program, searchPath);
+    const path = await findProgram(tool, searchPath);
     if (path !== undefined) return { status: "yes", detail: `${path}: ${purpose}` };
     return {
       status: "no",
@@ -36,9 +52,9 @@ export async function inspectTool(tool: HostTool, searchPath: string): Promise<C
   });
 }
 
-async function findProgram(program: string, searchPath: string): Promise<string | undefined> {
-  for (const folder of searchPath.split(delimiter)) {
-    const path = join(folder, program);
+async function findProgram({ program, path: only }: HostTool, searchPath: string): Promise<string | undefined> {
+  const places = searchPath.split(delimiter).map((folder) => join(folder, program));
+  for (const path of only === undefined ? places : [only]) {
     const executable = await access(path, constants.X_OK).then(
       () => true,
       () => false,

@@ -1,7 +1,8 @@
 /** What the host has and can do. */
 export type { Capability } from "./capability.ts";
 export { type HostCgroups, type HostCgroupsDeps, noCgroups, openHostCgroups, readHierarchies } from "./host-cgroups.ts";
-export { type HostFacts, type InspectHostDeps, inspectHost } from "./inspect-host.ts";
+export type { HostFacts } from "./host-facts.ts";
+export { type InspectHostDeps, inspectHost } from "./inspect-host.ts";
 export {
   type ContainerNeeds,
   parseCpuset,

@@ -2,32 +2,30 @@
  * What this host can do, what it cannot, and the remedy for each. What other parts know better (the hypervisor, the guest
  * image) they are asked through functions, so that this part needs to know none of them.
  */
-import { readFile, stat } from "node:fs/promises";
-import { BelljarError, hasErrno, sandboxLimits, throwIfAborted, vmmLimits } from "../base/index.ts";
+import { BelljarError, sandboxLimits, throwIfAborted, vmmLimits } from "../base/index.ts";
 import type { AccelerationFinding, HypervisorInfo } from "../hypervisor/interface.ts";
 import { type Capability, look } from "./capability.ts";
 import { findHierarchies } from "./cgroup-hierarchies.ts";
 import { inspectIommu, inspectVfio } from "./device-assignment.ts";
+import { type HostFacts, thisHost } from "./host-facts.ts";
+import {
+  inspectDiskSpace,
+  inspectKvm,
+  inspectNested,
+  inspectPagemapScan,
+  inspectTun,
+  inspectUserfaultfd,
+} from "./host-kernel.ts";
 import { hostTools, inspectTool } from "./host-tools.ts";
 
 export interface InspectHostDeps {
   readonly hypervisor: () => Promise<HypervisorInfo>;
   readonly acceleration: () => Promise<AccelerationFinding>;
   readonly guestImage: () => Promise<{ readonly digest: string }>;
+  /** Where everything is kept; it may not be there yet. */
+  readonly rootDir: string;
   readonly signal?: AbortSignal | undefined;
   readonly host?: HostFacts;
-}
-
-/** What is asked of the host itself; a parameter so that tests can be any host. */
-export interface HostFacts {
-  readonly platform: string;
-  readonly architecture: string;
-  readonly nodeVersion: string;
-  readonly userId: number;
-  readonly searchPath: string;
-  /** Content of a file; undefined when there is none. */
-  readFile(path: string): Promise<string | undefined>;
-  exists(path: string): Promise<boolean>;
 }
 
 /** Ordered as a reader would fix things: the host, QEMU, the guest image, the tools. */
@@ -39,6 +37,8 @@ export async function inspectHost(deps: InspectHostDeps): Promise<Capability[]> 
     () => inspectNode(host),
     () => inspectRights(host),
     () => inspectMemory(host),
+    () => inspectDiskSpace(host, deps.rootDir),
+    () => inspectKvm(host),
     () =>
       look("qemu", true, async () => {
         const { name, version, path } = await deps.hypervisor();
@@ -46,7 +46,11 @@ export async function inspectHost(deps: InspectHostDeps): Promise<Capability[]> 
       }),
     () => look("acceleration", false, () => describeAcceleration(deps.acceleration)),
     () => look("guest image", true, async () => ({ status: "yes", detail: (await deps.guestImage()).digest })),
+    () => inspectNested(host),
+    () => inspectPagemapScan(host),
+    () => inspectUserfaultfd(),
     () => inspectCgroups(host),
+    () => inspectTun(host),
     () => inspectVsock(host),
     () => inspectIommu(host),
     () => inspectVfio(host),
@@ -58,31 +62,6 @@ export async function inspectHost(deps: InspectHostDeps): Promise<Capability[]> 
   }
   return found;
 }
-
-const thisHost: HostFacts = {
-  platform: process.platform,
-  architecture: process.arch,
-  nodeVersion: process.versions.node,
-  userId: process.getuid?.() ?? -1,
-  searchPath: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin",
-  readFile: async (path) => {
-    try {
-      return await readFile(path, "utf8");
-    } catch (error) {
-      if (hasErrno(error, "ENOENT")) return undefined;
-      throw error;
-    }
-  },
-  exists: async (path) => {
-    try {
-      await stat(path);
-      return true;
-    } catch (error) {
-      if (hasErrno(error, "ENOENT")) return false;
-      throw error;
-    }
-  },
-};
 
 async function describeAcceleration(
   acceleration: InspectHostDeps["acceleration"],

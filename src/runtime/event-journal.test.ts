@@ -29,7 +29,7 @@ test("events are replayed from a number on, also by the next owner, whose number
   first.add("a1", "web", { kind: "created", atMs: 1, image: "busybox" });
   first.add("a1", "web", { kind: "container", atMs: 2, containerId: "c", state: "running" });
   first.add("a1", "web", { kind: "failed", atMs: 3, part: "agent", message: "m" });
-  first.add("a1", "web", { kind: "renamed", atMs: 4, name: "shop" });
+  first.add("a1", "web", { kind: "renamed", atMs: 4, oldName: "web" });
   await first.close();
   const second = await open(t, dir);
   second.add("a1", "shop", { kind: "deleted", atMs: 5 });
@@ -40,7 +40,7 @@ test("events are replayed from a number on, also by the next owner, whose number
   }
   assert.deepEqual(seen, [
     { kind: "failed", atMs: 3, part: "agent", message: "m", number: 3, sandboxId: "a1", sandboxName: "web" },
-    { kind: "renamed", atMs: 4, name: "shop", number: 4, sandboxId: "a1", sandboxName: "web" },
+    { kind: "renamed", atMs: 4, oldName: "web", number: 4, sandboxId: "a1", sandboxName: "web" },
     { kind: "deleted", atMs: 5, number: 5, sandboxId: "a1", sandboxName: "shop" },
   ]);
   assert.deepEqual(await numbers(second), [1, 2, 3, 4, 5]);

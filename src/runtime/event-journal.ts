@@ -222,7 +222,7 @@ function decodeEvent(line: Field): RuntimeEvent {
     case "created":
       return { ...common, kind, image: line.field("image").string() };
     case "renamed":
-      return { ...common, kind, name: line.field("name").string() };
+      return { ...common, kind, oldName: line.field("oldName").string() };
     case "state":
       return { ...common, kind, state: state() };
     case "container":

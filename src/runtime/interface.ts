@@ -533,7 +533,7 @@ export interface SandboxStats {
 
 export type SandboxEvent =
   | { readonly kind: "created"; readonly atMs: number; readonly image: string }
-  | { readonly kind: "renamed"; readonly atMs: number; readonly name: string }
+  | { readonly kind: "renamed"; readonly atMs: number; readonly oldName: string }
   | { readonly kind: "state"; readonly atMs: number; readonly state: LifecycleState }
   | { readonly kind: "container"; readonly atMs: number; readonly containerId: string; readonly state: LifecycleState }
   /** The monitor found the VMM or the agent failing, several times in a row; told once. */

@@ -349,7 +349,7 @@ export class ManagedSandbox {
 
   #onChange(before: State, after: State): void {
     const atMs = this.runtime.clock.nowMs();
-    if (before.name !== after.name) this.events.emit({ kind: "renamed", atMs, name: after.name });
+    if (before.name !== after.name) this.events.emit({ kind: "renamed", atMs, oldName: before.name });
     if (before.state !== after.state) this.events.emit({ kind: "state", atMs, state: after.state });
     for (const { id, state } of after.containers) {
       const was = before.containers.find((container) => container.id === id)?.state;

@@ -279,7 +279,7 @@ test("events of all sandboxes are replayed from a number on, and go on there aft
   const { sandboxes } = await connect(t, socketPath);
   const event = (number: number): RuntimeEvent => ({
     ...{ number, sandboxId: "a1", sandboxName: "web", atMs: number },
-    ...(number % 2 === 0 ? { kind: "created", image: "x" } : { kind: "renamed", name: "shop" }),
+    ...(number % 2 === 0 ? { kind: "created", image: "x" } : { kind: "renamed", oldName: "shop" }),
   });
   runtime.events.push(event(1), event(2), event(3));
   const replayed: RuntimeEvent[] = [];

@@ -17,10 +17,10 @@ export function addDoctorCommand(program: Command, holder: ContextHolder, setSta
     const findings = await host.doctor({ signal: relay.signal });
     context.output.table(
       ["CAPABILITY", "STATUS", "DETAIL"],
-      findings.map((finding) => [
-        finding.name,
-        finding.status,
-        finding.remedy === undefined ? finding.detail : `${finding.detail}. ${finding.remedy}`,
+      findings.flatMap(({ name, status, detail, cost, remedy }) => [
+        [name, status, detail],
+        ...(cost === undefined ? [] : [["", "", `costs: ${cost}`]]),
+        ...(remedy === undefined ? [] : [["", "", `remedy: ${remedy}`]]),
       ]),
       findings,
     );

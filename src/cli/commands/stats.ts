@@ -1,8 +1,8 @@
 /** `belljar stats`: what running containers use, once or every second. */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import type { ContainerStats, Runtime } from "../../sdk/index.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { beginRound, measureOften } from "../live.ts";
 import { formatBytes } from "../output.ts";
 import { SignalRelay, untilInterrupted } from "../signals.ts";
 
@@ -19,8 +19,6 @@ interface Row {
   readonly atMs: number;
 }
 
-const INTERVAL_MS = 1000;
-
 export function addStatsCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
   const command = program
     .command("stats")
@@ -31,25 +29,12 @@ export function addStatsCommand(program: Command, holder: ContextHolder, setStat
     const context = createContext(options, holder);
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
-    const rounds = measureOften(runtime, names, options.stream, relay.signal);
-    for await (const [before, now] of untilInterrupted(rounds, relay.signal, setStatus)) print(context, before, now);
+    const rounds = measureOften(() => measure(runtime, names), options.stream, relay.signal);
+    for await (const [before, now] of untilInterrupted(rounds, relay.signal, setStatus)) {
+      if (options.stream) beginRound(process.stdout, context.output.json);
+      print(context, before, now);
+    }
   });
-}
-
-/** CPU use is a difference, so each round comes with the one before; the first figures are only a beginning. */
-async function* measureOften(
-  runtime: Runtime,
-  names: readonly string[],
-  forever: boolean,
-  signal: AbortSignal,
-): AsyncGenerator<readonly [readonly Row[], readonly Row[]]> {
-  let before = await measure(runtime, names);
-  do {
-    await sleep(INTERVAL_MS, undefined, { signal });
-    const now = await measure(runtime, names);
-    yield [before, now];
-    before = now;
-  } while (forever);
 }
 
 async function measure(runtime: Runtime, names: readonly string[]): Promise<readonly Row[]> {

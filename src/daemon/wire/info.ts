@@ -135,7 +135,7 @@ export function toEvent(event: SandboxEvent): MessageInitShape<typeof api.WatchS
     case "created":
       return { atMs, event: { case: "created", value: { image: event.image } } };
     case "renamed":
-      return { atMs, event: { case: "renamed", value: { name: event.name } } };
+      return { atMs, event: { case: "renamed", value: { oldName: event.oldName } } };
   }
 }
 
@@ -158,7 +158,7 @@ export function fromEvent(wire: api.WatchSandboxResponse): SandboxEvent {
     case "created":
       return { kind: "created", atMs, image: event.value.image };
     case "renamed":
-      return { kind: "renamed", atMs, name: event.value.name };
+      return { kind: "renamed", atMs, oldName: event.value.oldName };
     case undefined:
       throw incomplete("event");
   }

@@ -602,9 +602,9 @@ export declare const SandboxCreatedSchema: GenMessage<SandboxCreated>;
  */
 export declare type SandboxRenamed = Message<"belljar.api.v1.SandboxRenamed"> & {
   /**
-   * @generated from field: string name = 1;
+   * @generated from field: string old_name = 1;
    */
-  name: string;
+  oldName: string;
 };
 
 /**

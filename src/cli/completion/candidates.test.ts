@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { buildProgram } from "../program.ts";
+import { findCandidates, type Names } from "./candidates.ts";
+
+const names: Names = {
+  sandboxes: async () => ["web", "worker", "db"],
+  images: async () => ["busybox", "node"],
+  volumes: async () => ["data"],
+};
+
+const complete = (...words: string[]): Promise<string[]> =>
+  findCandidates(
+    buildProgram({ output: undefined }, () => {}),
+    words,
+    names,
+  );
+
+test("commands, and commands of commands", async () => {
+  assert.ok((await complete("re")).includes("rename"));
+  assert.ok((await complete("")).includes("run"));
+  assert.ok(!(await complete("")).includes("__complete"));
+  assert.deepEqual(await complete("volume", "i"), ["inspect"]);
+});
+
+test("options, and the choices of their values", async () => {
+  assert.deepEqual(await complete("run", "--memory"), ["--memory", "--memory-max"]);
+  assert.deepEqual(await complete("run", "--accel", ""), ["auto", "kvm", "tcg"]);
+  assert.deepEqual(await complete("run", "--rm", "--log-level", "w"), ["warn"]);
+});
+
+test("names of what an argument or option names", async () => {
+  assert.deepEqual(await complete("stop", "w"), ["web", "worker"]);
+  assert.deepEqual(await complete("stop", "web", "d"), ["db"]);
+  assert.deepEqual(await complete("run", "--sandbox", "d"), ["db"]);
+  assert.deepEqual(await complete("run", "--rm", "-m", "256m", "b"), ["busybox"]);
+  assert.deepEqual(await complete("image", "rm", "n"), ["node"]);
+  assert.deepEqual(await complete("volume", "inspect", ""), ["data"]);
+});
+
+test("nothing in the command of a container, where files may be meant, and for what does not exist", async () => {
+  assert.deepEqual(await complete("run", "busybox", "l"), []);
+  assert.deepEqual(await complete("exec", "web", "sh", "-"), []);
+  assert.deepEqual(await complete("image", "import", ""), []);
+  assert.deepEqual(await complete("nonesuch", "x", "y"), []);
+});
