@@ -49,6 +49,7 @@ function namesOf(context: Context): Names {
   return {
     sandboxes: () => askDaemon((daemon) => daemon.sandboxes.list()),
     volumes: () => askDaemon((daemon) => daemon.volumes.list()),
+    checkpoints: () => askDaemon((daemon) => daemon.checkpoints.list()),
     images: () => ask(async () => (await (await context.host()).images.list()).map(({ name }) => name)),
   };
 }

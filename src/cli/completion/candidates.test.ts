@@ -7,6 +7,7 @@ const names: Names = {
   sandboxes: async () => ["web", "worker", "db"],
   images: async () => ["busybox", "node"],
   volumes: async () => ["data"],
+  checkpoints: async () => ["before", "after"],
 };
 
 const complete = (...words: string[]): Promise<string[]> =>
@@ -36,6 +37,9 @@ test("names of what an argument or option names", async () => {
   assert.deepEqual(await complete("run", "--rm", "-m", "256m", "b"), ["busybox"]);
   assert.deepEqual(await complete("image", "rm", "n"), ["node"]);
   assert.deepEqual(await complete("volume", "inspect", ""), ["data"]);
+  assert.deepEqual(await complete("restore", "--dry-run", "b"), ["before"]);
+  assert.deepEqual(await complete("checkpoint", "rm", "before", ""), ["after", "before"]);
+  assert.deepEqual(await complete("checkpoint", "create", "d"), ["db"]);
 });
 
 test("nothing in the command of a container, where files may be meant, and for what does not exist", async () => {

@@ -9,6 +9,7 @@ export interface Names {
   sandboxes(): Promise<readonly string[]>;
   images(): Promise<readonly string[]>;
   volumes(): Promise<readonly string[]>;
+  checkpoints(): Promise<readonly string[]>;
 }
 
 /** @param words behind the program's name; the last one is what has been typed of the present one */
@@ -89,5 +90,6 @@ function subjectOf(command: Command, argument: Argument): string {
 async function named(subject: string, names: Names): Promise<readonly string[]> {
   if (subject.startsWith("sandbox")) return await names.sandboxes();
   if (subject === "image") return await names.images();
+  if (subject === "checkpoint") return await names.checkpoints();
   return subject === "volume" ? await names.volumes() : [];
 }
