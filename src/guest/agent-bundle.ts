@@ -1,7 +1,11 @@
 /** The agent and all that it imports, as one file for the guest. */
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { dirname } from "node:path";
-import { BelljarError, runTool } from "../base/index.ts";
+import { dirname, join } from "node:path";
+import { BelljarError, hasErrno, runTool } from "../base/index.ts";
+
+/** The published package has it, beside the agent's code, and no bundler. */
+export const AGENT_BUNDLE = "bundle.cjs";
 
 const BUNDLE_TIMEOUT_MS = 60_000;
 
@@ -23,6 +27,11 @@ const BUNDLER_ARGUMENTS = [
  * @throws BelljarError `GUEST_BUILD_FAILED` with the bundler's complaint
  */
 export async function bundleAgent(entryPath: string, signal?: AbortSignal): Promise<Uint8Array> {
+  const published = await readFile(join(dirname(entryPath), AGENT_BUNDLE)).catch((error: unknown) => {
+    if (!hasErrno(error, "ENOENT")) throw error;
+    return undefined;
+  });
+  if (published !== undefined) return published;
   const program = findBundler();
   // Paths in the bundle are relative to where the bundler runs, so the same sources give the same bytes anywhere.
   const options = { cwd: dirname(dirname(entryPath)), signal, timeoutMs: BUNDLE_TIMEOUT_MS };

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { access, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, extname, join } from "node:path";
-import { BelljarError, parseJson } from "../base/index.ts";
+import { BelljarError, hasErrno, parseJson } from "../base/index.ts";
 import { bundleAgent } from "./agent-bundle.ts";
 import { erofsToolVersion } from "./erofs.ts";
 import type { FileHashes } from "./file-hashes.ts";
@@ -56,7 +56,7 @@ export async function collectInputs({ sources, packages, hashes, signal }: Input
     bundleAgent(sources.agentEntry, signal),
     hashes.hash(node.path, { signal }),
     erofsToolVersion(signal),
-    digestOfFiles(import.meta.dirname, (name) => !name.includes(".test.")),
+    builderDigest(),
   ]);
   const all = [resolved.kernel, ...resolved.packages];
   const inputs: GuestInputs = {
@@ -69,6 +69,19 @@ export async function collectInputs({ sources, packages, hashes, signal }: Input
     tools: { "mkfs.erofs": erofsVersion, zstd: process.versions["zstd"] ?? "none" },
   };
   return { inputs, recipe, resolved, nodePath: node.path, agent };
+}
+
+/** In the published package: what `builderDigest` is of the sources, so that it makes the guest image of a clone. */
+export const BUILDER_DIGEST_FILE = "builder.sha256";
+
+/** Of the code that builds. */
+export async function builderDigest(): Promise<string> {
+  try {
+    return await readFile(join(import.meta.dirname, BUILDER_DIGEST_FILE), "utf8");
+  } catch (error) {
+    if (!hasErrno(error, "ENOENT")) throw error;
+    return await digestOfFiles(import.meta.dirname, (name) => !name.includes(".test."));
+  }
 }
 
 /** As Promise.all, but nothing goes on behind the back of an error: it is thrown when all have come to an end. */

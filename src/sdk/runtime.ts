@@ -6,7 +6,8 @@ import { type Log, silentLog, throwIfAborted } from "../base/index.ts";
 import { daemonSocketPath } from "../daemon/index.ts";
 import type { Checkpoints, Recovered, SandboxCreateConfig, Sandboxes, Volumes } from "../runtime/index.ts";
 import { connectDaemon, type DaemonStatus } from "./daemon-status.ts";
-import { type HostParts, LazyHost } from "./lazy-host.ts";
+import type { HostParts } from "./host-parts.ts";
+import { LazyHost } from "./lazy-host.ts";
 import { type Paths, resolvePaths } from "./paths.ts";
 
 export interface Runtime extends HostParts, AsyncDisposable {

@@ -1,0 +1,21 @@
+/** Images, guest images and templates of this host, as programs hold them. */
+import type { Templates } from "../checkpoint/index.ts";
+import type { BuildOptions, GuestImage, GuestImages } from "../guest/index.ts";
+import type { ImageStore } from "../images/index.ts";
+import type { Capability } from "../resources/index.ts";
+import type { Paths } from "./paths.ts";
+
+/** What this host has, whoever owns the root. */
+export interface HostParts {
+  readonly paths: Paths;
+  readonly images: ImageStore;
+  readonly guestImages: GuestImages;
+  readonly templates: HostTemplates;
+  /** What this host can do, what it cannot, and the remedy for each. */
+  doctor(options?: { readonly signal?: AbortSignal | undefined }): Promise<readonly Capability[]>;
+  /** Builds the guest image unless it is up to date, and the built-in images that come with it. */
+  buildGuestImage(options?: BuildOptions): Promise<GuestImage>;
+}
+
+/** Frozen guests that sandboxes start from; they are made when they are first needed. */
+export type HostTemplates = Pick<Templates, "list" | "remove">;

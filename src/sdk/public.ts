@@ -1,0 +1,69 @@
+/**
+ * The library that programs import: `import { Runtime } from "belljar"`. What stands here, and what it refers to, are the types of the
+ * published package: nothing of them names the daemon's side, so that they need no types but Node's own.
+ */
+export { BelljarError, type ErrorCode, type ErrorFacts, type ErrorReason } from "../base/index.ts";
+export type { TemplateInfo } from "../checkpoint/index.ts";
+export type {
+  ContainerConfig,
+  ContainerDeviceConfig,
+  ContainerLimits,
+  DirectoryEntry,
+  DirectoryList,
+  FileAttributes,
+  FileEvent,
+  FileInfo,
+  Files,
+  FileType,
+  MountConfig,
+  MountInfo,
+  ProcessConfig,
+  ProcessStatus,
+  TerminalSize,
+} from "../container/index.ts";
+export type { DeviceRequest } from "../devices/index.ts";
+export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
+export type { GarbageReport, ImageInfo } from "../images/index.ts";
+export type { Capability } from "../resources/index.ts";
+export type {
+  AttachOptions,
+  CheckpointInfo,
+  CheckpointOptions,
+  Checkpoints,
+  ContainerCreateConfig,
+  ContainerHandle,
+  ContainerInfo,
+  ContainerStats,
+  DeviceInfo,
+  Devices,
+  EventsOptions,
+  ExecOptions,
+  ExecResult,
+  ForkOptions,
+  LogRecord,
+  ProcessHandle,
+  Recovered,
+  RestoreFinding,
+  RestoreOptions,
+  RestoreReport,
+  RuntimeEvent,
+  SandboxCreateConfig,
+  SandboxCreateOptions,
+  SandboxEvent,
+  Sandboxes,
+  SandboxHandle,
+  SandboxInfo,
+  SandboxResources,
+  SandboxResourcesInfo,
+  SandboxStats,
+  StopOptions,
+  VolumeCreateConfig,
+  VolumeInfo,
+  Volumes,
+  VolumeUser,
+} from "../runtime/index.ts";
+export { linesOf, type OutputLine } from "./collect.ts";
+export type { DaemonStatus } from "./daemon-status.ts";
+export type { HostParts, HostTemplates } from "./host-parts.ts";
+export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";
+export { type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";
