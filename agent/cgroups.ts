@@ -10,6 +10,7 @@ import { mkdir, readdir, readFile, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
+import { standstillLimits } from "../src/base/limits.ts";
 import { parseCounts, readOrNothing, setFile } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
@@ -21,15 +22,13 @@ const RESERVE_BYTES = 24 * 1024 * 1024;
 /** Killed processes are gone a moment later. */
 const REMOVE_TRIES = 100;
 const REMOVE_PAUSE_MS = 20;
-/** A process is frozen when it next leaves the kernel; one that waits for a disk takes as long as the disk does. */
-const FREEZE_TIMEOUT_MS = 10_000;
 const FREEZE_PAUSE_MS = 5;
 
 export class Cgroups {
   readonly #root: string;
   readonly #freezeTimeoutMs: number;
 
-  constructor(root: string, freezeTimeoutMs: number = FREEZE_TIMEOUT_MS) {
+  constructor(root: string, freezeTimeoutMs: number = standstillLimits.freezeTimeoutMs) {
     this.#root = root;
     this.#freezeTimeoutMs = freezeTimeoutMs;
   }

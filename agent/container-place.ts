@@ -2,11 +2,12 @@
  * All that a container needs in the guest before it can be started: its root file system, control group and swap, and its
  * configuration with what only the guest can add. Made as a whole or not at all.
  */
-import { mkdir, rm } from "node:fs/promises";
+import { access, constants, lstat, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
 import { Copies } from "./copies.ts";
 import type { DiskMount, GuestMounts, LiveMount } from "./guest-mounts.ts";
+import { BOOT_ID, type IdentityFiles } from "./identity-files.ts";
 import type { NameFiles } from "./name-files.ts";
 import { findDeviceNodes, type PciPath, withDeviceNodes } from "./pci-devices.ts";
 import { type ContainerDevice, type PluggedDeps, withContainerDevices } from "./plugged-devices.ts";
@@ -14,7 +15,15 @@ import type { RootfsDisks, RootfsMounter } from "./rootfs.ts";
 import type { SharedMemory } from "./shared-memory.ts";
 import type { SharedPids } from "./shared-pids.ts";
 import { asObject, type JsonObject } from "./spec.ts";
-import { withArguments, withMountInstead, withMountSources, withMounts, withNamespace } from "./spec-changes.ts";
+import {
+  mountable,
+  withArguments,
+  withMountInstead,
+  withMountSources,
+  withMounts,
+  withNamespace,
+  withReadonlyPath,
+} from "./spec-changes.ts";
 import type { Swap } from "./swap.ts";
 import { busyboxMount, waitingCommand } from "./waiting-process.ts";
 
@@ -22,6 +31,7 @@ export interface PlaceDeps {
   readonly mounter: RootfsMounter;
   readonly cgroups: Pick<Cgroups, "create" | "remove">;
   readonly names: Pick<NameFiles, "configure" | "write">;
+  readonly identity: Pick<IdentityFiles, "announce" | "introduce" | "mounts">;
   readonly sharedMemory: Pick<SharedMemory, "mount" | "resize">;
   readonly sharedPids: Pick<SharedPids, "namespacePath">;
   readonly swap: Pick<Swap, "off" | "on" | "setSwappiness">;
@@ -97,7 +107,7 @@ export async function preparePlace(deps: PlaceDeps, options: ContainerOptions): 
         undo.push(async () => await deps.mounts.release(id, disk.serial));
       }
     }
-    const spec = withMountSources(await completed(deps, options, filesDir), sources);
+    const spec = withMountSources(await completed(deps, options, { rootfs, filesDir }), sources);
     if (swappiness !== undefined) await deps.swap.setSwappiness(swappiness);
     if (swap !== undefined) await deps.swap.on(swap);
     return { dir, rootfs, filesDir, copies, spec };
@@ -120,8 +130,16 @@ export async function removePlace(deps: PlaceDeps, options: ContainerOptions, di
   await rm(dir, { recursive: true, force: true });
 }
 
-async function completed(deps: PlaceDeps, options: ContainerOptions, filesDir: string): Promise<JsonObject> {
+async function completed(
+  deps: PlaceDeps,
+  options: ContainerOptions,
+  { rootfs, filesDir }: Pick<Place, "filesDir" | "rootfs">,
+): Promise<JsonObject> {
   let spec = withMounts(options.spec, await deps.names.write(filesDir));
+  const identity = await mountable(options.spec, deps.identity.mounts(), (path) => canHold(rootfs, path));
+  spec = withMounts(spec, identity);
+  // The mount's own flag gets lost where the configuration has /proc/sys read-only: crun lays a copy over all of it.
+  if (identity.some(({ destination }) => destination === BOOT_ID)) spec = withReadonlyPath(spec, BOOT_ID);
   if (options.shareMemory) spec = withMountInstead(spec, await deps.sharedMemory.mount());
   if (options.sharePids) spec = withNamespace(spec, "pid", await deps.sharedPids.namespacePath());
   spec = withDeviceNodes(spec, await findDeviceNodes(deps.sysDir, options.pciDevices));
@@ -131,4 +149,14 @@ async function completed(deps: PlaceDeps, options: ContainerOptions, filesDir: s
     spec = withArguments(spec, waitingCommand(KEEP_ALIVE_BUSYBOX));
   }
   return spec;
+}
+
+/** The root file system has this path, or can be given it. */
+async function canHold(rootfs: string, path: string): Promise<boolean> {
+  const succeeds = (work: Promise<unknown>): Promise<boolean> =>
+    work.then(
+      () => true,
+      () => false,
+    );
+  return (await succeeds(access(rootfs, constants.W_OK))) || (await succeeds(lstat(join(rootfs, path))));
 }

@@ -49,6 +49,11 @@ export class ContainerTable {
     return found.filter((container) => container !== undefined);
   }
 
+  /** Without those whose creation is under way. */
+  created(): readonly GuestContainer[] {
+    return [...this.#created.values()];
+  }
+
   /** Nothing there is success. */
   async remove(id: string): Promise<void> {
     const container = await this.find(id);
@@ -64,7 +69,7 @@ export class ContainerTable {
    * @throws BelljarError `AGENT_FAILED` when none can be
    */
   async makeRoomForProcess(): Promise<void> {
-    const containers = [...this.#created.values()];
+    const containers = this.created();
     for (;;) {
       const count = containers.reduce((sum, container) => sum + container.processes.size, 0);
       if (count < this.#processesMax) return;

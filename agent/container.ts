@@ -11,6 +11,7 @@ import type { ContainerStats } from "./cgroup-stats.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { type ContainerOptions, type Place, type PlaceDeps, preparePlace, removePlace } from "./container-place.ts";
 import { Files } from "./files.ts";
+import type { HookPlace } from "./hooks.ts";
 import { type ExecOptions, type LaunchDeps, Launcher, type StartOptions } from "./launcher.ts";
 import type { GuestProcess } from "./process.ts";
 import { INIT, ProcessTable } from "./process-table.ts";
@@ -165,6 +166,17 @@ export class GuestContainer {
   /** New names for a container that may run. */
   async refreshNames(): Promise<void> {
     await this.#deps.names.write(this.#place.filesDir);
+  }
+
+  /** Where its hooks are run; undefined unless it runs. */
+  hookPlace(): HookPlace | undefined {
+    const pid = this.#initPid;
+    if (pid === undefined || this.phase !== "running") return undefined;
+    return {
+      containerId: this.id,
+      root: `${this.#deps.procDir}/${pid}/root`,
+      launch: (program, environment) => this.#launcher.hook(this.#spec, this.#options.user, program, environment),
+    };
   }
 
   /** What the host has copied in looks like this now. */

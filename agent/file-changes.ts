@@ -1,5 +1,4 @@
 /** Changes of files in a container that are one step each, at places that are held while they are made. */
-import { randomBytes } from "node:crypto";
 import {
   chmod,
   chown,
@@ -19,6 +18,7 @@ import { fileLimits } from "../src/base/limits.ts";
 import { shown } from "./file-errors.ts";
 import { missing } from "./file-info.ts";
 import { atPath, type HeldFile, type HoldRoot, holdFile, letGo, type Place } from "./file-walk.ts";
+import { randomHex } from "./random.ts";
 
 export interface Owner {
   readonly uid: number;
@@ -83,7 +83,7 @@ export async function makeLink(root: HoldRoot, path: string, target: string, att
   }
   await atPath(root, path, { follow: false }, async (place) => {
     const entry = entryPath(path, place);
-    const temporary = `${place.parent?.path}/${temporaryName(randomBytes(6).toString("hex"))}`;
+    const temporary = `${place.parent?.path}/${temporaryName(randomHex(6))}`;
     await symlink(target, temporary);
     try {
       await changeEntry(temporary, { ...attributes, mode: undefined });

@@ -1,6 +1,6 @@
 /** How processes of one container are started: their files below its directory, their user from its own root file system. */
 import { mkdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
 import { readContainerFile } from "./container-files.ts";
 import type { Place } from "./container-place.ts";
@@ -62,6 +62,21 @@ export class Launcher {
       await writeFile(processFile, JSON.stringify(complete));
       return { what: { processFile }, terminal: wantsTerminal(options.process), stdin: options.stdin };
     });
+  }
+
+  /** A program of the container, run as its first process is, without a terminal. */
+  async hook(
+    spec: JsonObject,
+    user: string,
+    program: string,
+    environment: Readonly<Record<string, string>>,
+  ): Promise<GuestProcess> {
+    const own = asObject(spec["process"], "the configuration's process");
+    const env = Array.isArray(own["env"]) ? own["env"] : [];
+    const added = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
+    const process = { ...own, args: [program], env: [...env, ...added], terminal: false };
+    const processId = `hook-${basename(program)}`;
+    return await this.exec({ processId, process, user, stdin: false, terminalSize: undefined });
   }
 
   async #launch(name: string, prepare: (dir: string) => Promise<Prepared>): Promise<GuestProcess> {

@@ -11,9 +11,11 @@ import { Cgroups } from "./cgroups.ts";
 import { Crun } from "./crun.ts";
 import { GuestMounts } from "./guest-mounts.ts";
 import { applyIdentity } from "./identity.ts";
+import { IdentityFiles } from "./identity-files.ts";
 import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
+import { randomUuid } from "./random.ts";
 import { rehearse } from "./rehearsal.ts";
 import { OverlayMounter } from "./rootfs.ts";
 import { AgentServer } from "./server.ts";
@@ -72,6 +74,7 @@ async function main(): Promise<void> {
       mounter: new OverlayMounter({ ...disks, layersDir: `${RUN_DIR}/layers` }),
       cgroups,
       names: new NameFiles(),
+      identity: new IdentityFiles({ dir: `${RUN_DIR}/identity`, newUuid: randomUuid, nowMs: () => Date.now() }),
       sharedMemory: new SharedMemory(`${RUN_DIR}/shm`, runTool),
       sharedPids: new SharedPids({ runtime, dir: `${RUN_DIR}/pids`, procDir }),
       swap: new Swap(disks),

@@ -8,6 +8,7 @@
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { BelljarError } from "../src/base/errors.ts";
 import { AgentService, encodeHello, encodeRequest, NONCE_LENGTH, PROTOCOL_VERSION } from "../src/protocol/index.ts";
+import { IdentityFiles } from "./identity-files.ts";
 import { NameFiles } from "./name-files.ts";
 import type { Port } from "./port.ts";
 import { AgentServer } from "./server.ts";
@@ -18,6 +19,7 @@ import { resolveUser } from "./user.ts";
 
 const methods = AgentService.method;
 const CONTAINER = "rehearsal";
+const UUID = "00000000-0000-4000-8000-000000000000";
 const SPEC = {
   process: { args: ["true"], cwd: "/", env: [], user: { uid: 0, gid: 0 } },
   root: { path: "" },
@@ -41,6 +43,7 @@ function script(): Buffer[] {
       hostname: CONTAINER,
       realtimeNs: 1n,
       entropy: Buffer.alloc(8),
+      sandboxId: CONTAINER,
     }),
     call("GetGuestStats", methods.getGuestStats.input, {}),
     call("CreateContainer", methods.createContainer.input, {
@@ -53,6 +56,8 @@ function script(): Buffer[] {
     call("WriteInput", methods.writeInput.input, { ...address, data: Buffer.alloc(8) }),
     call("WaitProcess", methods.waitProcess.input, address),
     call("ListContainers", methods.listContainers.input, {}),
+    call("Freeze", methods.freeze.input, {}),
+    call("Thaw", methods.thaw.input, { event: "resumed", sandboxId: CONTAINER, generation: 1 }),
     call("RemoveContainer", methods.removeContainer.input, { containerId: CONTAINER }),
   ];
 }
@@ -82,6 +87,8 @@ export async function rehearse(): Promise<void> {
   const unplayed = async (): Promise<never> => {
     throw new BelljarError("AGENT_FAILED", "this is not rehearsed");
   };
+  const identity = new IdentityFiles({ dir: "/", newUuid: () => UUID, nowMs: () => 1, write: () => {} });
+  identity.mounts();
   const handlers = createHandlers({
     system: {
       kernelRelease: async () => "",
@@ -114,6 +121,7 @@ export async function rehearse(): Promise<void> {
       remove: async () => {},
     },
     names: new NameFiles(),
+    identity,
     sharedMemory: { mount: unplayed, resize: async () => {} },
     sharedPids: { namespacePath: unplayed },
     mounts: { take: unplayed, release: async () => {}, share: unplayed, unshare: async () => {} },

@@ -8,6 +8,7 @@ import type { Handlers } from "./methods.ts";
 import type { GuestProcess } from "./process.ts";
 import type { ServiceDeps } from "./service-deps.ts";
 import { parseObject, type TerminalSize } from "./spec.ts";
+import type { Standstill } from "./standstill.ts";
 
 type ProcessHandlers = Pick<
   Handlers,
@@ -27,31 +28,31 @@ const TERMINAL_SIDE_MAX = 0xffff;
 export function processHandlers(
   deps: Pick<ServiceDeps, "procDir" | "runTool">,
   containers: ContainerTable,
+  standstill: Pick<Standstill, "launch">,
 ): ProcessHandlers {
   const findProcess = async (containerId: string, processId: string): Promise<GuestProcess> =>
     await (await containers.get(containerId)).processes.get(processId);
 
   return {
-    startContainer: async (request) => {
+    startContainer: async (request, { signal }) => {
       const container = await containers.get(request.containerId);
+      const options = { stdin: request.stdin, terminalSize: checkSize(request.terminalSize) };
       await containers.makeRoomForProcess();
-      const { pid, startedAtNs } = await container.start({
-        stdin: request.stdin,
-        terminalSize: checkSize(request.terminalSize),
-      });
+      const { pid, startedAtNs } = await standstill.launch(() => container.start(options), signal);
       return { pid, startedAtNs };
     },
 
-    execProcess: async (request) => {
+    execProcess: async (request, { signal }) => {
       const container = await containers.get(request.containerId);
-      await containers.makeRoomForProcess();
-      const { pid, startedAtNs } = await container.exec({
+      const options = {
         processId: checkName(request.processId, "process id"),
         process: parseObject(request.processJson, "the process"),
         user: request.user,
         stdin: request.stdin,
         terminalSize: checkSize(request.terminalSize),
-      });
+      };
+      await containers.makeRoomForProcess();
+      const { pid, startedAtNs } = await standstill.launch(() => container.exec(options), signal);
       return { pid, startedAtNs };
     },
 

@@ -8,16 +8,18 @@ import { containerHandlers } from "./service-containers.ts";
 import type { ServiceDeps } from "./service-deps.ts";
 import { fileHandlers } from "./service-files.ts";
 import { processHandlers } from "./service-processes.ts";
+import { Standstill } from "./standstill.ts";
 
 /** The last answer must get out before the guest goes. */
 const POWER_OFF_DELAY_MS = 20;
 
 export function createHandlers(deps: ServiceDeps): Handlers {
   const containers = new ContainerTable(deps.processesMax);
+  const standstill = new Standstill(deps, containers);
   return {
-    ...sandboxHandlers(deps, containers),
+    ...sandboxHandlers(deps, containers, standstill),
     ...containerHandlers(deps, containers),
-    ...processHandlers(deps, containers),
+    ...processHandlers(deps, containers, standstill),
     ...fileHandlers(containers),
   };
 }
@@ -27,7 +29,7 @@ type SandboxHandlers = Pick<
   "configureSandbox" | "findDevice" | "fitResources" | "freeze" | "getGuestStats" | "hello" | "shutdown" | "thaw"
 >;
 
-function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): SandboxHandlers {
+function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standstill: Standstill): SandboxHandlers {
   return {
     hello: async () => ({
       protocolVersion: PROTOCOL_VERSION,
@@ -39,21 +41,17 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable): Sandbox
 
     configureSandbox: async (request) => {
       await deps.system.configure(request);
+      // With the random numbers that the kernel has by now.
+      deps.identity.introduce(request.sandboxId);
       const renamed = deps.names.configure(request.hostname, request.dnsLines);
       if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
       if (renamed) for (const container of await containers.all()) await container.refreshNames();
       return {};
     },
 
-    freeze: async () => {
-      await deps.cgroups.freezeAll();
-      return {};
-    },
+    freeze: async (_, { signal }) => ({ hookFailures: [...(await standstill.freeze(signal))] }),
 
-    thaw: async () => {
-      await deps.cgroups.thawAll();
-      return {};
-    },
+    thaw: async (request) => ({ hookFailures: [...(await standstill.thaw(request))] }),
 
     fitResources: async ({ cpus, pluggedMemoryBytes, ahead }) => {
       const vm = { cpus, pluggedBytes: Number(pluggedMemoryBytes) };

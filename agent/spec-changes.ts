@@ -34,6 +34,34 @@ export function withMountInstead(spec: JsonObject, mount: BindMount): JsonObject
   return { ...spec, mounts: own.map((one) => (destinationOf(one) === mount.destination ? ociMount(mount) : one)) };
 }
 
+/**
+ * Those of them that the container can have: there is something to mount on in its root file system, or it can be made. Below what the
+ * configuration itself mounts nothing is made, but in a tmpfs: what is there is the user's.
+ * @param canHold whether the root file system has this path, or can be given it
+ */
+export async function mountable(
+  spec: JsonObject,
+  mounts: readonly BindMount[],
+  canHold: (path: string) => Promise<boolean>,
+): Promise<readonly BindMount[]> {
+  const own = listOf(spec["mounts"]).map((mount) => asObject(mount, "a mount of the configuration"));
+  const found: BindMount[] = [];
+  for (const mount of mounts) {
+    const above = own.findLast((one) => mount.destination.startsWith(`${destinationOf(one)}/`));
+    const wanted = mount.destination.startsWith("/proc/") ? "proc" : "tmpfs";
+    if (above === undefined ? wanted === "tmpfs" && (await canHold(mount.destination)) : above["type"] === wanted) {
+      found.push(mount);
+    }
+  }
+  return found;
+}
+
+/** Has the container see a path as one that it cannot write to. */
+export function withReadonlyPath(spec: JsonObject, path: string): JsonObject {
+  const linux = asObject(spec["linux"] ?? {}, "the configuration's linux");
+  return { ...spec, linux: { ...linux, readonlyPaths: [...listOf(linux["readonlyPaths"]), path] } };
+}
+
 /** What stands in a mount's source for a place in the guest. */
 const MOUNT_SOURCE = "belljar:";
 

@@ -4,8 +4,10 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Cgroups } from "../cgroups.ts";
 import { GuestMounts } from "../guest-mounts.ts";
+import { IdentityFiles } from "../identity-files.ts";
 import { NameFiles } from "../name-files.ts";
 import { PipeMaker } from "../pipes.ts";
+import { randomUuid } from "../random.ts";
 import type { RootfsMounter } from "../rootfs.ts";
 import { AgentServer } from "../server.ts";
 import { createHandlers } from "../service.ts";
@@ -73,6 +75,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     mounter: directoryMounter,
     cgroups: new Cgroups(join(dir, "cgroup")),
     names: new NameFiles(),
+    identity: new IdentityFiles({ dir: join(dir, "identity"), newUuid: randomUuid, nowMs: () => Date.now() }),
     sharedMemory: new SharedMemory(join(dir, "shm"), async () => {}),
     sharedPids: new SharedPids({ runtime, dir: join(dir, "pids"), procDir: "/proc" }),
     swap: new Swap({ runTool: async () => {}, procDir, sysDir: "/sys", devDir: dir }),

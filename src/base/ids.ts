@@ -1,5 +1,5 @@
 /** Ids and names: generated, and validated before they touch a path, a command line or the guest. */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { BelljarError } from "./errors.ts";
 
 /** Twelve hexadecimal digits: 48 bits are plenty for one host, and short enough to type and to fit a socket path. */
@@ -10,6 +10,16 @@ export function newId(): string {
 /** True for what `newId` makes, and nothing else. */
 export function isId(value: string): boolean {
   return /^[0-9a-f]{12}$/.test(value);
+}
+
+/**
+ * The machine id (see machine-id(5)) of a sandbox: the same each time it is started, and no other sandbox's. 32 hexadecimal digits,
+ * marked as the random UUID that it is as good as.
+ */
+export function machineIdOf(sandboxId: string): string {
+  const digits = createHash("sha256").update(`belljar machine ${sandboxId}`).digest("hex").slice(0, 32);
+  const variant = "89ab".charAt(Number.parseInt(digits.charAt(16), 16) & 3);
+  return `${digits.slice(0, 12)}4${digits.slice(13, 16)}${variant}${digits.slice(17)}`;
 }
 
 const SAFE_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;

@@ -12,7 +12,7 @@ export {
 } from "./decode.ts";
 export { type ErrorCode, type ErrorReason, errorReasons } from "./error-reasons.ts";
 export { BelljarError, type ErrorFacts, type ErrorOptions, hasErrno, isSystemError, messageChain } from "./errors.ts";
-export { checkName, isId, newId } from "./ids.ts";
+export { checkName, isId, machineIdOf, newId } from "./ids.ts";
 export {
   allowedMoves,
   type ContainerOperation,
@@ -40,6 +40,7 @@ export {
   mountLimits,
   resourceLimits,
   sandboxLimits,
+  standstillLimits,
   storeLimits,
   streamLimits,
   toolLimits,

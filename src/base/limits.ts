@@ -312,6 +312,30 @@ export const eventLimits = {
   fileMaxBytes: 16 * MIB,
 } as const;
 
+/**
+ * What a sandbox's containers are given time for when all of them are to stand still, and when they go on: all of it together
+ * below `linkLimits.callTimeoutMs`.
+ */
+export const standstillLimits = {
+  /** Starts of processes that are under way. */
+  launchesTimeoutMs: 7_000,
+  /** Hooks of all containers together; those that still run are killed. */
+  hooksTimeoutMs: 10_000,
+  /** Of these at once: each starts several processes. */
+  hooksAtOnce: 4,
+  /** Finding out whether a container has one: it may have put a file system there that never answers. */
+  hookLookTimeoutMs: 1_000,
+  /** What is told of one that failed. */
+  hookMessageMaxLength: 512,
+  hookFailuresMax: 128,
+  /** A process is frozen when it next leaves the kernel; one that waits for a disk takes as long as the disk does. */
+  freezeTimeoutMs: 10_000,
+  /** Processes that were killed must be gone by then. */
+  endTimeoutMs: 5_000,
+  /** Of one process that is ended with all that came from it. */
+  descendantsMax: 4_096,
+} as const;
+
 export const checkpointLimits = {
   /** Sandboxes that one fork makes: each is a VM of its own. */
   forksMax: 256,

@@ -49,7 +49,6 @@ export interface OciSpec {
   readonly process: OciProcess;
   /** `path` is the agent's to fill in. */
   readonly root: { readonly path: string; readonly readonly: boolean };
-  readonly hostname: string;
   readonly mounts: readonly OciMount[];
   readonly annotations: Readonly<Record<string, string>>;
   readonly linux: {

@@ -48,12 +48,12 @@ export function buildSpec(image: ImageRunConfig, options: SpecOptions): OciSpec 
     ociVersion: "1.0.2",
     process,
     root: { path: "rootfs", readonly: options.readOnly === true },
-    hostname: options.hostname,
     mounts: buildMounts(options, options.placedMounts ?? []),
     annotations: options.annotations ?? {},
     linux: {
-      // No network namespace: the sandbox is the network, and all its containers share it.
-      namespaces: ["pid", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
+      // None for network and host name: the sandbox is one host on the network, and all its containers are on it. A new name of the
+      // guest is then at once that of everything which runs there.
+      namespaces: ["pid", "ipc", "mount", "cgroup"].map((type) => ({ type })),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READONLY_PATHS,
       resources: { devices: DEVICE_RULES, ...resourceLimits(limitsOf(options)) },

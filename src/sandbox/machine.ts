@@ -97,8 +97,9 @@ export class Machine implements AgentCaller {
 
   /** Tells the guest who it is and what time it is: at the beginning, and whenever it may have lost time. */
   async configure(): Promise<void> {
-    const { settings } = this.#options;
+    const { id, settings } = this.#options;
     await this.#agent.call("configureSandbox", {
+      sandboxId: id,
       hostname: settings.hostname,
       realtimeNs: BigInt(this.#deps.clock.nowMs()) * 1_000_000n,
       entropy: randomBytes(ENTROPY_BYTES),

@@ -114,6 +114,13 @@ export declare type ConfigureSandboxRequest = Message<"belljar.agent.v1.Configur
    * @generated from field: uint64 shared_memory_bytes = 5;
    */
   sharedMemoryBytes: bigint;
+
+  /**
+   * Another one than before makes another machine of it: machine id and boot id are new. Empty leaves them alone.
+   *
+   * @generated from field: string sandbox_id = 40;
+   */
+  sandboxId: string;
 };
 
 /**
@@ -150,6 +157,12 @@ export declare const FreezeRequestSchema: GenMessage<FreezeRequest>;
  * @generated from message belljar.agent.v1.FreezeResponse
  */
 export declare type FreezeResponse = Message<"belljar.agent.v1.FreezeResponse"> & {
+  /**
+   * Everything stands still all the same.
+   *
+   * @generated from field: repeated belljar.agent.v1.HookFailure hook_failures = 1;
+   */
+  hookFailures: HookFailure[];
 };
 
 /**
@@ -157,6 +170,38 @@ export declare type FreezeResponse = Message<"belljar.agent.v1.FreezeResponse"> 
  * Use `create(FreezeResponseSchema)` to create a new message.
  */
 export declare const FreezeResponseSchema: GenMessage<FreezeResponse>;
+
+/**
+ * A container's own program for this moment has failed, or did not end in time.
+ *
+ * @generated from message belljar.agent.v1.HookFailure
+ */
+export declare type HookFailure = Message<"belljar.agent.v1.HookFailure"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * `before-save`, `after-resume` or `after-restore`.
+   *
+   * @generated from field: string hook = 2;
+   */
+  hook: string;
+
+  /**
+   * For people: how it ended, and the beginning of what it wrote to its standard error.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.HookFailure.
+ * Use `create(HookFailureSchema)` to create a new message.
+ */
+export declare const HookFailureSchema: GenMessage<HookFailure>;
 
 /**
  * What happened to the sandbox since Freeze, and who it is now: told to the workload before it runs on.
@@ -215,6 +260,12 @@ export declare const ThawRequestSchema: GenMessage<ThawRequest>;
  * @generated from message belljar.agent.v1.ThawResponse
  */
 export declare type ThawResponse = Message<"belljar.agent.v1.ThawResponse"> & {
+  /**
+   * Everything runs all the same.
+   *
+   * @generated from field: repeated belljar.agent.v1.HookFailure hook_failures = 1;
+   */
+  hookFailures: HookFailure[];
 };
 
 /**
@@ -2883,7 +2934,8 @@ export declare const AgentService: GenService<{
   },
   /**
    * Every process of every container stands still when it answers, until Thaw. What a container's own pause has frozen stays so.
-   * Idempotent; thaws by itself when it fails.
+   * Idempotent; thaws by itself when it fails. Starts of processes that are under way are waited for, and containers' programs for
+   * this moment run first; starts that come later wait for Thaw.
    *
    * @generated from rpc belljar.agent.v1.AgentService.Freeze
    */
@@ -2893,6 +2945,9 @@ export declare const AgentService: GenService<{
     output: typeof FreezeResponseSchema;
   },
   /**
+   * Writes who the sandbox is and what has happened to it where containers see it, then thaws, then runs containers' programs for
+   * this moment. Repeated without a Freeze in between it only answers the same again.
+   *
    * @generated from rpc belljar.agent.v1.AgentService.Thaw
    */
   thaw: {

@@ -1,0 +1,152 @@
+/**
+ * Who the sandbox is, as its containers see it: the machine id, the kernel's boot id, and `/run/belljar/identity`, which says what has
+ * last happened to it. One set of files for all containers, in the guest's memory, which they cannot change.
+ *
+ * They are rewritten in place, and synchronously: a file that is mounted by itself would stay what it was if another took its name; who
+ * watches the file need not find it again; and everything stands still meanwhile, so nobody reads half of it.
+ */
+import { closeSync, constants, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { BelljarError, hasErrno } from "../src/base/errors.ts";
+import { checkName, machineIdOf } from "../src/base/ids.ts";
+import type { BindMount } from "./spec-changes.ts";
+
+/** In place of the kernel's own, which is the same in all copies of a guest and cannot be changed. */
+export const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+
+const EVENTS = ["resumed", "restored", "forked"] as const;
+const MOUNT_OPTIONS = ["ro", "nosuid", "noexec", "nodev"];
+
+export type IdentityEvent = (typeof EVENTS)[number];
+
+export interface IdentityNews {
+  readonly event: string;
+  /** Empty leaves it as it is; so do the next two. */
+  readonly sandboxId: string;
+  readonly machineId: string;
+  readonly bootId: string;
+  readonly generation: number;
+}
+
+export interface IdentityDeps {
+  readonly dir: string;
+  /** From the kernel: what is drawn in the agent's own process is the same in all copies of it. */
+  readonly newUuid: () => string;
+  readonly nowMs: () => number;
+  /** `writeInPlace` unless told. */
+  readonly write?: (path: string, text: string) => void;
+}
+
+export class IdentityFiles {
+  readonly #deps: IdentityDeps;
+  #sandboxId = "";
+  #machineId = "";
+  #bootId = "";
+  #event: IdentityEvent | "created" = "created";
+  #generation = 0;
+  #sinceMs = 0;
+  /** What each file has; none before the first container. */
+  readonly #written = new Map<string, string>();
+
+  constructor(deps: IdentityDeps) {
+    this.#deps = deps;
+  }
+
+  /** Another sandbox than before is another machine, booted at another time. @throws BelljarError `INVALID_ARGUMENT` */
+  introduce(sandboxId: string): void {
+    if (sandboxId === "" || sandboxId === this.#sandboxId) return;
+    this.#become(checkName(sandboxId, "sandbox id"));
+    if (this.#written.size > 0) this.#writeIds();
+  }
+
+  /** @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */
+  announce(news: IdentityNews): IdentityEvent {
+    const event = EVENTS.find((known) => known === news.event);
+    if (event === undefined) throw new BelljarError("INVALID_ARGUMENT", "there is no such event of a sandbox");
+    if (!/^(?:[0-9a-f]{32})?$/.test(news.machineId)) {
+      throw new BelljarError("INVALID_ARGUMENT", "a machine id has 32 hexadecimal digits");
+    }
+    if (!/^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?$/.test(news.bootId)) {
+      throw new BelljarError("INVALID_ARGUMENT", "a boot id is a UUID");
+    }
+    if (news.sandboxId !== "" && news.sandboxId !== this.#sandboxId)
+      this.#become(checkName(news.sandboxId, "sandbox id"));
+    if (news.machineId !== "") this.#machineId = news.machineId;
+    if (news.bootId !== "") this.#bootId = news.bootId;
+    this.#event = event;
+    this.#generation = news.generation;
+    this.#sinceMs = this.#deps.nowMs();
+    if (this.#written.size > 0) this.#writeAll();
+    return event;
+  }
+
+  /** What a container mounts. */
+  mounts(): readonly BindMount[] {
+    if (this.#written.size === 0) {
+      if (this.#machineId === "") this.#become("");
+      this.#sinceMs ||= this.#deps.nowMs();
+      // Nothing can be made in a directory that is mounted read-only, and a kept-alive container has its program there.
+      this.#write("run/busybox", "");
+      this.#writeAll();
+    }
+    const mount = (name: string, destination: string): BindMount => ({
+      source: join(this.#deps.dir, name),
+      destination,
+      options: MOUNT_OPTIONS,
+    });
+    return [mount("run", "/run/belljar"), mount("machine-id", "/etc/machine-id"), mount("boot_id", BOOT_ID)];
+  }
+
+  #become(sandboxId: string): void {
+    const uuid = this.#deps.newUuid();
+    this.#sandboxId = sandboxId;
+    this.#machineId = sandboxId === "" ? uuid.replaceAll("-", "") : machineIdOf(sandboxId);
+    this.#bootId = sandboxId === "" ? this.#deps.newUuid() : uuid;
+  }
+
+  #writeAll(): void {
+    this.#writeIds();
+    const time = new Date(this.#sinceMs).toISOString();
+    const lines = [
+      `event=${this.#event}`,
+      `generation=${this.#generation}`,
+      `sandbox=${this.#sandboxId}`,
+      `time=${time}`,
+    ];
+    this.#write("run/identity", `${lines.join("\n")}\n`);
+  }
+
+  #writeIds(): void {
+    this.#write("machine-id", `${this.#machineId}\n`);
+    this.#write("boot_id", `${this.#bootId}\n`);
+  }
+
+  /** Unless it has this text already: then nothing is told to those who watch it. */
+  #write(name: string, text: string): void {
+    if (this.#written.get(name) === text) return;
+    (this.#deps.write ?? writeInPlace)(join(this.#deps.dir, name), text);
+    this.#written.set(name, text);
+  }
+}
+
+/** Never shorter than both texts while it changes: a reader that is not held up finds lines of either, and no empty file. */
+function writeInPlace(path: string, text: string): void {
+  const fd = openAnew(path);
+  try {
+    writeSync(fd, text, 0);
+    ftruncateSync(fd, Buffer.byteLength(text));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openAnew(path: string): number {
+  const flags = constants.O_WRONLY | constants.O_CREAT;
+  try {
+    return openSync(path, flags, 0o444);
+  } catch (error) {
+    if (!hasErrno(error, "ENOENT")) throw error;
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    return openSync(path, flags, 0o444);
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * Has the whole sandbox stand still, so that what is saved of it is of one instant, and go on as whoever it is then. A copy comes up in
+ * the middle of it: still frozen, with the calls of another host that nobody waits for any more.
+ *
+ * Invariants: between `freeze` and `thaw` no process starts; nothing of a container runs before it can see who the sandbox is now.
+ * On the way of a sandbox without hooks no program is started, and what is done while everything stands still is done at once.
+ */
+import { BelljarError } from "../src/base/errors.ts";
+import { standstillLimits } from "../src/base/limits.ts";
+import type { Cgroups } from "./cgroups.ts";
+import type { ContainerTable } from "./container-table.ts";
+import { endProcesses } from "./end-processes.ts";
+import { type HookFailure, type HookName, runHooks } from "./hooks.ts";
+import type { IdentityEvent, IdentityFiles, IdentityNews } from "./identity-files.ts";
+import { Turns } from "./turns.ts";
+
+export interface StandstillDeps {
+  readonly cgroups: Pick<Cgroups, "freezeAll" | "thawAll">;
+  readonly identity: Pick<IdentityFiles, "announce">;
+  readonly procDir: string;
+}
+
+export interface ThawNews extends IdentityNews {
+  readonly endProcesses: boolean;
+}
+
+type Failures = readonly HookFailure[];
+
+export class Standstill {
+  readonly #deps: StandstillDeps;
+  readonly #containers: ContainerTable;
+  readonly #turns = new Turns();
+  readonly #launches = new Set<Promise<unknown>>();
+  /** There while processes may not start; resolves when they may again. */
+  #closed: PromiseWithResolvers<void> | undefined;
+  /** What `freeze` answered; undefined unless everything stands still. */
+  #frozen: Failures | undefined;
+  /** The last thaw, and its answer, in case it is repeated. */
+  #thawed: { readonly words: string; readonly failures: Failures } | undefined;
+
+  constructor(deps: StandstillDeps, containers: ContainerTable) {
+    this.#deps = deps;
+    this.#containers = containers;
+  }
+
+  /** Starts something when processes may start. */
+  async launch<T>(start: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    while (this.#closed !== undefined) {
+      await Promise.race([this.#closed.promise, aborted(signal)]);
+      // In a copy: the one who asked has the source, and not this.
+      signal.throwIfAborted();
+    }
+    const launching = start();
+    const settled = launching.then(
+      () => {},
+      () => {},
+    );
+    this.#launches.add(settled);
+    void settled.then(() => this.#launches.delete(settled));
+    return await launching;
+  }
+
+  /**
+   * Resolves when every process of every container stands still. Nothing has changed when it rejects, but that hooks have run.
+   * @throws BelljarError `DEADLINE_EXCEEDED`
+   */
+  freeze(signal: AbortSignal): Promise<Failures> {
+    return this.#turns.take(async () => {
+      if (this.#frozen !== undefined) return this.#frozen;
+      this.#closed ??= Promise.withResolvers();
+      try {
+        await this.#launchesEnd();
+        const failures = await this.#runHooks("before-save", {});
+        signal.throwIfAborted();
+        await this.#deps.cgroups.freezeAll();
+        if (signal.aborted) await this.#deps.cgroups.thawAll();
+        signal.throwIfAborted();
+        this.#frozen = failures;
+        return failures;
+      } catch (error) {
+        this.#open();
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * What the kernel needs for its new life (random numbers, time, name) it must have by now.
+   * @throws BelljarError `INVALID_ARGUMENT`, `AGENT_FAILED`; everything still stands still then
+   */
+  thaw(news: ThawNews): Promise<Failures> {
+    return this.#turns.take(async () => {
+      const words = JSON.stringify(news);
+      if (this.#frozen === undefined) {
+        if (this.#thawed?.words === words) return this.#thawed.failures;
+        // Nothing stood still, or nobody knows any more: it goes on as who it is.
+        if (news.event === "resumed") return await this.#goOn();
+      }
+      const event = news.event === "" ? undefined : this.#deps.identity.announce(news);
+      if (news.endProcesses) await endProcesses(this.#containers.created(), this.#deps.procDir);
+      // What else a copy must not have from its source goes here, before anything runs: neighbours in the network, for one.
+      await this.#goOn();
+      const failures = event === undefined ? [] : await this.#runHooks(HOOK_AFTER[event], environment(news));
+      this.#thawed = { words, failures };
+      return failures;
+    });
+  }
+
+  async #goOn(): Promise<Failures> {
+    await this.#deps.cgroups.thawAll();
+    this.#frozen = undefined;
+    this.#open();
+    return [];
+  }
+
+  #open(): void {
+    this.#closed?.resolve();
+    this.#closed = undefined;
+  }
+
+  async #launchesEnd(): Promise<void> {
+    if (this.#launches.size === 0) return;
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const waitedMs = standstillLimits.launchesTimeoutMs;
+    const timer = setTimeout(() => {
+      reject(new BelljarError("DEADLINE_EXCEEDED", `a start of a process did not end within ${waitedMs} ms`));
+    }, waitedMs);
+    try {
+      await Promise.race([Promise.all(this.#launches), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #runHooks(hook: HookName, environment: Readonly<Record<string, string>>): Promise<Failures> {
+    const places = this.#containers.created().flatMap((container) => container.hookPlace() ?? []);
+    return await runHooks(places, hook, environment);
+  }
+}
+
+const HOOK_AFTER: { readonly [event in IdentityEvent]: HookName } = {
+  resumed: "after-resume",
+  restored: "after-restore",
+  forked: "after-restore",
+};
+
+/** The same words as in the file. */
+function environment({ event, generation, sandboxId }: ThawNews): Readonly<Record<string, string>> {
+  return { BELLJAR_EVENT: event, BELLJAR_GENERATION: String(generation), BELLJAR_SANDBOX: sandboxId };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
