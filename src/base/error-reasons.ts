@@ -346,6 +346,18 @@ export const errorReasons = reasons({
     remedy: "Try again when some of them have ended.",
   },
 
+  API_VERSION: {
+    code: "failed_precondition",
+    meaning: "Client and daemon are of versions that do not understand one another.",
+    remedy:
+      "Stop the daemon with the `belljar daemon stop` of its own version; sandboxes run on, and the next call starts one of this version.",
+  },
+  UNAUTHENTICATED: {
+    code: "unauthenticated",
+    meaning: "The daemon was reached over TCP without a token, or with one that it does not have.",
+    remedy: "Send `Authorization: Bearer TOKEN` with a token of the file that the daemon was given.",
+  },
+
   // --- stored state ---
   STATE_MISSING: { code: "not_found", meaning: "A state file is absent." },
   STATE_CORRUPT: { code: "data_loss", meaning: "A state file is damaged; it was left untouched." },

@@ -17,6 +17,7 @@ import { addImageCommand } from "./commands/image.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
 import { addKillCommand } from "./commands/kill.ts";
 import { addLogsCommand } from "./commands/logs.ts";
+import { addMetricsCommand } from "./commands/metrics.ts";
 import { addPauseCommand, addResumeCommand } from "./commands/pause.ts";
 import { addPruneCommand } from "./commands/prune.ts";
 import { addPsCommand } from "./commands/ps.ts";
@@ -72,6 +73,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addGuestCommand(program, holder);
   addTemplateCommand(program, holder);
   addDaemonCommand(program, holder, setStatus);
+  addMetricsCommand(program, holder);
   addDoctorCommand(program, holder, setStatus);
   addPruneCommand(program, holder);
   addVersionCommand(program, holder);

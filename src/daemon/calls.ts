@@ -4,12 +4,20 @@
  */
 import type { HandlerContext, Interceptor } from "@connectrpc/connect";
 import { apiLimits, BelljarError, type Log } from "../base/index.ts";
+import { API_VERSION, API_VERSION_HEADER } from "../protocol/index.ts";
+import { type CallFacts, CLIENT_HEADER, logCall } from "./call-log.ts";
+import type { CallOutcome } from "./metrics/daemon-metrics.ts";
 import { toConnectError } from "./wire/errors.ts";
 
 export interface CallsDeps {
   readonly log: Log;
   readonly maxCalls?: number | undefined;
+  /** Told of every call that has ended. */
+  readonly onCall?: ((outcome: CallOutcome) => void) | undefined;
 }
+
+/** They take as long as somebody else takes: their durations say nothing. */
+const WAITING_METHODS = new Set(["WaitContainer", "WaitProcess", "WriteInput"]);
 
 export class Calls {
   readonly #deps: CallsDeps;
@@ -46,23 +54,31 @@ export class Calls {
     this.#ended.abort(stoppedError());
   }
 
+  get underWay(): number {
+    return this.#underWay;
+  }
+
   readonly interceptor: Interceptor = (next) => async (request) => {
-    const { name } = request.method;
-    const leave = this.#enter(name);
+    const message = request.stream ? undefined : request.message;
+    const call: Call = {
+      facts: { method: request.method.name, message, client: request.header.get(CLIENT_HEADER) },
+      startedMs: performance.now(),
+      leave: this.#enter(),
+    };
     try {
+      checkVersion(request.header.get(API_VERSION_HEADER));
       const response = await next(request);
-      if (!response.stream) {
-        leave();
-        return response;
-      }
-      return { ...response, message: this.#stream(name, response.message, leave) };
+      if (response.stream) return { ...response, message: this.#stream(call, response.message) };
+      call.leave();
+      this.#end(call, !WAITING_METHODS.has(request.method.name));
+      return response;
     } catch (error) {
-      leave();
-      throw this.#failed(name, error);
+      call.leave();
+      throw this.#fail(call, error);
     }
   };
 
-  #enter(name: string): () => void {
+  #enter(): () => void {
     if (this.#draining.signal.aborted) throw toConnectError(stoppedError());
     const max = this.#deps.maxCalls ?? apiLimits.callsMax;
     if (this.#underWay >= max) {
@@ -70,7 +86,6 @@ export class Calls {
       throw toConnectError(new BelljarError("DAEMON_BUSY", message, { facts: { max } }));
     }
     this.#underWay += 1;
-    this.#deps.log.debug("call", { name });
     let isIn = true;
     return () => {
       if (!isIn) return;
@@ -82,21 +97,49 @@ export class Calls {
     };
   }
 
-  async *#stream<T>(name: string, messages: AsyncIterable<T>, leave: () => void): AsyncIterable<T> {
+  async *#stream<T>(call: Call, messages: AsyncIterable<T>): AsyncIterable<T> {
+    let thrown: unknown;
     try {
       yield* messages;
     } catch (error) {
-      throw this.#failed(name, error);
+      thrown = error;
+      throw this.#fail(call, error);
     } finally {
-      leave();
+      call.leave();
+      if (thrown === undefined) this.#end(call, false);
     }
   }
 
-  #failed(name: string, thrown: unknown): Error {
-    const error = BelljarError.from(thrown);
-    if (error.reason === "INTERNAL") this.#deps.log.warn("call failed", { name, error: error.message });
+  #end({ facts, startedMs }: Call, isTimed: boolean): void {
+    const durationMs = performance.now() - startedMs;
+    logCall(this.#deps.log, facts, durationMs);
+    this.#deps.onCall?.({
+      method: facts.method,
+      reason: undefined,
+      seconds: isTimed ? durationMs / 1000 : undefined,
+    });
+  }
+
+  #fail({ facts, startedMs }: Call, thrown: unknown): Error {
+    logCall(this.#deps.log, facts, performance.now() - startedMs, thrown);
+    this.#deps.onCall?.({ method: facts.method, reason: BelljarError.from(thrown).reason, seconds: undefined });
     return toConnectError(thrown);
   }
+}
+
+interface Call {
+  readonly facts: CallFacts;
+  readonly startedMs: number;
+  readonly leave: () => void;
+}
+
+/** Whoever says nothing, such as curl, is taken at its word. */
+function checkVersion(said: string | null): void {
+  if (said === null || said === String(API_VERSION)) return;
+  const client = said.slice(0, 20);
+  throw new BelljarError("API_VERSION", `the client speaks version ${client} of the API, this daemon ${API_VERSION}`, {
+    facts: { client, daemon: API_VERSION },
+  });
 }
 
 function stoppedError(): BelljarError {

@@ -7,6 +7,7 @@ import { api } from "../protocol/index.ts";
 import type { RuntimeCore, Sandboxes } from "../runtime/index.ts";
 import { Calls } from "./calls.ts";
 import { Listener } from "./listener.ts";
+import { DaemonMetrics, METRICS_CONTENT_TYPE } from "./metrics/daemon-metrics.ts";
 import { daemonSocketPath } from "./places.ts";
 import { handleRequests } from "./requests.ts";
 import { checkpointService } from "./services/checkpoint.ts";
@@ -45,7 +46,8 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
   const startedAtMs = Date.now();
   const runtime = await deps.openRuntime();
   const socketPath = daemonSocketPath(deps.runDir);
-  const calls = new Calls({ log, maxCalls: deps.maxCalls });
+  const metrics = new DaemonMetrics();
+  const calls = new Calls({ log, maxCalls: deps.maxCalls, onCall: (outcome) => metrics.record(outcome) });
   let listener: Listener;
   const stopped = Promise.withResolvers<void>();
   let stopping: Promise<void> | undefined;
@@ -59,6 +61,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
       await calls.drain(apiLimits.drainTimeoutMs);
       await listener.close(apiLimits.drainTimeoutMs);
     } finally {
+      metrics[Symbol.dispose]();
       await runtime.release();
     }
     log.info("stopped", { root: deps.root });
@@ -71,8 +74,16 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
     return stopping;
   };
 
+  const renderMetrics = (): Promise<string> =>
+    metrics.render({
+      sandboxes: runtime.sandboxes,
+      connections: () => listener.connections,
+      callsUnderWay: () => calls.underWay,
+    });
+
   const handle = handleRequests({
     log,
+    pages: new Map([["/metrics", { contentType: METRICS_CONTENT_TYPE, render: renderMetrics }]]),
     routes: (router) => {
       router.service(api.SandboxService, sandboxService(runtime.sandboxes, calls));
       router.service(api.ContainerService, containerService(runtime.sandboxes, calls));
@@ -92,6 +103,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
             connections: listener.connections,
             recovered: runtime.recovered.map((each) => ({ ...each })),
           }),
+          metrics: renderMetrics,
           stop: () => void stop(),
         }),
       );
@@ -107,6 +119,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
   try {
     listener = await Listener.open({ socketPath, handle, log });
   } catch (error) {
+    metrics[Symbol.dispose]();
     await runtime.release();
     throw error;
   }

@@ -2,6 +2,7 @@
 import type { Daemon, DaemonDeps } from "./daemon.ts";
 import type { Host, HostDeps } from "./host.ts";
 
+export { CLIENT_HEADER } from "./call-log.ts";
 export type { Daemon, DaemonDeps, ServedRuntime } from "./daemon.ts";
 export type { Host, HostDeps, HostPaths } from "./host.ts";
 export { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "./places.ts";

@@ -10,9 +10,16 @@ import type { RequestHandler } from "./listener.ts";
 export interface RequestDeps extends ConnectRouterOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly log: Log;
+  /** What is read with a plain GET, by path. */
+  readonly pages: ReadonlyMap<string, Page>;
 }
 
-export function handleRequests({ routes, log, ...options }: RequestDeps): RequestHandler {
+export interface Page {
+  readonly contentType: string;
+  readonly render: () => Promise<string>;
+}
+
+export function handleRequests({ routes, log, pages, ...options }: RequestDeps): RequestHandler {
   const router = createConnectRouter(options);
   routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
@@ -21,7 +28,15 @@ export function handleRequests({ routes, log, ...options }: RequestDeps): Reques
     request: Parameters<RequestHandler>[0],
     response: Parameters<typeof universalResponseToNodeResponse>[1],
   ): Promise<void> => {
-    const handler = handlers.get(request.url?.split("?", 1)[0] ?? "");
+    const path = request.url?.split("?", 1)[0] ?? "";
+    const page = request.method === "GET" ? pages.get(path) : undefined;
+    if (page !== undefined) {
+      const text = await page.render();
+      response.writeHead(200, { "content-type": page.contentType });
+      response.end(text);
+      return;
+    }
+    const handler = handlers.get(path);
     // HTTP/1.0 may come without a host, which the conversion cannot bear.
     if (handler === undefined || (request.headers.host ?? request.headers[":authority"]) === undefined) {
       response.writeHead(handler === undefined ? 404 : 400);

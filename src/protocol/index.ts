@@ -25,4 +25,4 @@ export {
 } from "./ttrpc-envelope.ts";
 export { encodeFrame, encodeReset, type Frame, FrameDecoder, REQUEST, RESPONSE, STREAM_ID_MAX } from "./ttrpc-frame.ts";
 export { cleanMessage, decodeStatus, encodeStatus } from "./ttrpc-status.ts";
-export { PROTOCOL_VERSION } from "./version.ts";
+export { API_VERSION, API_VERSION_HEADER, PROTOCOL_VERSION } from "./version.ts";

@@ -4,10 +4,11 @@ import { once } from "node:events";
 import { readdir, stat, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { FakeRuntime, patternByte } from "../../test/support/fake-runtime.ts";
 import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
-import { BelljarError, newId, runTool, silentLog, streamLimits } from "../base/index.ts";
-import { type Daemon, type DaemonDeps, startDaemon } from "../daemon/index.ts";
+import { BelljarError, createLog, newId, runTool, silentLog, streamLimits, VERSION } from "../base/index.ts";
+import { type Daemon, type DaemonDeps, fromConnectError, startDaemon } from "../daemon/index.ts";
 import { acquireLock } from "../store/index.ts";
 import { type DeviceRequest, type EventsOptions, Runtime, type RuntimeEvent } from "./index.ts";
 
@@ -448,6 +449,72 @@ test("curl speaks JSON with it", async (t) => {
   assert.deepEqual([listed[0].name, listed[0].state, listed[0].createdAtMs], ["seen", "running", 1_700_000_000_000]);
   assert.equal((await call("SandboxService/GetSandbox", '{"sandbox":"x"}'))["code"], "not_found");
   assert.equal((await call("SandboxService/GetSandbox", "{"))["code"], "invalid_argument");
+});
+
+test("metrics are read with a plain GET: sandboxes, latencies, errors, the daemon itself", async (t) => {
+  const { socketPath } = await setUp(t);
+  const { sandboxes, metrics } = await connect(t, socketPath);
+  const sandbox = await sandboxes.create(running);
+  await sandbox.spawn(["cat"]);
+  await assert.rejects(sandboxes.get("none"), { reason: "SANDBOX_NOT_FOUND" });
+  const args = ["-s", "-i", "--unix-socket", socketPath, "http://belljard/metrics"];
+  const page = (await runTool("curl", args)).stdout.toString();
+  assert.match(page, /^HTTP\/1.1 200 OK\r\ncontent-type: text\/plain; version=0.0.4/);
+  const samples = [
+    'belljar_sandboxes{state="running"} 1',
+    'belljar_sandboxes{state="unreadable"} 0',
+    'belljar_call_duration_seconds_count{method="CreateSandbox"} 1',
+    'belljar_call_duration_seconds_count{method="SpawnProcess"} 1',
+    'belljar_errors_total{method="GetSandbox",reason="SANDBOX_NOT_FOUND"} 1',
+    "belljar_connections 2",
+  ];
+  for (const sample of samples) assert.ok(page.includes(`\n${sample}\n`), `${sample} is not in ${page}`);
+  assert.match(page, /belljar_daemon_event_loop_delay_seconds\{quantile="0.99"\} \d/);
+  assert.match(page, /belljar_daemon_resident_memory_bytes \d{6,}/);
+  // Every line is a comment or a sample.
+  for (const line of page.split("\r\n\r\n")[1]?.trimEnd().split("\n") ?? []) {
+    assert.match(line, /^(?:# (?:HELP|TYPE) \w+ .+|\w+(?:\{(?:\w+="[^"]*",?)+\})? -?[\d.e+-]+)$/);
+  }
+  assert.match(await metrics(), /belljar_info/);
+});
+
+test("the log says who did what to which sandbox, and why it failed", async (t) => {
+  const lines: string[] = [];
+  const log = createLog({ level: "info", json: true, write: (line) => lines.push(line) });
+  const { socketPath } = await setUp(t, { log });
+  const { sandboxes } = await connect(t, socketPath);
+  const sandbox = await sandboxes.create({ ...running, name: "web" });
+  await sandbox.pause();
+  await assert.rejects(sandbox.pause(), { reason: "INVALID_TRANSITION" });
+  const entries = lines.map((line) => JSON.parse(line)).filter(({ operation }) => operation === "PauseSandbox");
+  const client = `belljar/${VERSION} pid=${process.pid} uid=${process.getuid?.()}`;
+  assert.deepEqual(
+    entries.map(({ message, sandbox, client, reason }) => ({ message, sandbox, client, reason })),
+    [
+      { message: "done", sandbox: sandbox.id, client, reason: undefined },
+      { message: "failed", sandbox: sandbox.id, client, reason: "INVALID_TRANSITION" },
+    ],
+  );
+  assert.match(entries[1].cause, /paused/);
+});
+
+test("a client of another version is refused with what to do, and learns what an older daemon does not know", async (t) => {
+  const { socketPath } = await setUp(t);
+  const call = async (method: string, ...headers: string[]): Promise<Record<string, unknown>> => {
+    const url = `http://belljard/belljar.api.v1.${method}`;
+    const all = ["Content-Type: application/json", ...headers].flatMap((header) => ["-H", header]);
+    return JSON.parse(
+      (await runTool("curl", ["-s", "--unix-socket", socketPath, ...all, "-d", "{}", url])).stdout.toString(),
+    );
+  };
+  assert.equal((await call("DaemonService/GetDaemon", "belljar-api-version: 1"))["pid"], process.pid);
+  const refused = await call("DaemonService/GetDaemon", "belljar-api-version: 2");
+  assert.equal(refused["code"], "failed_precondition");
+  assert.match(String(refused["message"]), /version 2 of the API, this daemon 1/);
+  // As a newer client finds an older daemon: the method is not there.
+  const error = fromConnectError(new ConnectError("HTTP 404", Code.Unimplemented));
+  assert.match(error?.message ?? "", /another version/);
+  assert.match(error?.remedy ?? "", /belljar daemon stop/);
 });
 
 test("garbage on the socket ends its connection and nothing else", async (t) => {

@@ -31,6 +31,8 @@ export interface ConnectedDaemon {
   readonly checkpoints: Checkpoints;
   readonly volumes: Volumes;
   status(): Promise<DaemonStatus>;
+  /** What it measures, in Prometheus' text format. */
+  metrics(): Promise<string>;
   /** Tells it to stop, and waits until its process is gone; sandboxes run on. */
   stop(): Promise<number>;
   close(): Promise<void>;
@@ -68,6 +70,12 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
     checkpoints: new ConnectedCheckpoints(link),
     volumes: new ConnectedVolumes(link),
     status,
+    metrics: async () => {
+      const answer = await link.call({ what: "metrics were asked for", repeatable: true }, ({ daemon }, call) =>
+        daemon.getMetrics({}, call),
+      );
+      return answer.text;
+    },
     stop: async () => {
       const { pid } = await status();
       const identity = await identifyProcess(pid);

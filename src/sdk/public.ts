@@ -66,4 +66,4 @@ export { linesOf, type OutputLine } from "./collect.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
 export type { HostParts, HostTemplates } from "./host-parts.ts";
 export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";
-export { type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";
+export { type ConnectedRuntime, type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

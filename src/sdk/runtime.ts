@@ -18,6 +18,13 @@ export interface Runtime extends HostParts, AsyncDisposable {
   recovered(): Promise<readonly Recovered[]>;
 }
 
+/** Behind a daemon: what it says of itself too. */
+export interface ConnectedRuntime extends Runtime {
+  daemon(): Promise<DaemonStatus>;
+  /** What it measures, in Prometheus' text format. */
+  metrics(): Promise<string>;
+}
+
 export interface OpenOptions {
   /** Where things are; the defaults of the host when left out. */
   readonly paths?: Paths | undefined;
@@ -58,7 +65,7 @@ export const Runtime = {
   },
 
   /** Talks to the root's daemon, and starts it when there is none. @throws BelljarError `DAEMON_UNAVAILABLE`, `DAEMON_START_FAILED` */
-  async connect(options: ConnectOptions = {}): Promise<Runtime & { daemon(): Promise<DaemonStatus> }> {
+  async connect(options: ConnectOptions = {}): Promise<ConnectedRuntime> {
     throwIfAborted(options.signal);
     const paths = pathsOf(options);
     const log = options.log ?? silentLog;
@@ -77,6 +84,7 @@ export const Runtime = {
       volumes: daemon.volumes,
       recovered: async () => (await daemon.status()).recovered,
       daemon: () => daemon.status(),
+      metrics: () => daemon.metrics(),
       [Symbol.asyncDispose]: () => daemon.close(),
     };
   },

@@ -33,9 +33,18 @@ test("a sandbox is renamed, inspected by template, completed, measured, and its 
   assert.deepEqual([top.id, top.state, top.memoryBytes, top.containers], [id, "running", 268_435_456, 1]);
   assert.ok(top.host.residentBytes > 0 && top.guest.memoryTotalBytes > 0);
 
+  const metrics = await say(t, "metrics");
+  assert.match(metrics, /^belljar_sandboxes\{state="running"\} 1$/m);
+  assert.match(metrics, /^belljar_call_duration_seconds_count\{method="CreateSandbox"\} 2$/m);
+  assert.match(metrics, /^belljar_vmm_memory_bytes\{kind="private"\} \d{7,}$/m);
+  const samples = lines(await say(t, "metrics", "--json")).map((line) => JSON.parse(line));
+  const running = samples.find(({ name, labels }) => name === "belljar_sandboxes" && labels.state === "running");
+  assert.equal(running?.value, 1);
+
   await say(t, "rm", "-f", "shop");
   // The next daemon goes on with the numbers.
   await say(t, "daemon", "stop");
+  assert.equal((await runCli(t, ["metrics"])).status, 125);
   await say(t, "create", "--name", "last", "busybox");
   const events = lines(await say(t, "events", "--after", "0", "--no-follow", "--json")).map((line) => JSON.parse(line));
   assert.deepEqual(

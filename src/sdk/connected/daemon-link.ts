@@ -2,11 +2,11 @@
  * Calls to the daemon: typed, with a deadline, with the daemon's errors as they were thrown there. A call whose connection is
  * lost is made again when that does no harm; otherwise its caller learns that nobody knows whether it was done.
  */
-import { type CallOptions, type Client, ConnectError, createClient } from "@connectrpc/connect";
+import { type CallOptions, type Client, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
-import { apiLimits, BelljarError, cancelledError } from "../../base/index.ts";
-import { fromConnectError } from "../../daemon/index.ts";
-import { api } from "../../protocol/index.ts";
+import { apiLimits, BelljarError, cancelledError, VERSION } from "../../base/index.ts";
+import { CLIENT_HEADER, fromConnectError } from "../../daemon/index.ts";
+import { API_VERSION, API_VERSION_HEADER, api } from "../../protocol/index.ts";
 import { Connection, type ConnectionDeps, NotSentError } from "./connection.ts";
 
 export interface Clients {
@@ -21,6 +21,15 @@ export interface Clients {
 
 /** Makes one call over whichever connection there is. */
 export type MakeCall<T> = (clients: Clients, options: CallOptions) => Promise<T>;
+
+const CLIENT = `belljar/${VERSION} pid=${process.pid} uid=${process.getuid?.() ?? "?"}`;
+
+/** For the daemon's log, and so that one of another version refuses what it would misunderstand. */
+const sayWho: Interceptor = (next) => async (request) => {
+  request.header.set(CLIENT_HEADER, CLIENT);
+  request.header.set(API_VERSION_HEADER, String(API_VERSION));
+  return await next(request);
+};
 
 export interface LinkCallOptions {
   /** What is done, as it completes "the daemon died while ...". */
@@ -52,6 +61,7 @@ export class DaemonLink {
       baseUrl: this.#connection.authority,
       httpVersion: "2",
       sessionManager: this.#connection,
+      interceptors: [sayWho],
       acceptCompression: [],
       readMaxBytes: apiLimits.messageMaxBytes,
       writeMaxBytes: apiLimits.messageMaxBytes,

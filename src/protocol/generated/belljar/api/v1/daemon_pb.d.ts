@@ -131,6 +131,34 @@ export declare type StopDaemonResponse = Message<"belljar.api.v1.StopDaemonRespo
 export declare const StopDaemonResponseSchema: GenMessage<StopDaemonResponse>;
 
 /**
+ * @generated from message belljar.api.v1.GetMetricsRequest
+ */
+export declare type GetMetricsRequest = Message<"belljar.api.v1.GetMetricsRequest"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.GetMetricsRequest.
+ * Use `create(GetMetricsRequestSchema)` to create a new message.
+ */
+export declare const GetMetricsRequestSchema: GenMessage<GetMetricsRequest>;
+
+/**
+ * @generated from message belljar.api.v1.GetMetricsResponse
+ */
+export declare type GetMetricsResponse = Message<"belljar.api.v1.GetMetricsResponse"> & {
+  /**
+   * @generated from field: string text = 1;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.GetMetricsResponse.
+ * Use `create(GetMetricsResponseSchema)` to create a new message.
+ */
+export declare const GetMetricsResponseSchema: GenMessage<GetMetricsResponse>;
+
+/**
  * @generated from service belljar.api.v1.DaemonService
  */
 export declare const DaemonService: GenService<{
@@ -141,6 +169,16 @@ export declare const DaemonService: GenService<{
     methodKind: "unary";
     input: typeof GetDaemonRequestSchema;
     output: typeof GetDaemonResponseSchema;
+  },
+  /**
+   * What `GET /metrics` answers, in Prometheus' text format.
+   *
+   * @generated from rpc belljar.api.v1.DaemonService.GetMetrics
+   */
+  getMetrics: {
+    methodKind: "unary";
+    input: typeof GetMetricsRequestSchema;
+    output: typeof GetMetricsResponseSchema;
   },
   /**
    * Answers when it has begun to stop. Sandboxes run on.

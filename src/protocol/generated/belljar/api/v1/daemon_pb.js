@@ -10,7 +10,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
  * Describes the file belljar/api/v1/daemon.proto.
  */
 export const file_belljar_api_v1_daemon = /*@__PURE__*/
-  fileDesc("ChtiZWxsamFyL2FwaS92MS9kYWVtb24ucHJvdG8SDmJlbGxqYXIuYXBpLnYxIhIKEEdldERhZW1vblJlcXVlc3QirAEKEUdldERhZW1vblJlc3BvbnNlEgsKA3BpZBgBIAEoDRIPCgd2ZXJzaW9uGAIgASgJEgwKBHJvb3QYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoARIRCglvbl9kZW1hbmQYBSABKAgSEwoLY29ubmVjdGlvbnMYBiABKA0SLAoJcmVjb3ZlcmVkGAcgAygLMhkuYmVsbGphci5hcGkudjEuUmVjb3ZlcmVkIjUKCVJlY292ZXJlZBIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEd2hhdBgDIAEoCSITChFTdG9wRGFlbW9uUmVxdWVzdCIhChJTdG9wRGFlbW9uUmVzcG9uc2USCwoDcGlkGAEgASgNMrYBCg1EYWVtb25TZXJ2aWNlElAKCUdldERhZW1vbhIgLmJlbGxqYXIuYXBpLnYxLkdldERhZW1vblJlcXVlc3QaIS5iZWxsamFyLmFwaS52MS5HZXREYWVtb25SZXNwb25zZRJTCgpTdG9wRGFlbW9uEiEuYmVsbGphci5hcGkudjEuU3RvcERhZW1vblJlcXVlc3QaIi5iZWxsamFyLmFwaS52MS5TdG9wRGFlbW9uUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChtiZWxsamFyL2FwaS92MS9kYWVtb24ucHJvdG8SDmJlbGxqYXIuYXBpLnYxIhIKEEdldERhZW1vblJlcXVlc3QirAEKEUdldERhZW1vblJlc3BvbnNlEgsKA3BpZBgBIAEoDRIPCgd2ZXJzaW9uGAIgASgJEgwKBHJvb3QYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoARIRCglvbl9kZW1hbmQYBSABKAgSEwoLY29ubmVjdGlvbnMYBiABKA0SLAoJcmVjb3ZlcmVkGAcgAygLMhkuYmVsbGphci5hcGkudjEuUmVjb3ZlcmVkIjUKCVJlY292ZXJlZBIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEd2hhdBgDIAEoCSITChFTdG9wRGFlbW9uUmVxdWVzdCIhChJTdG9wRGFlbW9uUmVzcG9uc2USCwoDcGlkGAEgASgNIhMKEUdldE1ldHJpY3NSZXF1ZXN0IiIKEkdldE1ldHJpY3NSZXNwb25zZRIMCgR0ZXh0GAEgASgJMosCCg1EYWVtb25TZXJ2aWNlElAKCUdldERhZW1vbhIgLmJlbGxqYXIuYXBpLnYxLkdldERhZW1vblJlcXVlc3QaIS5iZWxsamFyLmFwaS52MS5HZXREYWVtb25SZXNwb25zZRJTCgpHZXRNZXRyaWNzEiEuYmVsbGphci5hcGkudjEuR2V0TWV0cmljc1JlcXVlc3QaIi5iZWxsamFyLmFwaS52MS5HZXRNZXRyaWNzUmVzcG9uc2USUwoKU3RvcERhZW1vbhIhLmJlbGxqYXIuYXBpLnYxLlN0b3BEYWVtb25SZXF1ZXN0GiIuYmVsbGphci5hcGkudjEuU3RvcERhZW1vblJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * Describes the message belljar.api.v1.GetDaemonRequest.
@@ -46,6 +46,20 @@ export const StopDaemonRequestSchema = /*@__PURE__*/
  */
 export const StopDaemonResponseSchema = /*@__PURE__*/
   messageDesc(file_belljar_api_v1_daemon, 4);
+
+/**
+ * Describes the message belljar.api.v1.GetMetricsRequest.
+ * Use `create(GetMetricsRequestSchema)` to create a new message.
+ */
+export const GetMetricsRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_daemon, 5);
+
+/**
+ * Describes the message belljar.api.v1.GetMetricsResponse.
+ * Use `create(GetMetricsResponseSchema)` to create a new message.
+ */
+export const GetMetricsResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_daemon, 6);
 
 /**
  * @generated from service belljar.api.v1.DaemonService
