@@ -54,6 +54,9 @@ try {
   await daemon.stopped;
 } catch (thrown) {
   const error = BelljarError.from(thrown);
-  log.error(messageChain(error).join(": "), { reason: error.reason });
-  process.exitCode = error.reason === "ROOT_LOCKED" ? ROOT_LOCKED_STATUS : FAILED_STATUS;
+  const isSecond = error.reason === "ROOT_LOCKED";
+  // Whoever started this one talks to the other one: nothing has failed.
+  if (isSecond) log.info("another process owns the root; nothing to do");
+  else log.error(messageChain(error).join(": "), { reason: error.reason });
+  process.exitCode = isSecond ? ROOT_LOCKED_STATUS : FAILED_STATUS;
 }

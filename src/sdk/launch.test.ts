@@ -34,6 +34,24 @@ test("a daemon is started once for all who ask, and ends when it is told to", as
   assert.equal(((await stat(join(paths.root, "belljard.log"))).mode & 0o777).toString(8), "600");
 });
 
+test("of many clients at once one starts a daemon, and the others wait for it", async (t) => {
+  const paths = await makePaths(t);
+  const runtimes = await Promise.all(Array.from({ length: 8 }, () => Runtime.connect({ paths })));
+  const pids = await Promise.all(runtimes.map(async (runtime) => (await runtime.daemon()).pid));
+  assert.equal(new Set(pids).size, 1);
+  for (const runtime of runtimes) await runtime[Symbol.asyncDispose]();
+  const daemon = await connectDaemon({
+    paths,
+    log: silentLog,
+    socketPath: join(paths.run, "belljard.sock"),
+    startDaemon: false,
+  });
+  await daemon.stop();
+  const said = await readFile(join(paths.root, "belljard.log"), "utf8");
+  assert.equal(said.match(/ listening /g)?.length, 1);
+  assert.doesNotMatch(said, /another process owns the root|error/);
+});
+
 /** How many processes have been started as a daemon of this root and have not ended. */
 async function daemonsOf(root: string): Promise<number> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));

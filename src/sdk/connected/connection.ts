@@ -87,6 +87,7 @@ export class Connection {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#deps.launcher?.settle();
     const session = this.#session;
     this.#session = undefined;
     if (session === undefined || session.destroyed) return;

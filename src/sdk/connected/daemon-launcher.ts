@@ -8,6 +8,7 @@ import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { apiLimits, BelljarError, hasErrno, type Log } from "../../base/index.ts";
 import { daemonLogPath, daemonProgram, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
+import { acquireLock, type FileLock } from "../../store/index.ts";
 import type { Paths } from "../paths.ts";
 
 export interface Launcher {
@@ -26,6 +27,8 @@ export class DaemonLauncher implements Launcher {
   #child: ChildProcess | undefined;
   #startedPid: number | undefined;
   #retryAtMs = 0;
+  /** Of several clients that find no daemon, the one that has it starts one. */
+  #lock: FileLock | undefined;
 
   constructor(paths: Paths, log: Log) {
     this.#paths = paths;
@@ -37,15 +40,48 @@ export class DaemonLauncher implements Launcher {
     if (child !== undefined) {
       if (child.exitCode === null && child.signalCode === null) return;
       this.#child = undefined;
+      await this.#unlock();
       if (child.exitCode !== ROOT_LOCKED_STATUS) throw await this.#failure(child);
       this.#retryAtMs = performance.now() + apiLimits.restartIntervalMs;
     }
     if (performance.now() < this.#retryAtMs) return;
-    this.#child = await this.#spawn();
+    if (!(await this.#tryLock())) {
+      this.#retryAtMs = performance.now() + apiLimits.restartIntervalMs;
+      return;
+    }
+    try {
+      this.#child = await this.#spawn();
+    } catch (error) {
+      await this.#unlock();
+      throw error;
+    }
   }
 
   settle(): void {
     this.#child = undefined;
+    void this.#unlock();
+  }
+
+  async #tryLock(): Promise<boolean> {
+    const { root } = this.#paths;
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    try {
+      this.#lock = await acquireLock(join(root, "launch.lock"), {
+        mode: "exclusive",
+        timeoutMs: 0,
+        what: "the launch",
+      });
+      return true;
+    } catch (error) {
+      if (BelljarError.from(error).reason === "LOCKED") return false;
+      throw error;
+    }
+  }
+
+  async #unlock(): Promise<void> {
+    const lock = this.#lock;
+    this.#lock = undefined;
+    await lock?.release();
   }
 
   /** Pid of the daemon that this launcher started last; whether it is the one that took the root, it says itself. */
@@ -55,7 +91,6 @@ export class DaemonLauncher implements Launcher {
 
   async #spawn(): Promise<ChildProcess> {
     const { root, run, guest, templates, cache } = this.#paths;
-    await mkdir(root, { recursive: true, mode: 0o700 });
     const logPath = daemonLogPath(root);
     await rotate(logPath);
     const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
