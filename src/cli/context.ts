@@ -49,7 +49,7 @@ export function createContext(options: CommonOptions, holder: ContextHolder): Co
   holder.output = output;
   const log = createLog({
     level: options.logLevel,
-    json: false,
+    json: options.json === true,
     write: (line) => process.stderr.write(line),
   });
   // Loaded when a command needs it: `version` and `--help` do without.

@@ -9,6 +9,7 @@ import { Calls } from "./calls.ts";
 import { Listener } from "./listener.ts";
 import { DaemonMetrics, METRICS_CONTENT_TYPE } from "./metrics/daemon-metrics.ts";
 import { daemonSocketPath } from "./places.ts";
+import { type RemoteConfig, RemoteListener } from "./remote-listener.ts";
 import { handleRequests } from "./requests.ts";
 import { checkpointService } from "./services/checkpoint.ts";
 import { containerService } from "./services/container.ts";
@@ -31,10 +32,16 @@ export interface DaemonDeps {
   readonly idleExitMs?: number | undefined;
   readonly idleCheckMs?: number | undefined;
   readonly maxCalls?: number | undefined;
+  /** The Unix socket, where systemd has made it. */
+  readonly inheritedFd?: number | undefined;
+  /** TCP besides. */
+  readonly remote?: RemoteConfig | undefined;
 }
 
 export interface Daemon {
   readonly socketPath: string;
+  /** Of TCP, where it listens there. */
+  readonly remotePort: number | undefined;
   /** Stops accepting, ends streams, lets the runtime go, removes the socket. Idempotent. */
   stop(): Promise<void>;
   /** Resolves when it has stopped, whoever asked for it. */
@@ -49,6 +56,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
   const metrics = new DaemonMetrics();
   const calls = new Calls({ log, maxCalls: deps.maxCalls, onCall: (outcome) => metrics.record(outcome) });
   let listener: Listener;
+  let remote: RemoteListener | undefined;
   const stopped = Promise.withResolvers<void>();
   let stopping: Promise<void> | undefined;
   let idleTimer: NodeJS.Timeout | undefined;
@@ -58,8 +66,9 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
     log.info("stopping", { root: deps.root });
     try {
       await listener.stopListening();
+      remote?.stopListening();
       await calls.drain(apiLimits.drainTimeoutMs);
-      await listener.close(apiLimits.drainTimeoutMs);
+      await Promise.all([listener, remote].map((each) => each?.close(apiLimits.drainTimeoutMs)));
     } finally {
       metrics[Symbol.dispose]();
       await runtime.release();
@@ -74,10 +83,11 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
     return stopping;
   };
 
+  const countConnections = (): number => listener.connections + (remote?.connections ?? 0);
   const renderMetrics = (): Promise<string> =>
     metrics.render({
       sandboxes: runtime.sandboxes,
-      connections: () => listener.connections,
+      connections: countConnections,
       callsUnderWay: () => calls.underWay,
     });
 
@@ -100,7 +110,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
             root: deps.root,
             startedAtMs,
             onDemand: deps.idleExitMs !== undefined,
-            connections: listener.connections,
+            connections: countConnections(),
             recovered: runtime.recovered.map((each) => ({ ...each })),
           }),
           metrics: renderMetrics,
@@ -117,21 +127,23 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
     writeMaxBytes: apiLimits.messageMaxBytes,
   });
   try {
-    listener = await Listener.open({ socketPath, handle, log });
+    if (deps.remote !== undefined) remote = await RemoteListener.open({ config: deps.remote, handle, log });
+    listener = await Listener.open({ socketPath, handle, log, inheritedFd: deps.inheritedFd });
   } catch (error) {
     metrics[Symbol.dispose]();
+    remote?.stopListening();
     await runtime.release();
     throw error;
   }
   if (deps.idleExitMs !== undefined) {
-    const isBusy = async (): Promise<boolean> => listener.connections > 0 || (await hasVm(runtime.sandboxes, log));
+    const isBusy = async (): Promise<boolean> => countConnections() > 0 || (await hasVm(runtime.sandboxes, log));
     idleTimer = watchIdleness(isBusy, deps.idleExitMs, deps.idleCheckMs ?? apiLimits.idleCheckMs, () => {
       log.info("nobody needs this daemon any more");
       stop().catch(() => {});
     });
   }
-  log.info("listening", { root: deps.root, socket: socketPath, pid: process.pid });
-  return { socketPath, stop, stopped: stopped.promise };
+  log.info("listening", { root: deps.root, socket: socketPath, tcpPort: remote?.port, pid: process.pid });
+  return { socketPath, remotePort: remote?.port, stop, stopped: stopped.promise };
 }
 
 async function hasVm(sandboxes: Sandboxes, log: Log): Promise<boolean> {

@@ -1,6 +1,7 @@
 /** The daemon and its API: the server, which is loaded only where it runs, and what crosses the wire, for both ends. */
 import type { Daemon, DaemonDeps } from "./daemon.ts";
 import type { Host, HostDeps } from "./host.ts";
+import type { Tokens } from "./tokens.ts";
 
 export { CLIENT_HEADER } from "./call-log.ts";
 export type { Daemon, DaemonDeps, ServedRuntime } from "./daemon.ts";
@@ -29,6 +30,11 @@ export {
 } from "./wire/info.ts";
 export { fromVolumeInfo, toVolumeRequest } from "./wire/mounts.ts";
 export { fromContainerStats, fromSandboxStats } from "./wire/stats.ts";
+
+/** @throws BelljarError `INVALID_ARGUMENT` */
+export async function readTokens(path: string): Promise<Tokens> {
+  return await (await import("./tokens.ts")).Tokens.read(path);
+}
 
 /** Takes the root and serves it. @throws BelljarError `ROOT_LOCKED`, and what opening the root throws */
 export async function startDaemon(deps: DaemonDeps): Promise<Daemon> {

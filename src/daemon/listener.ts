@@ -19,6 +19,8 @@ export interface ListenerDeps {
   readonly socketPath: string;
   readonly handle: RequestHandler;
   readonly log: Log;
+  /** A socket that listens already, handed over by whoever started this process; its file is not ours. */
+  readonly inheritedFd?: number | undefined;
 }
 
 /** Owner and group may connect. */
@@ -53,16 +55,24 @@ export class Listener {
 
   static async open(deps: ListenerDeps): Promise<Listener> {
     const listener = new Listener(deps);
+    if (deps.inheritedFd !== undefined) {
+      await listener.#listen({ fd: deps.inheritedFd });
+      return listener;
+    }
     const temporary = `${deps.socketPath}.new`;
     await rm(temporary, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      listener.#server.once("error", reject);
-      listener.#server.listen(temporary, resolve);
-    });
+    await listener.#listen({ path: temporary });
     await chmod(temporary, SOCKET_MODE);
     await shareSocket(temporary);
     await rename(temporary, deps.socketPath);
     return listener;
+  }
+
+  async #listen(where: net.ListenOptions | { readonly fd: number }): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(where, resolve);
+    });
   }
 
   get connections(): number {
@@ -71,7 +81,7 @@ export class Listener {
 
   /** No new clients; those that are connected stay. */
   async stopListening(): Promise<void> {
-    await rm(this.#deps.socketPath, { force: true });
+    if (this.#deps.inheritedFd === undefined) await rm(this.#deps.socketPath, { force: true });
     this.#server.close();
   }
 

@@ -1,9 +1,19 @@
 /** `belljar daemon`: the process that owns a root and serves it, in the foreground, looked at, or ended. */
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
+import { BelljarError } from "../../base/index.ts";
+import type { DaemonDeps } from "../../sdk/index.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 
 /** As `systemctl status` has it for what does not run. */
 const EXIT_NOT_RUNNING = 3;
+
+interface RunOptions extends CommonOptions {
+  readonly tcp?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly tokenFile?: string;
+}
 
 export function addDaemonCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
   const daemon = program.command("daemon").summary("run, look at and stop the process that owns a root");
@@ -12,20 +22,34 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
     daemon
       .command("run")
       .summary("own the root and serve it until SIGTERM or SIGINT")
-      .description("Sandboxes run on when it ends, however it ends; the next one picks them up."),
-  ).action(async (options: CommonOptions, command: Command) => {
+      .description(
+        "Sandboxes run on when it ends, however it ends; the next one picks them up. Its log goes to standard error, with --json as " +
+          "an object a line. A socket that systemd hands over is used.",
+      )
+      .option(
+        "--tcp <addr:port>",
+        "serve the API over TCP too, with TLS and tokens; whoever has a token owns this root",
+      )
+      .option("--tls-cert <file>", "certificate for TCP, PEM")
+      .option("--tls-key <file>", "its key, PEM")
+      .option("--token-file <file>", "tokens, one a line: NAME TOKEN"),
+  ).action(async (options: RunOptions, command: Command) => {
     // Its log is all that it has to say.
     const isDefault = command.getOptionValueSource("logLevel") === "default";
     const context = createContext(isDefault ? { ...options, logLevel: "info" } : options, holder);
     const { openHost, startDaemon, stopOnSignals } = await import("../../sdk/index.ts");
     const paths = await context.paths();
     const { log } = context;
+    const remote = await remoteConfig(options);
+    const inheritedFd = inheritedSocket(context.environment);
     const host = await openHost({ paths, log });
     const running = await startDaemon({
       root: paths.root,
       runDir: paths.run,
       log,
       openRuntime: () => host.openRuntime(),
+      inheritedFd,
+      remote,
     });
     using _signals = stopOnSignals(running);
     await running.stopped;
@@ -72,4 +96,36 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
     if (context.output.json) context.output.object(pid === undefined ? { stopped: false } : { stopped: true, pid });
     else if (pid !== undefined) context.output.line(`stopped the daemon (pid ${pid})`);
   });
+}
+
+/** First descriptor that systemd hands over; see sd_listen_fds(3). */
+const LISTEN_FDS_START = 3;
+
+function inheritedSocket({ LISTEN_PID, LISTEN_FDS }: NodeJS.ProcessEnv): number | undefined {
+  return LISTEN_PID === String(process.pid) && LISTEN_FDS === "1" ? LISTEN_FDS_START : undefined;
+}
+
+/** TCP without TLS and tokens is not to be had. */
+async function remoteConfig({ tcp, tlsCert, tlsKey, tokenFile }: RunOptions): Promise<DaemonDeps["remote"]> {
+  const { readTokens } = await import("../../sdk/index.ts");
+  const given = [tcp, tlsCert, tlsKey, tokenFile].filter((each) => each !== undefined).length;
+  if (given === 0) return undefined;
+  if (tcp === undefined || tlsCert === undefined || tlsKey === undefined || tokenFile === undefined) {
+    throw new BelljarError("INVALID_ARGUMENT", "TCP needs TLS and tokens", {
+      remedy: "Give all of --tcp, --tls-cert, --tls-key and --token-file, or none.",
+    });
+  }
+  const match = /^(?:\[([0-9a-f:.]+)\]|([\w.-]+)):(\d{1,5})$/i.exec(tcp);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    throw new BelljarError("INVALID_ARGUMENT", `--tcp ${JSON.stringify(tcp.slice(0, 60))} is not ADDRESS:PORT`);
+  }
+  const [certificate, key] = await Promise.all([tlsCert, tlsKey].map((path) => readFile(path, "utf8")));
+  return {
+    host: match[1] ?? match[2] ?? "",
+    port,
+    certificate: certificate ?? "",
+    key: key ?? "",
+    tokens: await readTokens(tokenFile),
+  };
 }
