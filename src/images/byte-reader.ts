@@ -1,7 +1,13 @@
 /** Exact reads from a stream of buffers, whatever the sizes in which they arrive. Holds one chunk of the source at a time. */
 
+/** A source that can leave out bytes that nobody wants. */
+export interface SkippingIterator extends AsyncIterator<Buffer, undefined> {
+  /** Answers how many it left out: fewer than asked for only at its end. */
+  skip(bytes: number): Promise<number>;
+}
+
 export class ByteReader {
-  readonly #source: AsyncIterator<Buffer>;
+  readonly #source: AsyncIterator<Buffer> | SkippingIterator;
   #chunk: Buffer = Buffer.alloc(0);
   #ended = false;
   #position = 0;
@@ -49,6 +55,24 @@ export class ByteReader {
       missing -= part.length;
     }
     return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
+  }
+
+  /** Passes over up to `bytes` bytes, and answers over how many: fewer only when the stream ended before. */
+  async skip(bytes: number): Promise<number> {
+    let skipped = Math.min(bytes, this.#chunk.length);
+    this.#chunk = this.#chunk.subarray(skipped);
+    this.#position += skipped;
+    if (skipped < bytes && "skip" in this.#source && !this.#ended) {
+      const left = await this.#source.skip(bytes - skipped);
+      this.#position += left;
+      return skipped + left;
+    }
+    while (skipped < bytes) {
+      const chunk = await this.readSome(bytes - skipped);
+      if (chunk === undefined) break;
+      skipped += chunk.length;
+    }
+    return skipped;
   }
 
   /** Gives back the last bytes read, to be read again. */

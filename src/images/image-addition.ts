@@ -2,9 +2,7 @@
  * Adds images to a store: from files on this host, or pulled from a registry. An image appears with its last step, the index; until
  * then nothing of it is visible, and a process that dies before leaves only what garbage collection removes.
  */
-import { constants } from "node:fs";
-import { link, open, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { link, stat } from "node:fs/promises";
 import {
   BelljarError,
   type Clock,
@@ -22,7 +20,8 @@ import { ArchiveFiles, DirectoryFiles } from "./image-files.ts";
 import type { ImageIndex, ImageRecord } from "./image-index.ts";
 import type { FoundImage } from "./image-lookup.ts";
 import { suggestName } from "./image-names.ts";
-import { type BuiltLayer, buildLayer, diskFull, type LayerInput } from "./layer-build.ts";
+import { type BuiltLayer, buildLayer, buildLayers, type LayerInput } from "./layer-build.ts";
+import { diskFull } from "./layer-pack.ts";
 import type { StoreLayout } from "./layout.ts";
 import { readDockerImage, readOciImage, type SourceImage } from "./manifest.ts";
 import { fetchImage } from "./pull.ts";
@@ -138,23 +137,8 @@ export class ImageAddition {
     signal: AbortSignal,
     progress: ((step: string) => void) | undefined,
   ): Promise<FoundImage> {
-    const built: BuiltLayer[] = [];
-    const ready = new Set<string>();
-    for (const [index, layer] of image.layers.entries()) {
-      const layers = image.layers.length;
-      const present = ready.has(layer.diffId) || (await isThere(this.#deps.layout.layer(layer.diffId)));
-      progress?.(`layer ${index + 1} of ${layers}${present ? ", here already" : ""}`);
-      ready.add(layer.diffId);
-      if (present) continue;
-      const label = `layer ${index + 1} of ${layers} (${layer.blob?.digest ?? layer.diffId})`;
-      const input = {
-        label,
-        open: () => layer.file.read(),
-        diffId: layer.diffId,
-        ...(layer.blob === undefined ? {} : { blob: layer.blob }),
-      };
-      built.push(await buildLayer(input, await staging.makeDir(), signal));
-    }
+    const layerPath = (diffId: string): string => this.#deps.layout.layer(diffId);
+    const built = await buildLayers(missingLayers(image, layerPath, progress), () => staging.makeDir(), signal);
     const manifest = image.manifestData ?? madeManifest(image.configData, image.config.diffIds, built);
     return await this.#publish(
       name,
@@ -200,6 +184,7 @@ export class ImageAddition {
     throwIfAborted(signal);
     progress?.("storing");
     for (const layer of built) await publishLayer(layer, this.#deps.layout.layer(layer.diffId));
+    if (built.length > 0) await syncDirectory(this.#deps.layout.layersDir);
     const record: ImageRecord = {
       manifestDigest: digestOf(image.manifest),
       configDigest: digestOf(image.config),
@@ -237,19 +222,33 @@ function madeManifest(config: Buffer, diffIds: readonly string[], built: readonl
 
 /** A link, not a rename: of two imports of one layer the first one's file stays, and whoever has it open shares it. */
 async function publishLayer(layer: BuiltLayer, path: string): Promise<void> {
-  const file = await open(layer.path, constants.O_RDONLY);
-  try {
-    await file.chmod(0o400);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
   try {
     await link(layer.path, path);
   } catch (error) {
     if (!hasErrno(error, "EEXIST")) throw error;
   }
-  await syncDirectory(dirname(path));
+}
+
+/** Those of an image's layers that the store does not have. */
+async function* missingLayers(
+  image: SourceImage,
+  layerPath: (diffId: string) => string,
+  progress: ((step: string) => void) | undefined,
+): AsyncGenerator<LayerInput> {
+  const ready = new Set<string>();
+  for (const [index, layer] of image.layers.entries()) {
+    const layers = image.layers.length;
+    const present = ready.has(layer.diffId) || (await isThere(layerPath(layer.diffId)));
+    progress?.(`layer ${index + 1} of ${layers}${present ? ", here already" : ""}`);
+    ready.add(layer.diffId);
+    if (present) continue;
+    yield {
+      label: `layer ${index + 1} of ${layers} (${layer.blob?.digest ?? layer.diffId})`,
+      open: () => layer.file.read(),
+      diffId: layer.diffId,
+      ...(layer.blob === undefined ? {} : { blob: layer.blob }),
+    };
+  }
 }
 
 async function isThere(path: string): Promise<boolean> {

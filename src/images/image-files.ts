@@ -11,8 +11,9 @@ import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { BelljarError, hasErrno, imageLimits } from "../base/index.ts";
+import { BelljarError, hasErrno, imageLimits, throwIfAborted } from "../base/index.ts";
 import { compressionOf, decompress } from "./decompress.ts";
+import { FileSource } from "./file-source.ts";
 import { LayerRuleError, splitName } from "./layer-tree.ts";
 import { shownName } from "./tar-entry.ts";
 import { TarFormatError } from "./tar-header.ts";
@@ -142,7 +143,8 @@ export class ArchiveFiles implements ImageFiles {
   static async open(archive: string, stagingDir: string, signal?: AbortSignal): Promise<ArchiveFiles> {
     const path = await plainArchive(archive, stagingDir, signal);
     const files = new ArchiveFiles(path);
-    await files.#scan(archive, signal);
+    await files.#scan(archive);
+    throwIfAborted(signal);
     return files;
   }
 
@@ -170,12 +172,9 @@ export class ArchiveFiles implements ImageFiles {
     };
   }
 
-  async #scan(shown: string, signal?: AbortSignal): Promise<void> {
-    const stream = createReadStream(this.#path, {
-      highWaterMark: READ_BYTES,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    const reader = new TarReader(stream as AsyncIterable<Buffer>);
+  /** Its entries are few (`archiveEntriesMax`), and their data is passed over. */
+  async #scan(shown: string): Promise<void> {
+    const reader = new TarReader(new FileSource(this.#path));
     let current = "(first)";
     let entries = 0;
     try {

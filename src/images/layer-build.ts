@@ -3,16 +3,15 @@
  *
  *   blob -> digest -> decompress -> diff id -> TarReader -> LayerTree (rules) -> plain tar -> GNU tar -> mkfs.erofs
  *
- * The result depends on the layer alone: same diff id, same bytes. It is uncompressed: all sandboxes of a host share it through
- * the page cache, guests under emulation would pay for every decompressed page, and a registry's compression was saving the
- * network, which is behind us. Runs of zeros become holes in the end, so sparse files cost what they did.
+ * The result depends on the layer alone: same diff id, same bytes. Of an image's layers one is packed while the next is unpacked.
  */
-import { open } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { BelljarError, imageLimits, isSystemError, runTool, throwIfAborted } from "../base/index.ts";
+import { BelljarError, imageLimits, runTool, throwIfAborted } from "../base/index.ts";
 import { decompress } from "./decompress.ts";
 import { Meter } from "./digest.ts";
+import { packDirectory, toolError } from "./layer-pack.ts";
 import { type DirectoryAttributes, IMPLICIT_DIRECTORY, LayerRuleError, LayerTree } from "./layer-tree.ts";
 import { shownName, type TarEntry } from "./tar-entry.ts";
 import { TarFormatError } from "./tar-header.ts";
@@ -32,7 +31,7 @@ export interface LayerInput {
 
 export interface BuiltLayer {
   readonly diffId: string;
-  /** The EROFS image, synced, in the staging directory. */
+  /** The EROFS image, synced and read-only, in a staging directory. */
   readonly path: string;
   /** Of the uncompressed archive. */
   readonly tarBytes: number;
@@ -42,18 +41,62 @@ export interface BuiltLayer {
 const FEED_BYTES = 256 * 1024;
 /** A layer with more bytes in holes than this is packed in chunks, so that the holes are never written out. */
 const HOLES_BYTES = 16 * 1024 * 1024;
-const CHUNK_SIZE = 65_536;
 
-/** @throws BelljarError `IMAGE_HOSTILE`, `IMAGE_INVALID`, `PERMISSION_DENIED`, `DISK_FULL`, `CANCELLED`, `HOST_TOOL_*` */
+interface UnpackedLayer {
+  readonly root: string;
+  readonly diffId: string;
+  readonly tarBytes: number;
+  readonly holeBytes: number;
+}
+
+/**
+ * Builds layers in their order, each in a directory that `makeDir` makes for it.
+ * @throws BelljarError `IMAGE_HOSTILE`, `IMAGE_INVALID`, `PERMISSION_DENIED`, `DISK_FULL`, `CANCELLED`, `HOST_TOOL_*`
+ */
+export async function buildLayers(
+  inputs: AsyncIterable<LayerInput> | Iterable<LayerInput>,
+  makeDir: () => Promise<string>,
+  signal?: AbortSignal,
+): Promise<BuiltLayer[]> {
+  const built: BuiltLayer[] = [];
+  const failure = new AbortController();
+  const either = signal === undefined ? failure.signal : AbortSignal.any([signal, failure.signal]);
+  let packing: Promise<BuiltLayer> | undefined;
+  try {
+    for await (const input of inputs) {
+      const dir = await makeDir();
+      const unpacked = await unpackLayer(input, dir, either);
+      if (packing !== undefined) built.push(await packing);
+      packing = packLayer(unpacked, dir, either);
+      // With it ends the unpacking beside it, and its error is the one to tell.
+      packing.catch((error: unknown) => failure.abort(error));
+    }
+    if (packing !== undefined) built.push(await packing);
+    return built;
+  } catch (error) {
+    failure.abort(error);
+    // Nobody may remove the directory under it.
+    await packing?.catch(() => {});
+    throw error;
+  }
+}
+
+/** @throws what `buildLayers` throws */
 export async function buildLayer(input: LayerInput, stagingDir: string, signal?: AbortSignal): Promise<BuiltLayer> {
+  return await packLayer(await unpackLayer(input, stagingDir, signal), stagingDir, signal);
+}
+
+async function unpackLayer(input: LayerInput, stagingDir: string, signal?: AbortSignal): Promise<UnpackedLayer> {
   const root = join(stagingDir, "root");
-  await runTool("mkdir", ["--mode=0700", root], { signal });
-  const unpacking = new LayerUnpacking(input);
-  const { diffId, tarBytes, holeBytes } = await unpacking.run(root, signal);
+  await mkdir(root, { mode: 0o700 });
+  return { root, ...(await new LayerUnpacking(input).run(root, signal)) };
+}
+
+async function packLayer(unpacked: UnpackedLayer, stagingDir: string, signal?: AbortSignal): Promise<BuiltLayer> {
   throwIfAborted(signal);
+  const { root, diffId, tarBytes, holeBytes } = unpacked;
   const path = join(stagingDir, "layer.erofs");
-  await packDirectory(root, path, diffId, holeBytes > HOLES_BYTES, signal);
-  await runTool("rm", ["-rf", "--one-file-system", root], { timeoutMs: imageLimits.timeoutMs });
+  await packDirectory({ root, path, diffId, hasHoles: holeBytes > HOLES_BYTES }, signal);
   return { diffId, path, tarBytes };
 }
 
@@ -278,62 +321,4 @@ async function extract(root: string, archive: AsyncGenerator<Buffer>, signal?: A
   } finally {
     input.destroy();
   }
-}
-
-async function packDirectory(
-  root: string,
-  path: string,
-  diffId: string,
-  chunks: boolean,
-  signal?: AbortSignal,
-): Promise<void> {
-  const hex = diffId.slice("sha256:".length);
-  const uuid = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join("-");
-  // Extended inodes hold a time each; a compact one would take the time of the build. Without the super block's checksum
-  // its build time can be blanked below.
-  const args = ["--quiet", "-U", uuid, "-E", "force-inode-extended,nosbcrc", "--preserve-mtime"];
-  if (chunks) args.push(`--chunksize=${CHUNK_SIZE}`);
-  try {
-    await runTool("mkfs.erofs", [...args, path, root], { signal, timeoutMs: imageLimits.timeoutMs });
-    await blankBuildTime(path);
-    await runTool("fallocate", ["--dig-holes", path], { signal, timeoutMs: imageLimits.timeoutMs });
-  } catch (error) {
-    throw toolError(error, path);
-  }
-}
-
-/** Offset and length of the super block's build time (seconds and nanoseconds). */
-const BUILD_TIME = { offset: 1024 + 24, bytes: 12 };
-
-async function blankBuildTime(path: string): Promise<void> {
-  const file = await open(path, "r+");
-  try {
-    await file.write(Buffer.alloc(BUILD_TIME.bytes), 0, BUILD_TIME.bytes, BUILD_TIME.offset);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/** A full disk and missing rights, as programs say them, are errors of their own. */
-function toolError(error: unknown, path: string): unknown {
-  if (isSystemError(error) && error.code === "ENOSPC") return diskFull(path, error);
-  if (!(error instanceof BelljarError) || error.reason !== "HOST_TOOL_FAILED") return error;
-  if (/No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes/.test(error.message))
-    return diskFull(path, error);
-  if (/Operation not permitted|Cannot mknod|Cannot change ownership/.test(error.message)) {
-    return new BelljarError(
-      "PERMISSION_DENIED",
-      `the files of a layer could not be made with their owners and devices in ${path}`,
-      {
-        facts: { path },
-        cause: error,
-      },
-    );
-  }
-  return error;
-}
-
-export function diskFull(path: string, cause: unknown): BelljarError {
-  return new BelljarError("DISK_FULL", `no room is left on the file system of ${path}`, { facts: { path }, cause });
 }

@@ -3,8 +3,9 @@ import { createReadStream } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, hasErrno } from "../base/index.ts";
-import { decompress } from "./decompress.ts";
-import { READ_BYTES } from "./image-files.ts";
+import { compressionOf, decompress } from "./decompress.ts";
+import { FileSource } from "./file-source.ts";
+import { READ_BYTES, readHead } from "./image-files.ts";
 import { TarFormatError } from "./tar-header.ts";
 import { TarReader } from "./tar-reader.ts";
 import type { ImageKind } from "./types.ts";
@@ -55,8 +56,9 @@ async function exists(path: string): Promise<boolean> {
 
 async function archiveKind(path: string): Promise<Exclude<ImageKind, "auto">> {
   const names = new Set<string>();
-  const stream = createReadStream(path, { highWaterMark: READ_BYTES });
-  const reader = new TarReader(decompress(stream));
+  const isPlain = compressionOf(await readHead(path)) === "none";
+  const source = isPlain ? new FileSource(path) : decompress(createReadStream(path, { highWaterMark: READ_BYTES }));
+  const reader = new TarReader(source);
   try {
     for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
       const top = entry.path.split("/").find((part) => part !== "" && part !== ".") ?? "";

@@ -92,11 +92,9 @@ export class TarReader {
   }
 
   async #skip(): Promise<void> {
-    let left = this.#bodyLeft + this.#paddingLeft;
-    while (left > 0) {
-      const chunk = await this.#reader.readSome(Math.min(left, CHUNK_BYTES));
-      if (chunk === undefined) throw new TarFormatError("the archive ends within the data of an entry");
-      left -= chunk.length;
+    const left = this.#bodyLeft + this.#paddingLeft;
+    if ((await this.#reader.skip(left)) < left) {
+      throw new TarFormatError("the archive ends within the data of an entry");
     }
     this.#bodyLeft = 0;
     this.#paddingLeft = 0;
