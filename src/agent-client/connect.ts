@@ -49,7 +49,7 @@ export const connectAgent: ConnectAgent = async (options) => {
       },
       async (signal) => {
         // Each try waits longer than the one before: a guest under load may take its time, and finds every hello at last.
-        for (let handshakeMs: number = linkLimits.handshakeTimeoutMs; ; handshakeMs *= 2) {
+        for (let handshakeMs: number = linkLimits.handshakeTimeoutMs; ; ) {
           try {
             return await connectOnce(options, handshakeMs, signal);
           } catch (error) {
@@ -58,6 +58,7 @@ export const connectAgent: ConnectAgent = async (options) => {
             lastFailure = error;
             options.log.debug("the agent does not answer yet", { cause: String(error) });
           }
+          handshakeMs = Math.min(2 * handshakeMs, linkLimits.handshakeTimeoutMaxMs);
           await sleep(linkLimits.connectRetryMs, undefined, { signal });
         }
       },
@@ -135,7 +136,7 @@ async function shakeHands(socket: Socket, timeoutMs: number, signal: AbortSignal
     const nonce = randomBytes(16).toString("hex");
     scanner = new EchoScanner(nonce);
     socket.write(encodeHello({ nonce, version: PROTOCOL_VERSION }));
-    repeatTimer = setTimeout(() => sayHello(2 * waitMs), waitMs);
+    repeatTimer = setTimeout(() => sayHello(Math.min(2 * waitMs, linkLimits.helloRepeatMaxMs)), waitMs);
   };
   const onData = (chunk: Buffer): void => {
     const result = scanner?.push(chunk);

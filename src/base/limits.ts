@@ -17,10 +17,12 @@ export const linkLimits = {
   sendQueueMaxBytes: 8 * MIB,
   /** Stale bytes that a new connection may throw away while it looks for the nonce. */
   nonceSkipMaxBytes: 16 * MIB,
-  /** How long the first try of the nonce handshake may take; each further one twice as long, until the caller's deadline. */
+  /** How long the first try of the nonce handshake may take; each further one twice as long, up to the limit. */
   handshakeTimeoutMs: 2_000,
-  /** Until the hello is said again on the same connection; each time twice as long. A guest that runs answers in milliseconds. */
+  handshakeTimeoutMaxMs: 16_000,
+  /** Until the hello is said again on the same connection; each time twice as long, up to the limit. A guest that runs answers in milliseconds. */
   helloRepeatMs: 250,
+  helloRepeatMaxMs: 4_000,
   /** A unary call without a deadline of its own. An emulated guest under load is slow. */
   callTimeoutMs: 30_000,
   /** Longest time the guest holds a `ReadOutput` or `WaitProcess` open before it answers "nothing yet". */
