@@ -45,6 +45,7 @@ export interface ContainerOptions extends CommonOptions {
   readonly sharedMemory?: string;
   readonly storage?: "disk" | "tmpfs";
   readonly storageSize?: string;
+  readonly storageOpt?: readonly string[];
   readonly stopSignal?: string;
   readonly tmpfs?: readonly string[];
   readonly volume?: readonly string[];
@@ -95,6 +96,7 @@ export function addContainerOptions(command: Command): Command {
       new Option("--storage <kind>", "where the container writes: a disk, or memory").choices(["disk", "tmpfs"]),
     )
     .option("--storage-size <size>", "how much it can write (10g, sparse; of memory half)")
+    .option("--storage-opt <size=size>", "the same in docker's words", collect)
     .option("--stop-signal <signal>", "what `stop` sends first (the image's, or SIGTERM)")
     .option(
       "-v, --volume <src:dst[:opts]>",
@@ -146,7 +148,7 @@ export async function sandboxConfig(
     vfio: { coldPlug: options.coldPlugVfio, hotPlug: options.hotPlugVfio },
     container: await containerConfig(args, options, environment),
     storage: options.storage,
-    storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
+    storageBytes: storageBytes(options),
   };
 }
 
@@ -173,8 +175,18 @@ export async function furtherContainerConfig(
     limits: parseLimits({ memory: options.memory, cpus: options.cpus }),
     annotations: parseAnnotations(options.annotation ?? []),
     storage: options.storage,
-    storageBytes: options.storageSize === undefined ? undefined : parseBytes(options.storageSize, "--storage-size"),
+    storageBytes: storageBytes(options),
   };
+}
+
+/** The last word counts, and a word of our own before one of docker's. */
+function storageBytes({ storageSize, storageOpt = [] }: ContainerOptions): number | undefined {
+  const sizes = storageOpt.map((option) => {
+    const [, size] = /^size=(.+)$/.exec(option) ?? [];
+    if (size !== undefined) return parseBytes(size, "--storage-opt size");
+    throw new BelljarError("INVALID_ARGUMENT", `--storage-opt ${JSON.stringify(option)} is not size=...`);
+  });
+  return storageSize === undefined ? sizes.at(-1) : parseBytes(storageSize, "--storage-size");
 }
 
 function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknown>> {
