@@ -9,7 +9,7 @@ import { BelljarError, type Field, hasErrno, imageLimits } from "../base/index.t
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import { checkFileSystem, detectFileSystem, READ_ONLY_FILE_SYSTEMS } from "../volumes/index.ts";
 import { LAYER } from "./disk-names.ts";
-import { behindLoop, type HostMount, readHostMounts } from "./host-mounts.ts";
+import { behindLoop, checkNotMounted, type HostMount, hostDevice, readHostMounts } from "./host-mounts.ts";
 
 export interface RootfsConfig {
   /** `overlay` for layers; the kind of file system, or nothing, for a disk. */
@@ -66,7 +66,7 @@ async function takeDisk(
   const prefix = readOnly ? LAYER : "b-";
   return {
     name: path,
-    disks: [{ serial: serialOf(prefix, path), path, format: "raw", readOnly }],
+    disks: [{ serial: serialOf(prefix, path), path, format: "raw", readOnly, ...(await hostDevice(path)) }],
     root: { kind: readOnly ? "layers" : "disk", fileSystem },
   };
 }
@@ -85,7 +85,7 @@ async function takeLayers(
   const disks: DiskConfig[] = [];
   for (const dir of dirs) {
     const path = await layerBehind(await found(dir), mounts);
-    disks.push({ serial: serialOf(LAYER, path), path, format: "raw", readOnly: true });
+    disks.push({ serial: serialOf(LAYER, path), path, format: "raw", readOnly: true, ...(await hostDevice(path)) });
   }
   // The first lower directory is the uppermost.
   disks.reverse();
@@ -131,26 +131,6 @@ async function checkUpperEmpty(options: readonly string[]): Promise<void> {
     facts: { path: upper },
     remedy: "Commit them to a layer first.",
   });
-}
-
-/** A file system belongs to one kernel at a time, unless nobody writes to it. */
-async function checkNotMounted(
-  paths: readonly string[],
-  mounts: readonly HostMount[],
-  readOnly: boolean,
-): Promise<void> {
-  for (const path of new Set(paths)) {
-    const info = await stat(path);
-    const numbers = info.isBlockDevice() ? `${info.rdev >> 8}:${info.rdev & 0xff}` : undefined;
-    for (const mount of mounts) {
-      if (mount.device !== numbers && (await behindLoop(mount.source)) !== path) continue;
-      if (mount.readOnly && readOnly) continue;
-      throw new BelljarError("VOLUME_IN_USE", `${path} is mounted on this host, at ${mount.target}`, {
-        facts: { path, target: mount.target },
-        remedy: "Unmount it first.",
-      });
-    }
-  }
 }
 
 async function found(path: string): Promise<string> {

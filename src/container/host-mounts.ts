@@ -1,6 +1,6 @@
 /** What this host has mounted, and the files behind its loop devices. */
 import { readFile, stat } from "node:fs/promises";
-import { hasErrno } from "../base/index.ts";
+import { BelljarError, hasErrno } from "../base/index.ts";
 
 export interface HostMount {
   readonly target: string;
@@ -46,5 +46,33 @@ export async function behindLoop(path: string): Promise<string> {
   } catch (error) {
     if (hasErrno(error, "ENOENT")) return path;
     throw error;
+  }
+}
+
+/** How QEMU has to open a block device, as a part of a disk's configuration; nothing for a file. */
+export async function hostDevice(path: string): Promise<{ readonly isHostDevice?: true }> {
+  return (await stat(path)).isBlockDevice() ? { isHostDevice: true } : {};
+}
+
+/**
+ * A file system belongs to one kernel at a time, unless nobody writes to it.
+ * @throws BelljarError `VOLUME_IN_USE`
+ */
+export async function checkNotMounted(
+  paths: readonly string[],
+  mounts: readonly HostMount[],
+  readOnly: boolean,
+): Promise<void> {
+  for (const path of new Set(paths)) {
+    const info = await stat(path);
+    const numbers = info.isBlockDevice() ? `${info.rdev >> 8}:${info.rdev & 0xff}` : undefined;
+    for (const mount of mounts) {
+      if (mount.device !== numbers && (await behindLoop(mount.source)) !== path) continue;
+      if (mount.readOnly && readOnly) continue;
+      throw new BelljarError("VOLUME_IN_USE", `${path} is mounted on this host, at ${mount.target}`, {
+        facts: { path, target: mount.target },
+        remedy: "Unmount it first.",
+      });
+    }
   }
 }

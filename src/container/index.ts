@@ -68,4 +68,4 @@ export {
   storageKinds,
   storageOf,
 } from "./writable.ts";
-export { diskMaker } from "./writable-disk.ts";
+export { diskMaker, sweepBlanks } from "./writable-disk.ts";

@@ -1,5 +1,5 @@
 /** What a caller asks to have mounted in a container, and what was made of it. */
-import { type Field, mountLimits } from "../base/index.ts";
+import { decodeProcessIdentity, type Field, mountLimits, type ProcessIdentity } from "../base/index.ts";
 
 export const mountTypes = ["bind", "volume", "tmpfs", "disk"] as const;
 export type MountType = (typeof mountTypes)[number];
@@ -58,6 +58,8 @@ export interface MountState {
   /** It is a file, not a directory. */
   readonly isFile?: boolean | undefined;
   readonly disk?: MountedDisk | undefined;
+  /** Of a live mount that is made: the program that serves the directory. */
+  readonly server?: ProcessIdentity | undefined;
 }
 
 export interface MountedDisk {
@@ -117,6 +119,7 @@ export function decodeMountState(field: Field): MountState {
     how: field.field("how").oneOf(mountWays),
     options: words(field.field("options")),
     isFile: field.field("isFile").optional(flag),
+    server: field.field("server").optional(decodeProcessIdentity),
     disk: field.field("disk").optional((disk) => ({
       serial: disk.field("serial").string({ minLength: 1, maxLength: 20 }),
       fileSystem: disk.field("fileSystem").string({ maxLength: 64 }),

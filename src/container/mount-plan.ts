@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { mkdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, hasErrno, mountLimits } from "../base/index.ts";
+import { checkHostUnused } from "../devices/index.ts";
 import type { DiskConfig } from "../hypervisor/interface.ts";
 import {
   checkFileSystem,
@@ -16,6 +17,7 @@ import {
   type StoredVolume,
 } from "../volumes/index.ts";
 import { fitsCopy } from "./copied-tree.ts";
+import { checkNotMounted, hostDevice, readHostMounts } from "./host-mounts.ts";
 import { checkMounts } from "./mount-check.ts";
 import type { MountConfig, MountedDisk, MountState } from "./mount-config.ts";
 
@@ -124,7 +126,11 @@ async function planDisk(config: MountConfig, path: string, more: Partial<Mounted
   const fileSystem =
     config.fileSystem === undefined ? await detectFileSystem(path) : checkFileSystem(config.fileSystem);
   const readOnly = base.readOnly || READ_ONLY_FILE_SYSTEMS.has(fileSystem);
-  const shared = sharedDisk("b-", path, { path, format, readOnly, what: `disk ${path}` });
+  await checkNotMounted([path], await readHostMounts(), readOnly);
+  const device = await hostDevice(path);
+  // It may also be part of another device of the host.
+  if (device.isHostDevice === true && !readOnly) await checkHostUnused(path, readOnly);
+  const shared = sharedDisk("b-", path, { path, format, readOnly, ...device, what: `disk ${path}` });
   const disk = { serial: shared.serial, fileSystem, options, ...more };
   return { state: { ...base, readOnly, options: bindOptions(readOnly), how: "disk", disk }, shared };
 }

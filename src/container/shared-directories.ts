@@ -4,9 +4,10 @@
  */
 import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, messageChain } from "../base/index.ts";
+import { BelljarError, messageChain, type ProcessIdentity } from "../base/index.ts";
 import { endVirtiofsd, findBackEnds, startVirtiofsd } from "../devices/index.ts";
 import type { VhostUserFsDevice } from "../hypervisor/interface.ts";
+import { changeContainer } from "./container-state.ts";
 import type { MountState } from "./mount-config.ts";
 import { isSharedDeviceOf, sharedDeviceId } from "./mount-place.ts";
 import type { Rollback } from "./rollback.ts";
@@ -14,6 +15,8 @@ import type { ContainerState, HostSandbox } from "./state.ts";
 
 interface SharedDirectory {
   readonly mount: MountState;
+  /** Among all mounts of the container. */
+  readonly index: number;
   readonly device: VhostUserFsDevice;
 }
 
@@ -39,14 +42,15 @@ export async function plugShared(
         "Give the sandbox's first container a live mount, or mount this with how=disk, or read-only with how=copy.",
     });
   }
-  for (const { mount, device } of directories) {
-    rollback.add(`end the sharing of ${mount.source}`, () => unplugOne(sandbox, device));
+  for (const { mount, index, device } of directories) {
+    rollback.add(`end the sharing of ${mount.source}`, () => unplugOne(sandbox, container.id, index, device));
     const path = await realpath(mount.source);
     const { socketPath } = device;
     const directory = mount.isFile === true ? `${socketPath}.d` : path;
     if (mount.isFile === true) await mkdir(directory, { recursive: true, mode: 0o700 });
     const file = mount.isFile === true ? path : undefined;
-    await startVirtiofsd({ socketPath, directory, file, readOnly: mount.readOnly }, signal);
+    const server = await startVirtiofsd({ socketPath, directory, file, readOnly: mount.readOnly }, signal);
+    await setServer(sandbox, container.id, index, server);
     const { machine } = sandbox;
     await machine.whileAlive(machine.vm.plugDevice(device));
   }
@@ -54,7 +58,9 @@ export async function plugShared(
 
 /** What is not there any more is success; every one is tried. */
 export async function unplugShared(sandbox: HostSandbox, container: ContainerState): Promise<void> {
-  for (const device of sharedDevices(container, sandbox.state.runDir)) await unplugOne(sandbox, device);
+  for (const { index, device } of sharedDirectories(container, sandbox.state.runDir)) {
+    await unplugOne(sandbox, container.id, index, device);
+  }
 }
 
 /** Devices of containers that are not in the guest, and programs that no container of it needs. */
@@ -65,7 +71,7 @@ export async function unplugUnusedShared(sandbox: HostSandbox): Promise<void> {
   for (const device of sandbox.machine.vm.save().devices ?? []) {
     if (device.kind !== "vhost-user-fs" || !isSharedDeviceOf(device.id)) continue;
     if (used.some(({ id }) => id === device.id)) continue;
-    await unplugOne(sandbox, device).catch((error: unknown) => {
+    await unplugDevice(sandbox, device.id).catch((error: unknown) => {
       sandbox.log.debug("a directory was not shared after all", { cause: messageChain(error).join(": ") });
     });
   }
@@ -75,19 +81,45 @@ export async function unplugUnusedShared(sandbox: HostSandbox): Promise<void> {
   }
 }
 
-async function unplugOne(sandbox: HostSandbox, { id, socketPath }: VhostUserFsDevice): Promise<void> {
-  const { machine } = sandbox;
+async function unplugOne(
+  sandbox: HostSandbox,
+  containerId: string,
+  index: number,
+  { id, socketPath }: VhostUserFsDevice,
+): Promise<void> {
+  await unplugDevice(sandbox, id);
+  const container = sandbox.state.containers.find((each) => each.id === containerId);
+  const server = container?.mounts?.[index]?.server;
+  // One that was started and not written down is found by its command line.
+  const servers =
+    server === undefined
+      ? (await findBackEnds(sandbox.state.runDir)).filter((found) => found.socketPath === socketPath)
+      : [{ identity: server }];
+  for (const { identity } of servers) await endVirtiofsd(identity, socketPath);
+  if (server !== undefined) await setServer(sandbox, containerId, index, undefined);
+}
+
+async function unplugDevice({ machine }: HostSandbox, id: string): Promise<void> {
   const isPlugged = machine.vm.save().devices?.some((device) => device.id === id) === true;
   if (isPlugged) await machine.whileAlive(machine.vm.unplugDevice(id));
-  for (const found of await findBackEnds(sandbox.state.runDir)) {
-    if (found.socketPath === socketPath) await endVirtiofsd(found.identity, socketPath);
-  }
+}
+
+async function setServer(
+  sandbox: HostSandbox,
+  containerId: string,
+  index: number,
+  server: ProcessIdentity | undefined,
+): Promise<void> {
+  await changeContainer(sandbox, containerId, (state) => ({
+    ...state,
+    mounts: state.mounts?.map((mount, at) => (at === index ? { ...mount, server } : mount)),
+  }));
 }
 
 function sharedDirectories({ id, mounts = [] }: ContainerState, runDir: string): SharedDirectory[] {
   return mounts.flatMap((mount, index) => {
     if (mount.how !== "live") return [];
     const tag = sharedDeviceId(id, index);
-    return [{ mount, device: { kind: "vhost-user-fs", id: tag, tag, socketPath: join(runDir, tag) } }];
+    return [{ mount, index, device: { kind: "vhost-user-fs", id: tag, tag, socketPath: join(runDir, tag) } }];
   });
 }

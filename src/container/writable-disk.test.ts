@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { readdir, stat } from "node:fs/promises";
+import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "../../test/support/harness.ts";
 import { runTool } from "../base/index.ts";
-import { diskMaker } from "./writable-disk.ts";
+import { TEMPORARY_MARK } from "../store/index.ts";
+import { diskMaker, sweepBlanks } from "./writable-disk.ts";
 
 const SIZE = 64 * 2 ** 20;
 const QCOW2 = { empty: false, signal: undefined, format: "qcow2" } as const;
@@ -24,6 +25,17 @@ test("disks of one size share one empty file system, and none of them needs the 
     assert.ok((await stat(join(dir, "w.qcow2"))).blocks * 512 < 64 * 1024);
   }
   await runTool("e2fsck", ["-fn", join(dirs[0] ?? "", name)]);
+});
+
+test("what somebody left who died while he made an empty file system is removed, and nothing else", async (t) => {
+  const blanks = join(t.dir, "blanks");
+  assert.deepEqual(await sweepBlanks(blanks), []);
+  await diskMaker(blanks)(join(t.dir, "w.qcow2"), SIZE, QCOW2);
+  const left = `${TEMPORARY_MARK}abc`;
+  await mkdir(join(blanks, left));
+  await writeFile(join(blanks, left, "blank"), "");
+  assert.deepEqual(await sweepBlanks(blanks), [left]);
+  assert.deepEqual(await readdir(blanks), [`blank-${SIZE}.raw`]);
 });
 
 test("a disk for swap has no file system and no other file", async (t) => {

@@ -3,7 +3,7 @@
  * That one is linked into the directory of every sandbox that has such a disk: a sandbox's directory has all that it needs, and the
  * shared file goes with its last link.
  */
-import { link, mkdir, mkdtemp, open, rm } from "node:fs/promises";
+import { link, mkdir, mkdtemp, open, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { BelljarError, hasErrno, isSystemError, runTool } from "../base/index.ts";
 import { syncDirectory, TEMPORARY_MARK } from "../store/index.ts";
@@ -32,6 +32,17 @@ export function diskMaker(blanksDir: string): MakeDisk {
       throw new BelljarError("DISK_FULL", `no room is left for the disk ${path}`, { facts: { path }, cause: error });
     }
   };
+}
+
+/** Removes what a process that died while it made one has left; nobody may be making one. Answers the names. */
+export async function sweepBlanks(blanksDir: string): Promise<string[]> {
+  const names = await readdir(blanksDir).catch((error: unknown) => {
+    if (hasErrno(error, "ENOENT")) return [];
+    throw error;
+  });
+  const left = names.filter((name) => name.startsWith(TEMPORARY_MARK));
+  for (const name of left) await rm(join(blanksDir, name), { recursive: true, force: true });
+  return left;
 }
 
 type Signal = AbortSignal | undefined;

@@ -41,7 +41,12 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
 
 /** What makes the disks of containers. */
 export function makerOf({ makeDisk, rootDir }: RuntimeDeps): MakeDisk {
-  return makeDisk ?? diskMaker(join(rootDir, "cache/disks"));
+  return makeDisk ?? diskMaker(blanksDir(rootDir));
+}
+
+/** Empty file systems that disks lie over. */
+export function blanksDir(rootDir: string): string {
+  return join(rootDir, "cache/disks");
 }
 
 /** The same directory for all roots of a host: what one of them has, another one must not take. */

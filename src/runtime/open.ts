@@ -5,10 +5,11 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
+import { sweepBlanks } from "../container/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles, systemDisk } from "../store/index.ts";
 import { RuntimeCheckpoints } from "./checkpoints.ts";
-import { createSandbox, sandboxDeps, vfioClaims } from "./create-sandbox.ts";
+import { blanksDir, createSandbox, sandboxDeps, vfioClaims } from "./create-sandbox.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { EventJournal } from "./event-journal.ts";
 import { sandboxInfo, unreadableInfo } from "./info.ts";
@@ -141,6 +142,9 @@ class Runtime implements RuntimeCore {
     );
     for (const name of await this.volumes.sweep()) {
       this.#note("unfinished", name, "removed: a volume whose creation or removal had been cut short");
+    }
+    for (const name of await sweepBlanks(blanksDir(this.#deps.rootDir))) {
+      this.#note("unfinished", name, "removed: an empty disk whose making had been cut short");
     }
     await Promise.all([...states.values()].map((managed) => this.#recoverOne(managed)));
     const known = new Set([...states.keys(), ...this.#unreadable.keys()]);

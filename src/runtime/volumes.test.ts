@@ -205,6 +205,14 @@ test("a live mount has a program and a device of its own, and both go with its c
   const serving = async (): Promise<number> =>
     new Set((await findBackEnds(vm.config.runDir)).map((each) => each.socketPath)).size;
   assert.equal(vm.config.sharedMemory, true);
+  // Whoever wants to save the sandbox sees which mounts forbid it; and its programs are known without a search.
+  const path = join(world.deps.rootDir, "sandboxes", sandbox.id, "sandbox.json");
+  const state = Buffer.from((await world.deps.disk?.read(path, 1_000_000)) ?? []).toString();
+  assert.equal(state.match(/"how":\s*"live"/g)?.length, 2);
+  const servers = [...state.matchAll(/"server":\s*\{[^}]*"pid":\s*(\d+)/g)].map(([, pid]) => Number(pid));
+  const found = (await findBackEnds(vm.config.runDir)).map(({ identity }) => identity.pid);
+  assert.equal(servers.length, 2);
+  assert.ok(servers.every((pid) => found.includes(pid)));
   const second = await further(sandbox, "second", { ...live, readOnly: true, how: "live" });
   assert.deepEqual([vm.devices.length, await serving()], [3, 3]);
   world.guests.fault("createContainer", { kind: "fail", error: new BelljarError("AGENT_FAILED", "no") });

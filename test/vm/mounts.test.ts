@@ -1,6 +1,6 @@
 /** Mounts and volumes of real containers: what they see, what is kept, what is refused, and that nothing is left on the host. */
 import assert from "node:assert/strict";
-import { mkdir, open, readFile, realpath, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, realpath, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runTool, silentLog } from "../../src/base/index.ts";
 import type { MountConfig } from "../../src/container/index.ts";
@@ -180,5 +180,33 @@ test("links lead nowhere but into the container; a target may be a file, or miss
     mounts: [volume, bind("/vol/dangling/x")],
   });
   await assert.rejects(async () => (await refused).start(), { reason: "CONTAINER_START_FAILED" });
+  await sandbox.delete({ force: true });
+});
+
+test("a block device of the host is mounted by what is on it, unless the host has mounted it", async (t) => {
+  const { runtime, dir } = await world(t);
+  const image = join(dir, "disk.img");
+  await writeFile(image, "");
+  await truncate(image, 16 * 2 ** 20);
+  await runTool("mke2fs", ["-q", "-F", "-t", "ext4", image]);
+  const node = (await runTool("losetup", ["--find", "--show", image])).stdout.toString().trim();
+  t.after(() => runTool("losetup", ["--detach", node]));
+  const mount: MountConfig = { type: "bind", source: node, target: "/disk" };
+  const onHost = join(dir, "mounted");
+  await mkdir(onHost);
+  await runTool("mount", [node, onHost]);
+  try {
+    for (const source of [node, image]) {
+      const attempt = start(runtime, { ...mount, type: "disk", source });
+      await assert.rejects(attempt, { reason: "VOLUME_IN_USE", message: new RegExp(onHost) });
+    }
+  } finally {
+    await runTool("umount", [onHost]);
+  }
+  const sandbox = await start(runtime, mount);
+  await sh(sandbox, "echo written > /disk/file");
+  await sandbox.stop({ timeoutMs: 0 });
+  await sandbox.start();
+  assert.equal(await sh(sandbox, "cat /disk/file"), "written\n");
   await sandbox.delete({ force: true });
 });
