@@ -1,18 +1,24 @@
 /** Disks of the guest, found by the serial numbers that the host plugged them with. */
-import { readFileSync } from "node:fs";
-import { open, readdir, readFile, writeFile } from "node:fs/promises";
+import { readdirSync, readFileSync } from "node:fs";
+import { open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
+import { NodeChanges } from "./node-changes.ts";
 
 export interface DiskDirs {
   readonly sysDir: string;
   readonly devDir: string;
 }
 
-/** Between two looks for a disk that has just been plugged, or has just grown. */
+/** Between two looks at a disk that has just grown. */
 const LOOK_AGAIN_MS = 10;
+/** Between two looks for a disk of which nothing is seen yet. The kernel says when there is a new one: this is for what it does not say. */
+const LOOK_ANYWAY_MS = 50;
+/** And for so long after it said so: a disk can be opened a little later than its node is there. */
+const SETTLING_MS = 200;
+const LOOK_SETTLING_MS = 3;
 /** For so long a disk that was seen to be another one is not looked at again. */
 const FORGET_MS = 1_000;
 const SERIAL = /^[a-z0-9-]{1,20}$/;
@@ -41,6 +47,9 @@ export async function findDisks(
   let found = 0;
   let others = new Set<string>();
   let forgetMs = performance.now() + FORGET_MS;
+  let settledMs = 0;
+  let changes: NodeChanges | undefined;
+  using _watch = { [Symbol.dispose]: () => changes?.close() };
   for (;;) {
     // A name may be given to another disk; but to look at hundreds of disks again and again takes long.
     if (performance.now() > forgetMs) {
@@ -59,7 +68,11 @@ export async function findDisks(
         `no disk with the serial number ${missing[0]} appeared within ${timeoutMs} ms`,
       );
     }
-    await sleep(LOOK_AGAIN_MS);
+    // Once more after the watch has begun: one may have come in between.
+    if (changes === undefined) changes = new NodeChanges(dirs.devDir);
+    else if (await changes.next(performance.now() < settledMs ? LOOK_SETTLING_MS : LOOK_ANYWAY_MS)) {
+      settledMs = performance.now() + SETTLING_MS;
+    }
   }
 }
 
@@ -92,7 +105,7 @@ async function presentDisks(
   others: Set<string>,
 ): Promise<ReadonlyMap<string, string>> {
   const present = new Map<string, string>();
-  const names = await readdir(join(dirs.sysDir, "block"));
+  const names = readdirSync(join(dirs.sysDir, "block"));
   // The disk that came last mostly has the last name.
   names.sort((one, other) => other.length - one.length || (one < other ? 1 : -1));
   for (const name of names) {

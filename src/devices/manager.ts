@@ -325,18 +325,34 @@ export class DeviceManager {
         this.#change(id, { backEnd });
         await this.#deps.write();
       }
-      const { disk, device } = kind.plug(id, this.#deps.place);
-      const vm = this.#deps.vm();
-      // A successor may find it there already.
-      if (disk !== undefined && !isPlugged(vm, id)) await this.#deps.whileAlive(vm.plugDisk(disk));
-      if (device !== undefined && !isPlugged(vm, id)) await this.#deps.whileAlive(vm.plugDevice(device));
-      const nodes = before.isContainers ? [] : await this.#find(id, false, signal);
+      const nodes = await this.#plug(id, before, signal);
       this.#change(id, { phase: "attached", attachments: [holder], nodes, ...this.#placed(id) });
       if (isWritten) await this.#deps.write();
     } catch (error) {
       await this.#rollBack(id, isWritten);
       throw error;
     }
+  }
+
+  /** Answers what the guest has it as; of a container's own disk the agent finds that out when the container is made. */
+  async #plug(id: string, before: DeviceState, signal: AbortSignal | undefined): Promise<readonly GuestNode[]> {
+    const { disk, device } = kindOf(before.config).plug(id, this.#deps.place);
+    const vm = this.#deps.vm();
+    const failure = new AbortController();
+    const either = signal === undefined ? failure.signal : AbortSignal.any([signal, failure.signal]);
+    // Asked for at once: the guest looks out for a disk while it is plugged.
+    const looking = disk !== undefined && !before.isContainers ? this.#find(id, false, either) : undefined;
+    looking?.catch(() => {});
+    try {
+      // A successor may find it there already.
+      if (disk !== undefined && !isPlugged(vm, id)) await this.#deps.whileAlive(vm.plugDisk(disk));
+      if (device !== undefined && !isPlugged(vm, id)) await this.#deps.whileAlive(vm.plugDevice(device));
+    } catch (error) {
+      failure.abort();
+      throw error;
+    }
+    if (before.isContainers) return [];
+    return await (looking ?? this.#find(id, false, signal));
   }
 
   async #rollBack(id: string, isWritten: boolean): Promise<void> {

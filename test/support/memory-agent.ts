@@ -6,6 +6,7 @@
  * `echo TEXT` writes and ends, `missing` does not exist. A test may also end a process, write for it, and play faults: calls that
  * fail, that are held, whose answer is lost, or is wrong.
  */
+import { setImmediate } from "node:timers/promises";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type {
   AgentLink,
@@ -341,8 +342,11 @@ const handlers: Handlers = {
     agentResidentBytes: 50n << 20n,
     processes: guest.containers.size,
   }),
-  findDevice: (guest, { disk, pci }) => {
-    const at = guest.vm.disks.findIndex(({ serial }) => serial === disk?.serial);
+  findDevice: async (guest, { disk, pci }) => {
+    const find = (): number => guest.vm.disks.findIndex(({ serial }) => serial === disk?.serial);
+    // It is looked for while it is being plugged.
+    for (let turn = 0; pci === undefined && find() === -1 && turn < 20; turn += 1) await setImmediate();
+    const at = find();
     if (pci === undefined && at === -1) throw new BelljarError("AGENT_FAILED", "the disk has not appeared");
     const name = pci === undefined ? `sd${String.fromCharCode(97 + at)}` : "vda";
     return { nodes: [{ name, block: true, major: 8, minor: 16 * Math.max(0, at) }] };
