@@ -1,15 +1,16 @@
 /**
- * `npm run bench`: the figures of SPEC.md, measured in one run on this machine. Prints a table, writes JSON and an SVG plot to
+ * `npm run bench [-- --only imports,fio]`: the figures of SPEC.md, measured in one run on this machine. Prints a table, writes JSON and an SVG plot to
  * bench/out/. Warm page cache; which acceleration was used is stated with the result.
  */
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { parseArgs, promisify } from "node:util";
 import type { Acceleration } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { type Boot, bootOnce, copyOnce } from "./boot.ts";
+import { measureFio } from "./fio.ts";
 import { measureImports } from "./imports.ts";
 import { type Measurement, repeat, summarise, time } from "./measure.ts";
 import { drawBars } from "./plot.ts";
@@ -17,6 +18,8 @@ import { drawBars } from "./plot.ts";
 const run = promisify(execFile);
 const repository = join(import.meta.dirname, "..");
 const outDir = join(import.meta.dirname, "out");
+
+const { values } = parseArgs({ options: { only: { type: "string" } } });
 
 const BOOTS = 10;
 const RUNS = 10;
@@ -37,14 +40,18 @@ async function main(): Promise<void> {
     const paths = resolvePaths({}, environment, process.getuid?.() ?? 0);
     await using runtime = await Runtime.connect({ paths });
     const acceleration = await findAcceleration(runtime);
-    const measurements = [
-      ...(await measureBoots(runtime, state, acceleration)),
-      ...(await measureCommands(cli)),
-      ...(await measureSandbox(runtime)),
-      await measureHotplug(runtime, state),
-      await measureRecovery(runtime),
-      ...(await measureImports(state)),
-    ];
+    const parts: Readonly<Record<string, () => Promise<Measurement[]>>> = {
+      boots: () => measureBoots(runtime, state, acceleration),
+      commands: () => measureCommands(cli),
+      sandbox: () => measureSandbox(runtime),
+      hotplug: async () => [await measureHotplug(runtime, state)],
+      recovery: async () => [await measureRecovery(runtime)],
+      imports: () => measureImports(state),
+      fio: () => measureFio({ runtime, acceleration, dir: state, archive: join(repository, ".cache/bench/fio.tar") }),
+    };
+    const measurements: Measurement[] = [];
+    const chosen = values.only?.split(",") ?? Object.keys(parts);
+    for (const name of chosen) measurements.push(...((await parts[name]?.()) ?? []));
     await report(measurements, acceleration);
   } finally {
     await cli("daemon", "stop").catch(() => {});

@@ -1,24 +1,26 @@
 /**
- * Whether sandboxes of one image share its layers: `node bench/sharing.ts [--vms 200] [--guests 4]`. Many VMs have the layers plugged, and never
- * run; some guests run and read every file of them. Printed is what can be read off the host: which files the VMMs have open, how many
- * pages of them are in the page cache, by how much the host's page cache grew with each guest that read them, and what lies on disk.
+ * Whether sandboxes of one image share its layers: `node bench/sharing.ts [--sandboxes 200] [--guests 4]`. Some guests run
+ * and read every file of them; then many sandboxes are made, each with a container of the image, and paused. Printed is what can be read
+ * off the host: which files the VMMs have open, how many pages of them are in the page cache, what each of them read until its container
+ * ran, and what lies on disk.
  */
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { newId, silentLog } from "../src/base/index.ts";
-import { createQemu, type DiskConfig, type Vm } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { makeImage } from "./image-fixture.ts";
+import { percentile } from "./measure.ts";
 
 const run = promisify(execFile);
 const LAYERS = 5;
 const LAYER_BYTES = 20_000_000;
+/** For whoever else is on this host. */
+const MEMORY_KEPT_MB = 1_500;
 
 const { values } = parseArgs({
   options: {
-    vms: { type: "string", default: "200" },
+    sandboxes: { type: "string", default: "200" },
     guests: { type: "string", default: "4" },
     dir: { type: "string" },
   },
@@ -40,7 +42,7 @@ async function main(): Promise<void> {
     runtime,
     layers.map(({ path }) => path),
   );
-  await vms(
+  await many(
     runtime,
     layers.map(({ path }) => path),
   );
@@ -54,7 +56,7 @@ async function guests(runtime: Runtime, layers: readonly string[]): Promise<void
   await dropCaches();
   say(`in the page cache before anything ran: ${mb(await cachedBytes(layers))} of the layers`);
   for (let index = 0; index < Number(values.guests); index += 1) {
-    const sandbox = await runtime.sandboxes.create({ image: "shared", memoryMib: 256 });
+    const sandbox = await runtime.sandboxes.create({ image: "shared", memoryMib: 256, container: { keepAlive: true } });
     sandboxes.push(sandbox);
     const plugged = await readBytes(sandbox);
     const before = await hostCache();
@@ -77,34 +79,68 @@ async function guests(runtime: Runtime, layers: readonly string[]): Promise<void
   for (const sandbox of sandboxes) await sandbox.delete({ force: true });
 }
 
-/** VMs with the same disks whose CPUs are stopped right after the start. */
-async function vms(runtime: Runtime, layers: readonly string[]): Promise<void> {
-  const guestImage = await runtime.guestImages.current();
-  const qemu = createQemu({ log: silentLog });
-  const running: Vm[] = [];
-  const before = await hostCache();
-  try {
-    for (let index = 0; index < Number(values.vms); index += 1) {
-      const id = newId();
-      await mkdir(join(dir, id), { mode: 0o700 });
-      const { kernelPath, initrdPath, kernelArguments, rootPath } = guestImage;
-      const disks = [rootPath, ...layers].map(
-        (path, at): DiskConfig => ({ serial: at === 0 ? "root" : `l-${at}`, path, format: "raw", readOnly: true }),
-      );
-      const vm = await qemu.start({
-        ...{ id, runDir: join(dir, id), acceleration: "tcg", memoryMib: 128, cpus: 1, disks },
-        boot: { kernelPath, initrdPath, kernelArguments },
-      });
-      running.push(vm);
-      await vm.pause();
+/** Sandboxes with a container each, made one after the other and paused: what each of them reads, and what all of them take. */
+async function many(runtime: Runtime, layers: readonly string[]): Promise<void> {
+  const sandboxes: SandboxHandle[] = [];
+  const layerBytes = (await Promise.all(layers.map(async (path) => (await stat(path)).size))).reduce(
+    (a, b) => a + b,
+    0,
+  );
+  const ownReads: number[] = [];
+  const vmmReads: number[] = [];
+  const startedMs = performance.now();
+  const before = { cache: await hostCache(), cached: await cachedBytes(layers), disk: await diskBytes() };
+  while (sandboxes.length < Number(values.sandboxes)) {
+    const freeMb = (await availableBytes()) / 1e6;
+    if (freeMb < MEMORY_KEPT_MB) {
+      say(`stopped at ${sandboxes.length} sandboxes: the host has ${freeMb.toFixed(0)} MB left`);
+      break;
     }
-    const pids = running.map((vm) => vm.save().vmm.pid);
-    const used = await openFiles(pids, layers);
-    say(`${running.length} VMs: each layer is one file that ${used.join(", ")} VMMs have open`);
-    say(`page cache of the host +${mb((await hostCache()) - before)}; of the layers ${mb(await cachedBytes(layers))}`);
-  } finally {
-    for (const vm of running) await vm.kill();
+    const ownBefore = await ioBytes("self", "rchar");
+    const sandbox = await runtime.sandboxes.create({
+      image: "shared",
+      memoryMib: 128,
+      container: { keepAlive: true },
+    });
+    sandboxes.push(sandbox);
+    ownReads.push((await ioBytes("self", "rchar")) - ownBefore);
+    const { vmm } = await sandbox.info();
+    vmmReads.push(await ioBytes(vmm?.pid ?? 0, "rchar"));
+    await sandbox.pause();
+    if (sandboxes.length % 25 === 0) say(`${sandboxes.length} sandboxes; the host has ${freeMb.toFixed(0)} MB left`);
   }
+  const count = sandboxes.length;
+  const pids = await Promise.all(sandboxes.map(async (each) => (await each.info()).vmm?.pid ?? 0));
+  const used = await openFiles(pids, layers);
+  const resident = await Promise.all(pids.map(privateBytes));
+  say(`${count} sandboxes in ${((performance.now() - startedMs) / 1000).toFixed(0)} s, all paused`);
+  say(`each layer is one file that ${used.join(", ")} VMMs have open; they have ${mb(layerBytes)}`);
+  say(`of the layers in the page cache: ${mb(before.cached)} before, ${mb(await cachedBytes(layers))} now`);
+  say(`page cache of the host +${mb((await hostCache()) - before.cache)}, in all of it`);
+  say(`on disk: +${mb((await diskBytes()) - before.disk)}, ${mb(((await diskBytes()) - before.disk) / count)} each`);
+  say(`read by a VMM until its container ran: ${spread(vmmReads)}; by their owner for each: ${spread(ownReads)}`);
+  say(`memory of a VMM that is its own: ${spread(resident)}`);
+  for (const sandbox of sandboxes) await sandbox.delete({ force: true });
+}
+
+/** What nobody shares with it. */
+async function privateBytes(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/smaps_rollup`, "utf8");
+  const kib = [...text.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+) kB/gm)].map(([, digits]) => Number(digits));
+  return kib.reduce((sum, each) => sum + each, 0) * 1024;
+}
+
+async function availableBytes(): Promise<number> {
+  return Number(/^MemAvailable:\s+(\d+) kB/m.exec(await readFile("/proc/meminfo", "utf8"))?.[1]) * 1024;
+}
+
+async function diskBytes(): Promise<number> {
+  return Number.parseInt((await run("du", ["-s", "--block-size=1", join(dir, "r")])).stdout, 10);
+}
+
+function spread(bytes: readonly number[]): string {
+  const sorted = bytes.toSorted((one, other) => one - other);
+  return `${mb(percentile(sorted, 0.5))} (${mb(sorted[0] ?? 0)} to ${mb(sorted.at(-1) ?? 0)}, n = ${sorted.length})`;
 }
 
 /** For each file, how many of the processes have it open: the file, by device and inode, not its name. */
@@ -140,8 +176,11 @@ async function hostCache(): Promise<number> {
 
 /** What the VMM asked of files, whether they were in memory or not. */
 async function readBytes(sandbox: SandboxHandle): Promise<number> {
-  const { vmm } = await sandbox.info();
-  return Number(/^rchar: (\d+)/m.exec(await readFile(`/proc/${vmm?.pid}/io`, "utf8"))?.[1]);
+  return await ioBytes((await sandbox.info()).vmm?.pid ?? 0, "rchar");
+}
+
+async function ioBytes(pid: number | "self", what: string): Promise<number> {
+  return Number(new RegExp(`^${what}: (\\d+)`, "m").exec(await readFile(`/proc/${pid}/io`, "utf8"))?.[1]);
 }
 
 async function dropCaches(): Promise<void> {
