@@ -140,6 +140,7 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   await compare(place.rootDir, (name) => ROOT_NAMES.has(name));
   // Half made or half removed.
   await compare(join(place.rootDir, "volumes"), (name) => !name.startsWith("."));
+  await compare(join(place.rootDir, "images/staging"), () => false);
   for (const { id, containers } of sandboxes) {
     const dir = join(place.rootDir, "sandboxes", id);
     const belongs = (name: string): boolean => containers.some((container) => name.includes(container.id));

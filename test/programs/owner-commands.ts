@@ -1,12 +1,17 @@
 /** What an owner can be told, and the scripted operations that it performs on the sandbox `target`. */
-import { open } from "node:fs/promises";
+import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
 import type { MountConfig } from "../../src/container/index.ts";
-import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo } from "../../src/runtime/index.ts";
+import type { ImageStore } from "../../src/images/index.ts";
+import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo, Volumes } from "../../src/runtime/index.ts";
 
 export const TARGET = "target";
 export const SECOND = "second";
+
+/** Name of the volume and of the image that nobody uses. */
+const SPARE = "spare";
+const STORAGE_STEP_BYTES = 64 * 2 ** 20;
 
 /** Memory of the target's VM, and what it grows to. */
 export const USUAL_MIB = 256;
@@ -36,7 +41,7 @@ export interface StepTold {
 /** What the target is before an operation. */
 export const bases = [
   ...(["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const),
-  ...(["device", "served device", "grown", "second mounted"] as const),
+  ...(["device", "served device", "grown", "second mounted", "spare volume", "spare image"] as const),
 ] as const;
 export type Base = (typeof bases)[number];
 
@@ -61,6 +66,11 @@ export const operationNames = [
   "remove served device",
   "grow",
   "shrink",
+  "grow storage",
+  "create volume",
+  "remove volume",
+  "import image",
+  "prune images",
 ] as const;
 export type OperationName = (typeof operationNames)[number];
 
@@ -139,18 +149,25 @@ const MOUNTS: readonly MountConfig[] = [
   { type: "bind", source: "/etc/passwd", target: "/etc/copied", readOnly: true, how: "copy" },
 ];
 
-type Operation = (sandboxes: Sandboxes) => Promise<void>;
+/** What an owner has of its root. */
+export interface Owned {
+  readonly sandboxes: Sandboxes;
+  readonly volumes: Volumes;
+  readonly images: ImageStore;
+}
+
+type Operation = (owned: Owned) => Promise<void>;
 
 const onTarget =
   (work: (target: SandboxHandle) => Promise<unknown>): Operation =>
-  async (sandboxes) =>
+  async ({ sandboxes }) =>
     void (await work(await sandboxes.get(TARGET)));
 
 const onSecond = (work: (second: ContainerHandle) => Promise<unknown>): Operation =>
   onTarget(async (target) => work(await target.containers.get(SECOND)));
 
 export const operations: Readonly<Record<OperationName, Operation>> = {
-  create: async (sandboxes) => void (await createTarget(sandboxes, COUNTER, true)),
+  create: async ({ sandboxes }) => void (await createTarget(sandboxes, COUNTER, true)),
   start: onTarget((target) => target.start()),
   restart: onTarget((target) => target.start()),
   exec: onTarget(async (target) => {
@@ -179,7 +196,23 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   "remove served device": onTarget(async (target) => target.devices.remove(await deviceFile())),
   grow: onTarget((target) => target.update({ memoryMib: GROWN_MIB })),
   shrink: onTarget((target) => target.update({ memoryMib: USUAL_MIB })),
+  // Each time by as much: what was asked for before a kill is there after it, or is not.
+  "grow storage": onSecond(async (second) => {
+    const { storage } = await second.info();
+    await second.growStorage((storage?.sizeBytes ?? 0) + STORAGE_STEP_BYTES);
+  }),
+  "create volume": async ({ volumes }) => void (await volumes.create({ name: SPARE, sizeBytes: 64 * 2 ** 20 })),
+  "remove volume": ({ volumes }) => volumes.remove(SPARE),
+  "import image": importSpare,
+  "prune images": async ({ images }) => void (await images.collectGarbage({ unusedImages: true })),
 };
+
+async function importSpare({ images }: Owned): Promise<void> {
+  const dir = beside("spare-root");
+  await mkdir(dir, { recursive: true });
+  await writeFile(join(dir, "file"), "spare\n");
+  await images.import(dir, { name: SPARE, kind: "rootfs" });
+}
 
 async function createTarget(sandboxes: Sandboxes, command: readonly string[], start: boolean): Promise<void> {
   await sandboxes.create({ image: "busybox", name: TARGET, vhostUser: true, container: { command } }, { start });
@@ -190,7 +223,8 @@ async function findTarget(sandboxes: Sandboxes): Promise<SandboxInfo | undefined
 }
 
 /** Brings the target from whatever it is to a base. */
-export async function prepare(sandboxes: Sandboxes, base: Base, command: readonly string[]): Promise<void> {
+export async function prepare(owned: Owned, base: Base, command: readonly string[]): Promise<void> {
+  const { sandboxes } = owned;
   let info = await findTarget(sandboxes);
   const isFresh = base === "none" || base === "ready";
   if (info !== undefined && isFresh && info.state !== base) {
@@ -208,6 +242,7 @@ export async function prepare(sandboxes: Sandboxes, base: Base, command: readonl
   await releaseLeftovers(target.main);
   await prepareSecond(target, base);
   await prepareDevice(target, base);
+  await prepareSpare(owned, base);
   const memoryMib = base === "grown" ? GROWN_MIB : USUAL_MIB;
   if ((await target.info()).memoryMib !== memoryMib) await target.update({ memoryMib });
   if (base === "paused") await target.pause();
@@ -224,9 +259,24 @@ async function releaseLeftovers(container: ContainerHandle): Promise<void> {
   }
 }
 
-/** The file that is plugged as a device; beside the root, since it is not the root's. */
+/** Not the root's. */
+function beside(name: string): string {
+  return join(process.argv[2] ?? "", "..", name);
+}
+
+async function prepareSpare(owned: Owned, base: Base): Promise<void> {
+  const { volumes, images } = owned;
+  const hasVolume = (await volumes.list()).some(({ name }) => name === SPARE);
+  if (hasVolume && base !== "spare volume") await volumes.remove(SPARE);
+  if (!hasVolume && base === "spare volume") await operations["create volume"](owned);
+  const hasImage = (await images.list()).some(({ name }) => name === `${SPARE}:latest`);
+  if (hasImage && base !== "spare image") await images.remove(SPARE);
+  if (!hasImage && base === "spare image") await importSpare(owned);
+}
+
+/** The file that is plugged as a device. */
 async function deviceFile(): Promise<string> {
-  const path = join(process.argv[2] ?? "", "..", "device.img");
+  const path = beside("device.img");
   await using file = await open(path, "a");
   await file.truncate(1024 * 1024);
   return path;

@@ -11,7 +11,7 @@ import { connectAgent } from "../../src/agent-client/index.ts";
 import { BelljarError, createLog, messageChain, STEP_CHANNEL, systemClock } from "../../src/base/index.ts";
 import { openGuestImages } from "../../src/guest/index.ts";
 import { createQemu } from "../../src/hypervisor/index.ts";
-import { openImageStore } from "../../src/images/index.ts";
+import { type ImageStore, openImageStore } from "../../src/images/index.ts";
 import { openRuntime, type RuntimeCore, readLayerUse, type SandboxHandle } from "../../src/runtime/index.ts";
 import { resolvePaths } from "../../src/sdk/index.ts";
 import { sharedTemplates } from "../support/templates.ts";
@@ -20,6 +20,7 @@ import {
   type Command,
   decodeCommand,
   type KillPoint,
+  type Owned,
   operations,
   prepare,
   type StepTold,
@@ -33,6 +34,7 @@ if (rootDir === undefined || runDir === undefined) {
 }
 const log = createLog({ level: "info", json: false, write: (line) => process.stderr.write(line) });
 let runtime: RuntimeCore | undefined;
+let images: ImageStore | undefined;
 
 const handlers: { [D in Command["do"]]: (command: Extract<Command, { do: D }>) => Promise<Answer> } = {
   open: async () => {
@@ -50,7 +52,7 @@ const handlers: { [D in Command["do"]]: (command: Extract<Command, { do: D }>) =
     return {};
   },
   prepare: async ({ base, command }) => {
-    await prepare(opened().sandboxes, base, command);
+    await prepare(await owned(), base, command);
     return {};
   },
   operate: async ({ operation, kill }) => {
@@ -59,7 +61,7 @@ const handlers: { [D in Command["do"]]: (command: Extract<Command, { do: D }>) =
     const begin = performance.now();
     subscribe(STEP_CHANNEL, listener);
     try {
-      await operations[operation](opened().sandboxes);
+      await operations[operation](await owned());
     } finally {
       unsubscribe(STEP_CHANNEL, listener);
     }
@@ -95,12 +97,7 @@ async function open(root: string, run: string): Promise<RuntimeCore> {
     hypervisor: createQemu({ log }),
     acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
     guestImages: openGuestImages({ dir: guest, log }),
-    images: await openImageStore({
-      dir: join(root, "images"),
-      guestDir: guest,
-      log,
-      layerUse: () => readLayerUse(root),
-    }),
+    images: await openImages(root),
     connectAgent,
     templates: sharedTemplates(root, run),
     rootDir: root,
@@ -108,6 +105,17 @@ async function open(root: string, run: string): Promise<RuntimeCore> {
     clock: systemClock,
     log,
   });
+}
+
+async function openImages(root: string): Promise<ImageStore> {
+  const { guest } = resolvePaths({}, process.env, process.getuid?.() ?? 0);
+  return await openImageStore({ dir: join(root, "images"), guestDir: guest, log, layerUse: () => readLayerUse(root) });
+}
+
+async function owned(): Promise<Owned> {
+  const { sandboxes, volumes } = opened();
+  images ??= await openImages(rootDir ?? "");
+  return { sandboxes, volumes, images };
 }
 
 function opened(): RuntimeCore {
