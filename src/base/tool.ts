@@ -3,6 +3,7 @@
  * limit, a bounded output, and dies with the caller's signal.
  */
 import { spawn } from "node:child_process";
+import type { FileHandle } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { cancelledError, throwIfAborted } from "./deadline.ts";
@@ -17,6 +18,8 @@ export interface ToolOptions {
   readonly timeoutMs?: number;
   /** Standard input; none unless given. */
   readonly input?: Readable | Uint8Array;
+  /** In place of `input`: what the program has as its standard input. It is closed here once the program has it, or cannot be started. */
+  readonly stdin?: FileHandle;
   /** Exit statuses taken for success; 0 unless told. */
   readonly successStatuses?: readonly number[];
 }
@@ -33,16 +36,20 @@ export interface ToolResult {
  * error in the message), `DEADLINE_EXCEEDED`, `CANCELLED`; or what reading `input` threw.
  */
 export async function runTool(tool: string, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
+  if (options.signal?.aborted === true) await options.stdin?.close();
   throwIfAborted(options.signal);
   return await publishStep("child", tool, () => runChild(tool, args, options));
 }
 
 async function runChild(tool: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
+  const { stdin } = options;
+  await using _stdin = { [Symbol.asyncDispose]: async () => stdin?.close() };
   const child = spawn(tool, args, {
     cwd: options.cwd,
     env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", ...options.env },
-    stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    stdio: [stdin?.fd ?? (options.input === undefined ? "ignore" : "pipe"), "pipe", "pipe"],
   });
+  await stdin?.close();
   let ended: BelljarError | undefined;
   let killTimer: NodeJS.Timeout | undefined;
   const end = (cause: BelljarError): void => {

@@ -1,5 +1,6 @@
 /** Digests of the form `sha256:<64 hex digits>`, and a meter that hashes and counts a stream on its way. */
 import { createHash, type Hash } from "node:crypto";
+import { BelljarError } from "../base/index.ts";
 
 const SHA256 = /^sha256:[0-9a-f]{64}$/;
 
@@ -17,8 +18,13 @@ export function digestOf(data: Uint8Array): string {
 }
 
 export class Meter {
-  readonly #hash: Hash = createHash("sha256");
+  readonly #hash: Hash | undefined;
   #bytes = 0;
+
+  /** @param isHashed otherwise it counts only, and has no digest */
+  constructor(isHashed = true) {
+    this.#hash = isHashed ? createHash("sha256") : undefined;
+  }
 
   get bytes(): number {
     return this.#bytes;
@@ -26,7 +32,7 @@ export class Meter {
 
   async *through(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of source) {
-      this.#hash.update(chunk);
+      this.#hash?.update(chunk);
       this.#bytes += chunk.length;
       yield chunk;
     }
@@ -34,6 +40,7 @@ export class Meter {
 
   /** Once, at the end. */
   digest(): string {
+    if (this.#hash === undefined) throw new BelljarError("INTERNAL", "nothing was hashed");
     return `sha256:${this.#hash.digest("hex")}`;
   }
 }

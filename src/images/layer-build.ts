@@ -7,11 +7,11 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { Readable } from "node:stream";
-import { BelljarError, imageLimits, runTool, throwIfAborted } from "../base/index.ts";
+import { BelljarError, imageLimits, throwIfAborted } from "../base/index.ts";
 import { decompress } from "./decompress.ts";
 import { Meter } from "./digest.ts";
-import { packDirectory, toolError } from "./layer-pack.ts";
+import { extract } from "./layer-extract.ts";
+import { packDirectory } from "./layer-pack.ts";
 import { type DirectoryAttributes, IMPLICIT_DIRECTORY, LayerRuleError, LayerTree } from "./layer-tree.ts";
 import { shownName, type TarEntry } from "./tar-entry.ts";
 import { TarFormatError } from "./tar-header.ts";
@@ -37,16 +37,19 @@ export interface BuiltLayer {
   readonly tarBytes: number;
 }
 
-/** Size of the pieces in which the plain archive is handed to GNU tar. */
-const FEED_BYTES = 256 * 1024;
 /** A layer with more bytes in holes than this is packed in chunks, so that the holes are never written out. */
 const HOLES_BYTES = 16 * 1024 * 1024;
+/** To look for zeros costs as much as to copy the layer: they must be worth it. */
+const ZEROS_BYTES = 1024 * 1024;
+const ZERO_PAGE = Buffer.alloc(4096);
 
 interface UnpackedLayer {
   readonly root: string;
   readonly diffId: string;
   readonly tarBytes: number;
   readonly holeBytes: number;
+  /** About how much of the data is zeros. */
+  readonly zeroBytes: number;
 }
 
 /**
@@ -94,15 +97,17 @@ async function unpackLayer(input: LayerInput, stagingDir: string, signal?: Abort
 
 async function packLayer(unpacked: UnpackedLayer, stagingDir: string, signal?: AbortSignal): Promise<BuiltLayer> {
   throwIfAborted(signal);
-  const { root, diffId, tarBytes, holeBytes } = unpacked;
+  const { root, diffId, tarBytes, holeBytes, zeroBytes } = unpacked;
   const path = join(stagingDir, "layer.erofs");
-  await packDirectory({ root, path, diffId, hasHoles: holeBytes > HOLES_BYTES }, signal);
+  const hasHoles = holeBytes > HOLES_BYTES;
+  await packDirectory({ root, path, diffId, hasHoles, hasZeros: holeBytes + zeroBytes > ZEROS_BYTES }, signal);
   return { diffId, path, tarBytes };
 }
 
 class LayerUnpacking {
   readonly #input: LayerInput;
-  readonly #blobMeter = new Meter();
+  /** Hashed where a digest is to be compared; what is not compressed is hashed as an archive already. */
+  readonly #blobMeter: Meter;
   readonly #tarMeter = new Meter();
   readonly #tree = new LayerTree();
   /** The entry being read, for messages. */
@@ -110,25 +115,29 @@ class LayerUnpacking {
   #entries = 0;
   #contentBytes = 0;
   #holeBytes = 0;
+  /** In data that is not in holes yet. */
+  #zeroBytes = 0;
 
   constructor(input: LayerInput) {
     this.#input = input;
+    this.#blobMeter = new Meter(input.blob !== undefined && input.blob.digest !== input.diffId);
   }
 
-  async run(root: string, signal?: AbortSignal): Promise<{ diffId: string; tarBytes: number; holeBytes: number }> {
+  async run(root: string, signal?: AbortSignal): Promise<Omit<UnpackedLayer, "root">> {
     await extract(root, this.#plainArchive(), signal);
     const diffId = this.#tarMeter.digest();
     this.#checkDigests(diffId);
     // Once more, directories alone: filling them changed their times, and some became opaque after they were made.
     await extract(root, this.#directoriesArchive(), signal);
-    return { diffId, tarBytes: this.#tarMeter.bytes, holeBytes: this.#holeBytes };
+    const { bytes } = this.#tarMeter;
+    return { diffId, tarBytes: bytes, holeBytes: this.#holeBytes, zeroBytes: this.#zeroBytes };
   }
 
   async *#plainArchive(): AsyncGenerator<Buffer> {
     const raw = this.#blobMeter.through(this.#input.open());
     const reader = new TarReader(this.#bounded(this.#tarMeter.through(decompress(raw))));
     try {
-      yield* batched(this.#entriesOf(reader));
+      yield* this.#entriesOf(reader);
     } catch (error) {
       throw this.#explain(error);
     } finally {
@@ -145,7 +154,10 @@ class LayerUnpacking {
       if (placement.write === undefined) continue;
       yield encodeEntryHead(forTar(entry, placement.write));
       if (entry.kind !== "file") continue;
-      yield* reader.body();
+      for await (const piece of reader.body()) {
+        this.#zeroBytes += zerosIn(piece);
+        yield piece;
+      }
       yield padding(entry.storedBytes);
     }
     await reader.drain();
@@ -165,10 +177,6 @@ class LayerUnpacking {
   }
 
   async *#directoriesArchive(): AsyncGenerator<Buffer> {
-    yield* batched(this.#directoryEntries());
-  }
-
-  async *#directoryEntries(): AsyncGenerator<Buffer> {
     for (const { path, node } of this.#tree.directories()) {
       const attributes = node.attributes ?? IMPLICIT_DIRECTORY;
       const xattrs = node.opaque
@@ -215,7 +223,8 @@ class LayerUnpacking {
           },
         );
       }
-      this.#compare("digest", this.#blobMeter.digest(), blob.digest);
+      const digest = blob.digest === this.#input.diffId ? diffId : this.#blobMeter.digest();
+      this.#compare("digest", digest, blob.digest);
     }
     if (this.#input.diffId !== undefined) this.#compare("diff id", diffId, this.#input.diffId);
   }
@@ -253,20 +262,13 @@ class LayerUnpacking {
   }
 }
 
-/** Joins small pieces, so that the pipe to GNU tar sees few writes. */
-async function* batched(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let waiting: Buffer[] = [];
+/** In pieces of a page, as far as they are zeros from end to end. */
+function zerosIn(data: Buffer): number {
   let bytes = 0;
-  for await (const chunk of source) {
-    if (chunk.length === 0) continue;
-    waiting.push(chunk);
-    bytes += chunk.length;
-    if (bytes < FEED_BYTES) continue;
-    yield waiting.length === 1 ? chunk : Buffer.concat(waiting, bytes);
-    waiting = [];
-    bytes = 0;
+  for (let at = 0; at + ZERO_PAGE.length <= data.length; at += ZERO_PAGE.length) {
+    if (data[at] === 0 && data.subarray(at, at + ZERO_PAGE.length).equals(ZERO_PAGE)) bytes += ZERO_PAGE.length;
   }
-  if (bytes > 0) yield Buffer.concat(waiting, bytes);
+  return bytes;
 }
 
 /** Every name starts with `./`: a name that starts with a dash or has odd characters stays a name. */
@@ -294,31 +296,4 @@ function directoryEntry(path: string, attributes: DirectoryAttributes): TarEntry
 /** How overlayfs writes "nothing here": a character device 0/0. */
 function whiteoutEntry(path: string): TarEntry {
   return { ...plainEntry, ...IMPLICIT_DIRECTORY, mode: 0, path: `./${path}`, kind: "characterDevice" };
-}
-
-async function extract(root: string, archive: AsyncGenerator<Buffer>, signal?: AbortSignal): Promise<void> {
-  const args = [
-    "--extract",
-    "--file=-",
-    `--directory=${root}`,
-    "--numeric-owner",
-    "--same-owner",
-    "--preserve-permissions",
-  ];
-  args.push(
-    "--xattrs",
-    "--xattrs-include=*",
-    "--no-acls",
-    "--no-selinux",
-    "--delay-directory-restore",
-    "--warning=no-timestamp",
-  );
-  const input = Readable.from(archive, { objectMode: false });
-  try {
-    await runTool("tar", args, { input, signal, timeoutMs: imageLimits.timeoutMs });
-  } catch (error) {
-    throw toolError(error, root);
-  } finally {
-    input.destroy();
-  }
 }

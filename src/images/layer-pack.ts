@@ -17,10 +17,13 @@ export interface PackConfig {
   readonly diffId: string;
   /** Large holes: it is packed in chunks, so that they are never written out. */
   readonly hasHoles: boolean;
+  /** Zeros that are worth being made holes. */
+  readonly hasZeros: boolean;
 }
 
 /** @throws BelljarError `DISK_FULL`, `PERMISSION_DENIED`, `CANCELLED`, `HOST_TOOL_*` */
-export async function packDirectory({ root, path, diffId, hasHoles }: PackConfig, signal?: AbortSignal): Promise<void> {
+export async function packDirectory(config: PackConfig, signal?: AbortSignal): Promise<void> {
+  const { root, path, diffId, hasHoles, hasZeros } = config;
   const hex = diffId.slice("sha256:".length);
   const uuid = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join("-");
   // Extended inodes hold a time each; a compact one would take the time of the build. Without the super block's checksum
@@ -32,7 +35,7 @@ export async function packDirectory({ root, path, diffId, hasHoles }: PackConfig
     await runTool("mkfs.erofs", [...args, path, root], limits);
     // Before anything is synced: what is removed in time is never written to the disk.
     const removal = runTool("rm", ["-rf", "--one-file-system", root], { timeoutMs: imageLimits.timeoutMs });
-    const holes = runTool("fallocate", ["--dig-holes", path], limits);
+    const holes = hasZeros ? runTool("fallocate", ["--dig-holes", path], limits) : undefined;
     const [failed] = (await Promise.allSettled([removal, holes])).filter(({ status }) => status === "rejected");
     if (failed?.status === "rejected") throw failed.reason;
     await finish(path);
