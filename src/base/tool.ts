@@ -49,7 +49,7 @@ async function runChild(tool: string, args: readonly string[], options: ToolOpti
     env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", ...options.env },
     stdio: [stdin?.fd ?? (options.input === undefined ? "ignore" : "pipe"), "pipe", "pipe"],
   });
-  await stdin?.close();
+  void stdin?.close().catch(() => {});
   let ended: BelljarError | undefined;
   let killTimer: NodeJS.Timeout | undefined;
   const end = (cause: BelljarError): void => {

@@ -51,8 +51,7 @@ export async function startBackEnd(command: BackEndCommand, signal?: AbortSignal
         while (!stop.aborted && !(await isSocket(command.socketPath))) {
           const how = await Promise.race([ended, pause()]);
           if (how === undefined) continue;
-          const words = (await readFile(command.logPath, "utf8").catch(() => "")).trim().split("\n").slice(-3);
-          throw new BelljarError("HOST_TOOL_FAILED", `${command.what} ${how}: ${words.join("; ").slice(-1_000)}`);
+          throw await lastWords(command, how);
         }
       },
     );
@@ -142,7 +141,7 @@ async function spawnDetached(
     });
     child.unref();
     const identity = child.pid === undefined ? undefined : await identifyProcess(child.pid);
-    if (identity === undefined) throw new BelljarError("HOST_TOOL_FAILED", `${command.what} ${await ended} at once`);
+    if (identity === undefined) throw await lastWords(command, await ended);
     return { identity, ended };
   } catch (error) {
     await rm(command.logPath, { force: true });
@@ -154,6 +153,12 @@ async function spawnDetached(
   } finally {
     await log.close();
   }
+}
+
+/** Why it ended, as far as it said so. */
+async function lastWords({ what, logPath }: BackEndCommand, how: string): Promise<BelljarError> {
+  const words = (await readFile(logPath, "utf8").catch(() => "")).trim().split("\n").slice(-3);
+  return new BelljarError("HOST_TOOL_FAILED", `${what} ${how}: ${words.join("; ").slice(-1_000)}`);
 }
 
 async function isSocket(path: string): Promise<boolean> {

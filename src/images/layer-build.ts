@@ -262,11 +262,13 @@ class LayerUnpacking {
   }
 }
 
-/** In pieces of a page, as far as they are zeros from end to end. */
+/** In pieces of a page, or what is left of one, as far as they are zeros from end to end. */
 function zerosIn(data: Buffer): number {
   let bytes = 0;
-  for (let at = 0; at + ZERO_PAGE.length <= data.length; at += ZERO_PAGE.length) {
-    if (data[at] === 0 && data.subarray(at, at + ZERO_PAGE.length).equals(ZERO_PAGE)) bytes += ZERO_PAGE.length;
+  for (let at = 0; at < data.length; at += ZERO_PAGE.length) {
+    if (data[at] !== 0) continue;
+    const piece = data.subarray(at, at + ZERO_PAGE.length);
+    if (piece.equals(ZERO_PAGE.subarray(0, piece.length))) bytes += piece.length;
   }
   return bytes;
 }
