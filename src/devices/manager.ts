@@ -429,11 +429,11 @@ export class DeviceManager {
       if (!known.references.includes(holder)) this.#change(known.id, { references: [...known.references, holder] });
       return;
     }
-    const { path, readOnly, format } = disk;
+    const { path, readOnly, format, isHostDevice } = disk;
     const device: DeviceState = {
       id: disk.serial,
       key: `file:${path}`,
-      config: { kind: "block", path, readOnly, format },
+      config: { kind: "block", path, readOnly, format, ...(isHostDevice === true ? { isHostDevice } : {}) },
       isContainers: true,
       phase: "detached",
       references: [holder],
