@@ -110,6 +110,8 @@ export const fileLimits = {
 } as const;
 
 export const vmmLimits = {
+  /** Put over a disk while its VM runs: each is a file that QEMU has open, and one more place to look for what was written. */
+  overlaysMax: 200,
   /** From spawn until QMP has answered. */
   startTimeoutMs: 20_000,
   /** One QMP command. */

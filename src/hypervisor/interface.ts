@@ -28,6 +28,8 @@ export interface DiskConfig {
   readonly port?: number;
   readonly cache?: DiskCache;
   readonly rates?: DiskRates;
+  /** Put over the disk since the VM was started; the path is that of the last one. A VM that is started has none. */
+  readonly overlays?: number;
 }
 
 export type DiskDriver = "virtio-scsi" | "virtio-blk";
@@ -46,6 +48,21 @@ export interface DiskRates {
   readonly writeBytesPerSecond?: number;
   readonly readsPerSecond?: number;
   readonly writesPerSecond?: number;
+}
+
+/** Where a disk's writes go from some instant on: an empty qcow2 image whose backing file is what the disk was until then. */
+export interface DiskOverlay {
+  readonly serial: string;
+  readonly path: string;
+}
+
+/** A part of the guest's memory, as the VMM's process has it mapped. */
+export interface MemoryBlock {
+  /** `ram` is what the VM starts with, `growth` what it can grow by. */
+  readonly name: "ram" | "growth";
+  /** In the VMM's address space. */
+  readonly address: number;
+  readonly sizeBytes: number;
 }
 
 /** What every device but a virtio-scsi disk has. */
@@ -218,6 +235,14 @@ export interface Vm {
    */
   resize(size: VmSize, options: ResizeOptions): Promise<VmSize>;
 
+  /** Where its guest's memory is; the same for as long as the VMM lives. */
+  memoryBlocks(): Promise<readonly MemoryBlock[]>;
+  /** Opens overlays for these disks; nothing goes into them yet. Those of an earlier call that were not used are closed. */
+  openOverlays(overlays: readonly DiskOverlay[]): Promise<void>;
+  /** From now on the disks' writes go into the opened overlays: into all of them, or, after an error, into none. */
+  useOverlays(): Promise<void>;
+  /** Closes overlays that were opened and not used. */
+  closeOverlays(): Promise<void>;
   /** Writes the device state (no memory, no disks) of a paused VM to a file. */
   saveDevices(path: string): Promise<void>;
   /** Last lines of the guest's console that this process has seen, cleaned of control characters. */
@@ -246,12 +271,12 @@ export interface StartOptions {
   /** Called as soon as there is a process, before the guest's first instruction. */
   readonly onSpawn?: ((vmm: ProcessIdentity) => Promise<void>) | undefined;
   /** Start from device state written by `saveDevices` instead of booting; the VM comes up paused. */
-  readonly loadDevicesFrom?: string;
+  readonly loadDevicesFrom?: string | undefined;
   /**
    * Puts the guest's memory into the VMM's process; called before device state is loaded, because loading looks into the
    * guest's memory (ring indices, parts of the firmware) and refuses what does not fit.
    */
-  readonly fillMemory?: (vmm: ProcessIdentity) => Promise<void>;
+  readonly fillMemory?: ((vmm: ProcessIdentity, blocks: readonly MemoryBlock[]) => Promise<void>) | undefined;
 }
 
 export interface Hypervisor {

@@ -15,6 +15,7 @@ import {
 import type {
   DeviceConfig,
   DiskConfig,
+  DiskOverlay,
   Hypervisor,
   HypervisorInfo,
   StartOptions,
@@ -43,6 +44,8 @@ export type MemoryCall =
   | "size"
   | "resize"
   | "saveDevices"
+  | "openOverlays"
+  | "useOverlays"
   | "kill"
   | "release";
 
@@ -146,6 +149,8 @@ export class MemoryVm {
   #changed = Promise.withResolvers<void>();
   status: "running" | "paused" | "ended";
   disks: DiskConfig[];
+  /** Opened and not used. */
+  overlays: DiskOverlay[] = [];
   /** Of those that were made to grow. */
   readonly diskSizes = new Map<string, number>();
   devices: DeviceConfig[];
@@ -270,6 +275,23 @@ export class MemoryVm {
         const { memoryMib: takenMib, cpus: taken } = this.takes(wanted, this.size);
         this.size = { memoryMib: Math.max(memoryMib, takenMib), cpus: Math.max(cpus, taken) };
         return this.size;
+      },
+      memoryBlocks: async () => [{ name: "ram", address: 4096, sizeBytes: memoryMib * 1024 * 1024 }],
+      openOverlays: async (overlays) => {
+        await ask("openOverlays", overlays.map(({ serial }) => serial).join(" "));
+        this.overlays = [...overlays];
+      },
+      useOverlays: async () => {
+        await ask("useOverlays");
+        const over = this.overlays.splice(0);
+        this.disks = this.disks.map(({ isHostDevice, ...disk }) => {
+          const path = over.find(({ serial }) => serial === disk.serial)?.path;
+          if (path !== undefined) return { ...disk, path, format: "qcow2", overlays: (disk.overlays ?? 0) + 1 };
+          return isHostDevice === undefined ? disk : { ...disk, isHostDevice };
+        });
+      },
+      closeOverlays: async () => {
+        this.overlays = [];
       },
       saveDevices: async (path) => {
         await ask("saveDevices", path);

@@ -38,16 +38,42 @@ function deviceId(serial: string): string {
   return `disk-${serial}`;
 }
 
+/** The node that was there before any overlay. */
+export function bottomNode({ serial, rates }: DiskConfig): string {
+  return rates === undefined ? nodeName(serial) : `file-${serial}`;
+}
+
+/** Overlays are counted from 1. */
+export function overlayNode(disk: DiskConfig, number: number): string {
+  return `${bottomNode(disk)}-${number}`;
+}
+
+/** The overlay's file: by its name QEMU says which one it is. */
+export function overlayFileNode({ serial }: DiskConfig, number: number): string {
+  return `over-${serial}-${number}`;
+}
+
+/** The node that is written to now. */
+export function topNode(disk: DiskConfig): string {
+  return (disk.overlays ?? 0) === 0 ? bottomNode(disk) : overlayNode(disk, disk.overlays ?? 0);
+}
+
 /** The node that the device uses, below it what it needs. */
 function diskBackEnds(disk: DiskConfig): BackEnd[] {
   const name = nodeName(disk.serial);
   const { rates } = disk;
-  if (rates === undefined) return [{ type: "blockdev", id: name, value: blockNode(disk, name) }];
+  // To be removed with the rest; a disk that is about to be plugged has none.
+  const overlays = Array.from({ length: disk.overlays ?? 0 }, (_, index): BackEnd => {
+    const id = overlayNode(disk, index + 1);
+    return { type: "blockdev", id, value: { driver: "qcow2", "node-name": id, backing: bottomNode(disk) } };
+  });
+  if (rates === undefined) return [{ type: "blockdev", id: name, value: blockNode(disk, name) }, ...overlays];
   const group = `rates-${disk.serial}`;
-  const inner = `file-${disk.serial}`;
+  const inner = bottomNode(disk);
   return [
     { type: "object", id: group, value: { "qom-type": "throttle-group", id: group, limits: throttleLimits(rates) } },
     { type: "blockdev", id: inner, value: blockNode(disk, inner) },
+    ...overlays,
     {
       type: "blockdev",
       id: name,

@@ -28,7 +28,7 @@ function diskInUse(error: unknown, { backEnds }: PlugParts): BelljarError | unde
   if (!(error instanceof BelljarError) || !isLocked(error.message)) return undefined;
   const paths = backEnds.flatMap((backEnd) => {
     const file = backEnd.type === "blockdev" ? backEnd.value["file"] : undefined;
-    return typeof file === "object" && "filename" in file ? [String(file.filename)] : [];
+    return typeof file === "object" && file !== null && "filename" in file ? [String(file.filename)] : [];
   });
   return diskInUseError(paths[0] ?? "", error);
 }

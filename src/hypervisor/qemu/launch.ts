@@ -7,6 +7,8 @@ import type { StartOptions } from "../interface.ts";
 import { GuestConsole } from "./console.ts";
 import { loadDevices } from "./device-state.ts";
 import { diskInUseError, isLocked, lockedPath } from "./disk-lock.ts";
+import type { GrowthLine } from "./growth-arguments.ts";
+import { findMemoryBlocks } from "./memory-blocks.ts";
 import { checkVersion, qemuInfo } from "./qemu-binary.ts";
 import { QmpClient, tryConnect } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
@@ -22,6 +24,7 @@ export interface LaunchPlan {
   readonly loadDevicesFrom?: string | undefined;
   readonly onSpawn?: StartOptions["onSpawn"];
   readonly fillMemory?: StartOptions["fillMemory"] | undefined;
+  readonly memory: GrowthLine;
 }
 
 export interface Connections {
@@ -52,7 +55,9 @@ export async function launch(plan: LaunchPlan): Promise<Launched> {
     });
     if (plan.loadDevicesFrom === undefined) await connections.qmp.execute("cont", {}, { signal });
     else {
-      await plan.fillMemory?.(process.identity);
+      if (plan.fillMemory !== undefined) {
+        await plan.fillMemory(process.identity, await findMemoryBlocks(connections.qmp, plan.memory));
+      }
       await loadDevices(connections.qmp, plan.files.incomingSocket, plan.loadDevicesFrom, signal);
     }
     return { process, ...connections };

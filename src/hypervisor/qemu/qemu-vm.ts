@@ -8,6 +8,8 @@ import type {
   Acceleration,
   DeviceConfig,
   DiskConfig,
+  DiskOverlay,
+  MemoryBlock,
   MemoryFile,
   ResizeOptions,
   Vm,
@@ -22,7 +24,9 @@ import { diskParts, type PlacedDisk } from "./disk-arguments.ts";
 import { growDisk } from "./disk-size.ts";
 import { type Plugged, queryPlugged, resizeVm } from "./growth.ts";
 import { plug, unplug } from "./hotplug.ts";
+import { findMemoryBlocks } from "./memory-blocks.ts";
 import { queryBlockedReasons, queryStatus, queryVcpuThreads } from "./monitor.ts";
+import { closeOverlay, openOverlay, overlaid, useOverlays } from "./overlays.ts";
 import { place } from "./placement.ts";
 import type { QmpClient, QmpEvent } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
@@ -63,6 +67,8 @@ export class QemuVm implements Vm {
   #devices: readonly PlacedDevice[];
   /** As far as this process knows: the guest may still be about to change it. */
   #plugged: Plugged;
+  #opened: readonly DiskOverlay[] = [];
+  #memory: readonly MemoryBlock[] | undefined;
   #cause: "requested" | "guest-shutdown" | "guest-reset" | undefined;
   #end: VmEnd | undefined;
   #killed: Promise<void> | undefined;
@@ -118,15 +124,14 @@ export class QemuVm implements Vm {
   }
 
   async unplugDisk(serial: string): Promise<void> {
-    const disk = this.#disks.find((each) => each.serial === serial);
-    if (disk === undefined) throw absent("disk", serial);
+    const disk = this.#disk(serial);
     await this.#ask(() => unplug(this.#parts.qmp, diskParts(disk), vmmLimits.unplugTimeoutMs));
     this.#disks = this.#disks.filter((each) => each.serial !== serial);
   }
 
   async growDisk(serial: string, sizeBytes: number): Promise<void> {
-    if (!this.#disks.some((disk) => disk.serial === serial)) throw absent("disk", serial);
-    await this.#ask(() => growDisk(this.#parts.qmp, serial, sizeBytes));
+    const disk = this.#disk(serial);
+    await this.#ask(() => growDisk(this.#parts.qmp, disk, sizeBytes));
   }
 
   async plugDevice(device: DeviceConfig): Promise<void> {
@@ -166,6 +171,42 @@ export class QemuVm implements Vm {
     const parked = this.#plugged.cpus;
     await this.#ask(() => resizeVm(this.#parts.qmp, this.#parts, wanted, { ...options, parked, onChange }));
     return this.#sizeNow();
+  }
+
+  async memoryBlocks(): Promise<readonly MemoryBlock[]> {
+    this.#memory ??= await this.#ask(() => findMemoryBlocks(this.#parts.qmp, this.#parts));
+    return this.#memory;
+  }
+
+  async openOverlays(overlays: readonly DiskOverlay[]): Promise<void> {
+    await this.closeOverlays();
+    for (const overlay of overlays) {
+      const disk = this.#disk(overlay.serial);
+      if ((disk.overlays ?? 0) >= vmmLimits.overlaysMax) throw tooManyOverlays(disk.serial);
+      this.#opened = [...this.#opened, overlay];
+      await this.#ask(() => openOverlay(this.#parts.qmp, disk, overlay));
+    }
+  }
+
+  async useOverlays(): Promise<void> {
+    const over = this.#opened.map(({ serial, path }) => ({ disk: this.#disk(serial), path }));
+    await this.#ask(() =>
+      useOverlays(
+        this.#parts.qmp,
+        over.map(({ disk }) => disk),
+      ),
+    );
+    this.#opened = [];
+    const paths = new Map(over.map(({ disk, path }) => [disk.serial, path]));
+    this.#disks = this.#disks.map((disk) => {
+      const path = paths.get(disk.serial);
+      return path === undefined ? disk : overlaid(disk, path);
+    });
+  }
+
+  async closeOverlays(): Promise<void> {
+    for (const { serial } of this.#opened) await this.#ask(() => closeOverlay(this.#parts.qmp, this.#disk(serial)));
+    this.#opened = [];
   }
 
   async saveDevices(path: string): Promise<void> {
@@ -241,6 +282,12 @@ export class QemuVm implements Vm {
     }
     await killProcess(process.identity);
     await this.ended;
+  }
+
+  #disk(serial: string): PlacedDisk {
+    const disk = this.#disks.find((each) => each.serial === serial);
+    if (disk === undefined) throw absent("disk", serial);
+    return disk;
   }
 
   #sizeNow(): VmSize {
@@ -324,6 +371,13 @@ export function checkMemoryShared(device: DeviceConfig, sharedMemory: boolean): 
 
 function absent(what: string, name: string): BelljarError {
   return new BelljarError("INVALID_ARGUMENT", `the VM has no ${what} ${name}`, { facts: { [what]: name } });
+}
+
+function tooManyOverlays(serial: string): BelljarError {
+  return new BelljarError("NOT_CHECKPOINTABLE", `the disk ${serial} has as many overlays as it may have`, {
+    facts: { disk: serial, max: vmmLimits.overlaysMax },
+    remedy: "Stop the sandbox and start it again.",
+  });
 }
 
 function letGo(): BelljarError {

@@ -6,6 +6,7 @@ import { compatibility } from "./compatibility.ts";
 import { queryPlugged } from "./growth.ts";
 import { checkMemory, readAvailableMib } from "./host-memory.ts";
 import { launch, openConnections, startSignal } from "./launch.ts";
+import { findOverlays } from "./overlays.ts";
 import { place } from "./placement.ts";
 import { checkPorts } from "./ports.ts";
 import { qemuInfo } from "./qemu-binary.ts";
@@ -49,7 +50,9 @@ class Qemu implements Hypervisor {
     const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
     const sharedMemory = config.sharedMemory === true;
     const switchPorts = checkPorts(config.switchPorts ?? 0, vmmLimits.switchPortsMax);
-    const { disks, devices } = place(config, ports, undefined, switchPorts);
+    // Overlays are put over a running VM's disks; one that is started has what they came to.
+    const wanted = config.disks.map(({ overlays: _, ...disk }) => disk);
+    const { disks, devices } = place({ ...config, disks: wanted }, ports, undefined, switchPorts);
     for (const device of devices) checkMemoryShared(device, sharedMemory);
     checkMemory(memoryMib, await this.#availableMemoryMib());
     const { loadDevicesFrom } = options;
@@ -80,6 +83,7 @@ class Qemu implements Hypervisor {
       loadDevicesFrom,
       onSpawn: options.onSpawn,
       fillMemory: options.fillMemory,
+      memory: config,
     });
     const still = {
       id,
@@ -118,12 +122,16 @@ class Qemu implements Hypervisor {
       throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
     }
     const files = runFiles(runDir);
-    const { disks, devices } = place(state, ports, undefined, switchPorts);
+    const { disks: said, devices } = place(state, ports, undefined, switchPorts);
     using limit = startSignal(this.#startTimeoutMs, undefined, "answer the process that takes it over");
     const { qmp, console } = await openConnections(files, limit.signal, async () => {
       if (!(await isAlive(vmm))) throw new BelljarError("VMM_DIED", `QEMU ended while it was being taken over`);
     });
-    const plugged = await queryPlugged(qmp, state, state.pluggedCpus ?? 0).catch((error: unknown) => {
+    const found = async () => ({
+      plugged: await queryPlugged(qmp, state, state.pluggedCpus ?? 0),
+      disks: await findOverlays(qmp, said),
+    });
+    const { plugged, disks } = await found().catch((error: unknown) => {
       qmp.close();
       console.close();
       throw error;
