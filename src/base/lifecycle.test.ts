@@ -31,6 +31,7 @@ const expectedSandbox: Readonly<Record<SandboxOperation, string>> = {
   delete: "y-yy",
   release: "yyyy",
   monitor: "-y--",
+  checkpoint: "-yy-",
   createContainer: "yy--",
   addDevice: "yy--",
   removeDevice: "yy--",

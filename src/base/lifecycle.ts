@@ -36,6 +36,8 @@ const sandboxGuards = {
   /** Drops this process's handles; the VM goes on. */
   release: lifecycleStates,
   monitor: ["running"],
+  /** Also the beginning of a fork. */
+  checkpoint: ["running", "paused"],
   createContainer: ["ready", "running"],
   addDevice: ["ready", "running"],
   removeDevice: ["ready", "running"],

@@ -345,6 +345,12 @@ export const checkpointLimits = {
   forksMax: 256,
   /** How long a guest that has answered is left alone before it is made a template. */
   templateRestMs: 500,
+  /** Copies of one snapshot that are started at the same time. */
+  copiesAtOnce: 4,
+  /** The guest's processes stand still within this, or go on. */
+  freezeTimeoutMs: 15_000,
+  /** Of one block of a guest's memory, in a list of pages. */
+  memoryMaxBytes: 1024 * GIB,
   /** Another process that makes the same template: a boot, and what is written to disk. */
   templateLockTimeoutMs: 180_000,
 } as const;

@@ -1,3 +1,13 @@
-/** Frozen guests: templates that new sandboxes start from. */
+/** Frozen guests: templates that new sandboxes start from, checkpoints of whole sandboxes, and copies of either. */
+export { findBlockers } from "./blockers.ts";
+export { type CaptureDeps, type Captured, capture } from "./capture.ts";
+export type { CheckpointState } from "./checkpoint-state.ts";
+export { CheckpointDraft, CheckpointStore, type FoundCheckpoint, isError } from "./checkpoint-store.ts";
+export { type CopyIdentity, copyState } from "./copy-state.ts";
+export { laySnapshot } from "./laid-snapshot.ts";
+export { countPages, createGuestMemory, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
+export { withDiskPaths } from "./moved-disks.ts";
+export type { Snapshot } from "./snapshot.ts";
+export { copyLogs, makeDisks, planDisks, startCopy } from "./start-copy.ts";
 export type { TemplateState } from "./template-state.ts";
 export { type TemplateInfo, Templates, type TemplatesDeps } from "./templates.ts";

@@ -5,7 +5,6 @@
  * Everything that changes the container is called in the sandbox's turn (`Sandbox.exclusive`), one after the other. The one
  * change that comes by itself, the end of the first process, may fall between any two steps; so each step looks again.
  */
-import { rm } from "node:fs/promises";
 import type { CallOptions } from "../agent-client/index.ts";
 import { BelljarError, checkContainerOperation, sandboxLimits, transition } from "../base/index.ts";
 import type { ContainerLimits, ProcessConfig } from "./config.ts";
@@ -14,6 +13,7 @@ import { forgetDirectVolumes } from "./direct-volumes.ts";
 import { ownDisks } from "./disk-names.ts";
 import { endFirst, sendSignal } from "./end.ts";
 import { watchForExit } from "./exit-watch.ts";
+import { removeOwnDisk } from "./frozen-disks.ts";
 import { growStorage } from "./growth.ts";
 import { enterGuest, leaveGuest } from "./guest-part.ts";
 import type { ContainerHost } from "./host.ts";
@@ -131,7 +131,7 @@ export class Container {
   async remove(): Promise<void> {
     const { state } = this;
     if (this.#sandbox.hasMachine && (state.inGuest || state.pending !== undefined)) await this.#leaveGuest();
-    for (const { path } of ownDisks(state.disks)) await rm(path, { force: true });
+    for (const { path } of ownDisks(state.disks)) await removeOwnDisk(path);
     await forgetDirectVolumes(this.#host, state);
     await this.#outputs.forget(this.id);
     await forget(this.#sandbox, this.id);

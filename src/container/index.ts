@@ -30,6 +30,7 @@ export type {
   FileType,
   NumberedFileEvent,
 } from "./files-types.ts";
+export { chainOf, layOverlay, linkInto, overlayPath, writtenDisks } from "./frozen-disks.ts";
 export { finishGrowth } from "./growth.ts";
 export { type HandedRoot, type RootfsConfig, takeRootfs } from "./handed-root.ts";
 export type { ContainerHost } from "./host.ts";
@@ -50,7 +51,7 @@ export { sharedDisks } from "./mount-place.ts";
 export type { MountDisk, MountHost, MountPlan } from "./mount-plan.ts";
 export { OutputCursor } from "./output-cursor.ts";
 export { readOutputHistory } from "./output-history.ts";
-export { Outputs } from "./outputs.ts";
+export { type LogSnapshot, Outputs } from "./outputs.ts";
 export { reservePciDevices } from "./pci-devices.ts";
 export { sharedDevices, unplugUnusedShared } from "./shared-directories.ts";
 export { growFor, shrinkToNeed, sizeFor, wantedSize } from "./sizing.ts";

@@ -119,6 +119,11 @@ export class OutputLog {
     this.#handle = undefined;
   }
 
+  /** What there is at this instant: files, and how much of each. They only ever grow, and the oldest go. */
+  snapshot(): readonly { readonly path: string; readonly sizeBytes: number }[] {
+    return this.#files.map(({ path, size }) => ({ path, sizeBytes: size }));
+  }
+
   /** Closes it, and removes its directory. */
   async remove(): Promise<void> {
     await this.close();

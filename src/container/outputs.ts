@@ -23,6 +23,12 @@ interface Output {
   readonly readers: Set<OutputCursor>;
 }
 
+export interface LogSnapshot {
+  readonly containerId: string;
+  readonly starts: number;
+  readonly files: ReturnType<OutputLog["snapshot"]>;
+}
+
 const streams: readonly StreamNumber[] = [1, 2];
 
 export class Outputs {
@@ -96,6 +102,16 @@ export class Outputs {
     for (const stream of streams) {
       if (!output.log.closed) await output.log.finish(stream, this.#sandbox.clock.nowMs());
     }
+  }
+
+  /** The logs as they are at this instant, of those containers whose output is looked after. */
+  async snapshot(): Promise<readonly LogSnapshot[]> {
+    const found: LogSnapshot[] = [];
+    for (const [containerId, waiting] of this.#outputs) {
+      const { starts, log } = await waiting;
+      found.push({ containerId, starts, files: log.snapshot() });
+    }
+    return found;
   }
 
   /** The guest is about to stand still: nothing can be asked of it until `resume`. */

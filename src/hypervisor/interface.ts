@@ -130,6 +130,8 @@ export interface BootConfig {
 export interface MemoryFile {
   readonly path: string;
   readonly use: "shared" | "private";
+  /** Digest of the template that the file is the memory of, if it is. */
+  readonly template?: string | undefined;
 }
 
 export interface VmConfig {
@@ -266,12 +268,27 @@ export interface HypervisorInfo {
   readonly path: string;
 }
 
+/** What the device state of a VM depends on. */
+export interface MachineTraits {
+  /** Name and version of the VMM. */
+  readonly hypervisor: string;
+  /** Type of the emulated machine. */
+  readonly machine: string;
+  readonly acceleration: Acceleration;
+  /** What the guest has seen of the host's CPU, one word each; none where the CPU is emulated. */
+  readonly cpuFeatures: readonly string[];
+  /** Digest of the command line without names and paths. */
+  readonly commandLine: string;
+}
+
 export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called as soon as there is a process, before the guest's first instruction. */
   readonly onSpawn?: ((vmm: ProcessIdentity) => Promise<void>) | undefined;
   /** Start from device state written by `saveDevices` instead of booting; the VM comes up paused. */
   readonly loadDevicesFrom?: string | undefined;
+  /** Where in that file it begins, in bytes; at its beginning unless told. */
+  readonly loadDevicesAt?: number | undefined;
   /**
    * Puts the guest's memory into the VMM's process; called before device state is loaded, because loading looks into the
    * guest's memory (ring indices, parts of the firmware) and refuses what does not fit.
@@ -293,6 +310,8 @@ export interface Hypervisor {
    * paths do not count.
    */
   compatibility(config: VmConfig): Promise<string>;
+  /** The same in parts, for whoever has to say what does not fit, and on hosts whose programs are not the same files. */
+  traits(config: VmConfig): Promise<MachineTraits>;
   /** Takes over a VM that another process started. @throws BelljarError `VMM_DIED` */
   attach(state: VmState): Promise<Vm>;
 }

@@ -37,6 +37,7 @@ export function decodeVmState(field: Field): VmState {
     memoryFile: field.field("memoryFile").optional((file) => ({
       path: file.field("path").string({ minLength: 1 }),
       use: file.field("use").oneOf(["shared", "private"]),
+      template: file.field("template").optional((digest) => digest.string({ maxLength: 64 })),
     })),
   };
 }

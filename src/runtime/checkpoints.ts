@@ -1,33 +1,198 @@
-/** The checkpoints of one root. */
-import { BelljarError } from "../base/index.ts";
-import type { CheckpointInfo, Checkpoints, RestoreReport, SandboxHandle } from "./interface.ts";
+/** Checkpoints of one root: taken, listed, restored, removed; and forks, which are checkpoints that nobody keeps. */
+import { basename, join } from "node:path";
+import { BelljarError, checkName, checkpointLimits, newId } from "../base/index.ts";
+import {
+  type CheckpointState,
+  CheckpointStore,
+  type FoundCheckpoint,
+  type GuestMemory,
+  isError,
+  laySnapshot,
+} from "../checkpoint/index.ts";
+import { systemDisk } from "../store/index.ts";
+import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
+import { type CopyWish, makeCopy } from "./copies.ts";
+import type { RuntimeDeps } from "./deps.ts";
+import { settleForkOptions } from "./fork-options.ts";
+import type {
+  CallOptions,
+  CheckpointInfo,
+  CheckpointOptions,
+  Checkpoints,
+  ForkOptions,
+  RestoreOptions,
+  RestoreReport,
+  SandboxHandle,
+} from "./interface.ts";
+import type { ManagedSandbox, ManagedSandboxDeps } from "./managed-sandbox.ts";
+import { findNamed } from "./names.ts";
+import { findMismatches } from "./restore-check.ts";
+import { RuntimeSandbox } from "./sandbox-handle.ts";
+
+export interface CheckpointsDeps {
+  readonly runtime: RuntimeDeps;
+  readonly memory: GuestMemory;
+  /** Does the work under a name that nobody else takes meanwhile. */
+  readonly make: <T>(
+    name: string,
+    work: (signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ) => Promise<T>;
+  readonly managed: () => ManagedSandboxDeps;
+  readonly onMade: (managed: ManagedSandbox) => void;
+  readonly isNameFree: (name: string) => boolean;
+}
 
 export class RuntimeCheckpoints implements Checkpoints {
+  readonly #deps: CheckpointsDeps;
+  readonly #store: CheckpointStore;
+
+  constructor(deps: CheckpointsDeps) {
+    const { rootDir, disk = systemDisk } = deps.runtime;
+    this.#deps = deps;
+    this.#store = new CheckpointStore(join(rootDir, "checkpoints"), disk);
+  }
+
+  async create(managed: ManagedSandbox, { name, stop, signal }: CheckpointOptions): Promise<CheckpointInfo> {
+    const id = newId();
+    const checked = name === undefined ? id : checkName(name, "the name of the checkpoint");
+    const { runtime } = this.#deps;
+    await using draft = await this.#store.begin(id, checked);
+    const { captured, linked } = await managed.capture(draft.dir, ({ snapshot }) => draft.link(snapshot), signal);
+    // It runs again: the rest takes the time that it takes.
+    await captured.written;
+    const about = await aboutCheckpoint(runtime, { id, name: checked }, captured);
+    const state = await draft.publish(captured.snapshot, linked, about);
+    if (stop === true) await managed.stop({ force: true });
+    return await this.#info(state);
+  }
+
+  /** All or nothing: when one cannot be made, none stays. */
+  async fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
+    const { names, keepExec, signal } = settleForkOptions(options);
+    const count = names.length;
+    for (const name of names) {
+      if (name !== undefined && !this.#deps.isNameFree(name)) {
+        throw new BelljarError("SANDBOX_EXISTS", `there is a sandbox ${name} already`, { facts: { name } });
+      }
+    }
+    await using draft = await this.#store.begin(newId(), newId());
+    const { captured } = await managed.capture(draft.dir, ({ snapshot }) => draft.link(snapshot), signal);
+    await captured.written;
+    const { dir } = draft;
+    const { snapshot: own } = captured;
+    const linked = {
+      ...own,
+      disks: own.disks.map((disk) => ({ ...disk, files: disk.files.map((path) => join(dir, "disks", baseOf(path))) })),
+    };
+    const snapshot = count > 1 ? await laySnapshot(this.#deps.memory, linked, join(dir, "memory"), signal) : linked;
+    const made = new Map<number, ManagedSandbox>();
+    const waiting = names.entries();
+    const failures: unknown[] = [];
+    const work = async (): Promise<void> => {
+      for (const [index, name] of waiting) {
+        if (failures.length > 0) return;
+        try {
+          made.set(index, await this.#copy({ snapshot, name, keepExec, event: "forked", signal }));
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(count, checkpointLimits.copiesAtOnce) }, work));
+    if (failures.length > 0) {
+      await Promise.allSettled([...made.values()].map((copy) => copy.delete({ force: true })));
+      throw failures[0];
+    }
+    const inOrder = [...made].sort(([one], [other]) => one - other);
+    return inOrder.map(([, copy]) => new RuntimeSandbox(copy, this, true));
+  }
+
   async list(): Promise<readonly CheckpointInfo[]> {
-    return [];
+    const infos: CheckpointInfo[] = [];
+    for (const { id, state } of await this.#store.list()) {
+      infos.push(isError(state) ? unreadableCheckpointInfo(id, state) : await this.#info(state));
+    }
+    return infos;
   }
 
   async get(nameOrId: string): Promise<CheckpointInfo> {
-    throw notFound(nameOrId);
+    const { id, state } = await this.#find(nameOrId);
+    return isError(state) ? unreadableCheckpointInfo(id, state) : await this.#info(state);
   }
 
-  async restore(nameOrId: string): Promise<SandboxHandle> {
-    throw notFound(nameOrId);
+  async restore(nameOrId: string, options: RestoreOptions = {}): Promise<SandboxHandle> {
+    const found = await this.#readable(nameOrId);
+    const { findings } = await this.#check(found, options);
+    const wrong = findings.filter(({ fits }) => !fits);
+    if (wrong.length > 0) {
+      const details = wrong.map(({ what, detail }) => `${what}: ${detail}`);
+      throw new BelljarError(
+        "CHECKPOINT_MISMATCH",
+        `the checkpoint ${found.name} does not fit: ${details.join("; ")}`,
+        {
+          facts: { findings: details },
+        },
+      );
+    }
+    const { signal, name, hostname, keepExec = false } = options;
+    const { snapshot } = await this.#store.open(found.id, signal);
+    const copy = await this.#copy({ snapshot, name, hostname, keepExec, event: "restored", signal });
+    return new RuntimeSandbox(copy, this, true);
   }
 
-  async check(nameOrId: string): Promise<RestoreReport> {
-    throw notFound(nameOrId);
+  async check(nameOrId: string, options: RestoreOptions = {}): Promise<RestoreReport> {
+    return await this.#check(await this.#readable(nameOrId), options);
   }
 
-  async verify(nameOrId: string): Promise<CheckpointInfo> {
-    throw notFound(nameOrId);
+  async verify(nameOrId: string, { signal }: CallOptions = {}): Promise<CheckpointInfo> {
+    const { id } = await this.#find(nameOrId);
+    return await this.#info(await this.#store.verify(id, signal, true));
   }
 
   async remove(nameOrId: string): Promise<CheckpointInfo> {
-    throw notFound(nameOrId);
+    const { id, state } = await this.#find(nameOrId);
+    const info = isError(state) ? unreadableCheckpointInfo(id, state) : await this.#info(state);
+    await this.#store.remove(id);
+    return info;
   }
-}
 
-function notFound(nameOrId: string): BelljarError {
-  return new BelljarError("CHECKPOINT_NOT_FOUND", `there is no checkpoint ${JSON.stringify(nameOrId.slice(0, 80))}`);
+  sweep(): Promise<readonly string[]> {
+    return this.#store.sweep();
+  }
+
+  async release(): Promise<void> {
+    // One that was handed in is somebody else's to close.
+    if (this.#deps.runtime.memory === undefined) await this.#deps.memory.close();
+  }
+
+  async #check(state: CheckpointState, options: RestoreOptions): Promise<RestoreReport> {
+    const isNameFree = options.name === undefined || this.#deps.isNameFree(options.name);
+    const findings = await findMismatches(this.#deps.runtime, this.#store, state, { ...options, isNameFree });
+    return { fits: findings.every(({ fits }) => fits), findings };
+  }
+
+  async #copy(wish: Omit<CopyWish, "id" | "name"> & { readonly name?: string | undefined }): Promise<ManagedSandbox> {
+    const id = newId();
+    const name = wish.name === undefined ? id : checkName(wish.name, "the name");
+    return await this.#deps.make(name, (signal) => makeCopy(this.#deps, { ...wish, id, name, signal }), wish.signal);
+  }
+
+  async #find(nameOrId: string): Promise<FoundCheckpoint> {
+    const all = (await this.#store.list()).map((found) => {
+      const { id, state } = found;
+      return { id, name: isError(state) ? id : state.name, found };
+    });
+    return findNamed(all, nameOrId, "checkpoint", "CHECKPOINT_NOT_FOUND", "CHECKPOINT_AMBIGUOUS").found;
+  }
+
+  async #readable(nameOrId: string): Promise<CheckpointState> {
+    const { state } = await this.#find(nameOrId);
+    if (isError(state)) throw state;
+    return state;
+  }
+
+  async #info(state: CheckpointState): Promise<CheckpointInfo> {
+    return checkpointInfo(state, await this.#store.diskBytes(state.id));
+  }
 }

@@ -7,9 +7,15 @@ import type { VmSize, VmState } from "../hypervisor/interface.ts";
 import { maxSize, type SandboxState } from "../sandbox/index.ts";
 import type { ContainerInfo, DeviceInfo, SandboxInfo, SandboxResourcesInfo } from "./interface.ts";
 
-/** The template's files lie in a directory that is named by its digest. */
+/** In states of older versions the template's own file is named, which lies in a directory of the digest's name. */
+function templateDirectory(path: string): string | undefined {
+  const name = basename(dirname(path));
+  return /^[0-9a-f]{64}$/.test(name) ? name : undefined;
+}
+
 function templateOf({ memoryFile }: VmState): string | undefined {
-  return memoryFile?.use === "private" ? basename(dirname(memoryFile.path)) : undefined;
+  if (memoryFile?.use !== "private") return undefined;
+  return memoryFile.template ?? templateDirectory(memoryFile.path);
 }
 
 export function sandboxInfo(state: SandboxState<ContainerState>, problem: string | undefined): SandboxInfo {

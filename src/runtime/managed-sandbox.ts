@@ -10,6 +10,7 @@ import {
   sandboxLimits,
   transition,
 } from "../base/index.ts";
+import { type Captured, capture, type GuestMemory } from "../checkpoint/index.ts";
 import {
   Container,
   type ContainerState,
@@ -35,6 +36,7 @@ type State = SandboxState<ContainerState>;
 export interface ManagedSandboxDeps {
   readonly runtime: RuntimeDeps;
   readonly mounts: MountHost;
+  readonly memory: GuestMemory;
   /** It is no more: its name is free. */
   readonly onDeleted: (id: string) => void;
   readonly onEvent: (id: string, name: string, event: SandboxEvent) => void;
@@ -121,11 +123,13 @@ export class ManagedSandbox {
       this.#check("pause");
       await this.#during("pause", async () => {
         await this.#monitor.stop();
+        const workloadFrozen = await this.#freeze();
         await this.outputs.suspend();
         try {
           await this.sandbox.machine.vm.pause();
-          await this.sandbox.update(paused, { force: true });
+          await this.sandbox.update((state) => paused({ ...state, workloadFrozen }), { force: true });
         } catch (error) {
+          if (workloadFrozen) await this.#thaw().catch((failure: unknown) => this.#warn("left frozen", failure));
           await this.outputs.resume();
           this.#monitor.start();
           throw error;
@@ -139,6 +143,34 @@ export class ManagedSandbox {
       this.#check("resume");
       await this.#during("resume", () => this.#resume());
     });
+  }
+
+  /**
+   * Takes a snapshot, while it goes on or stays paused. `link` is called in the same turn: until it is over, nobody takes the snapshot's
+   * files away.
+   */
+  async capture<T>(
+    dir: string,
+    link: (captured: Captured) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<{ readonly captured: Captured; readonly linked: T }> {
+    return await this.exclusive(
+      "checkpoint",
+      async () => {
+        this.#check("checkpoint");
+        return await this.#during("checkpoint", async () => {
+          await this.#monitor.stop();
+          try {
+            const { sandbox, outputs } = this;
+            const captured = await capture({ sandbox, outputs, memory: this.#deps.memory }, dir, signal);
+            return { captured, linked: await link(captured) };
+          } finally {
+            if (this.state.state === "running") this.#monitor.start();
+          }
+        });
+      },
+      signal,
+    );
   }
 
   /** Another size of the VM, now or from its next start on. */
@@ -315,6 +347,27 @@ export class ManagedSandbox {
     await machine.whileAlive(machine.configure()).catch((error: unknown) => {
       this.#warn("the guest's clock could not be set", error);
     });
+    if (this.state.workloadFrozen === true) await this.#thaw();
+  }
+
+  /**
+   * Before its CPUs stop: a copy of a paused sandbox must come to itself before its containers run. One whose agent does not answer
+   * is paused all the same, and cannot be copied until it was resumed.
+   */
+  async #freeze(): Promise<boolean> {
+    try {
+      await this.sandbox.machine.freeze();
+      return true;
+    } catch (error) {
+      this.#warn("paused without its containers being frozen", error);
+      return false;
+    }
+  }
+
+  async #thaw(): Promise<void> {
+    const { machine, id } = this.sandbox;
+    await machine.thaw({ event: "resumed", sandboxId: id, generation: this.state.generation });
+    await this.sandbox.update((state) => ({ ...state, workloadFrozen: undefined }), { force: true });
   }
 
   #check(operation: Parameters<typeof checkSandboxOperation>[0]): void {
@@ -338,10 +391,10 @@ export class ManagedSandbox {
     return this.sandbox.update((state) => ({ ...state, pending: undefined }), { force: true });
   }
 
-  async #during(operation: SandboxIntent, work: () => Promise<void>): Promise<void> {
+  async #during<T>(operation: SandboxIntent, work: () => Promise<T>): Promise<T> {
     await this.#intend(operation);
     try {
-      await work();
+      return await work();
     } finally {
       await this.#settle();
     }

@@ -9,12 +9,13 @@ export interface Named {
 /** What may be a name or a part of an id; anything else is nowhere, and no file is looked at for it. */
 const POSSIBLE = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
 
-/** @throws BelljarError `notFound`, or `SANDBOX_AMBIGUOUS` when several ids begin so */
+/** @throws BelljarError `notFound`, or `ambiguous` when several ids begin so */
 export function findNamed<T extends Named>(
   things: Iterable<T>,
   nameOrId: string,
-  what: "sandbox" | "container",
+  what: "sandbox" | "container" | "checkpoint",
   notFound: ErrorReason,
+  ambiguous: ErrorReason = "SANDBOX_AMBIGUOUS",
 ): T {
   const all = [...things];
   const exact = all.find((thing) => thing.id === nameOrId) ?? all.find((thing) => thing.name === nameOrId);
@@ -24,7 +25,7 @@ export function findNamed<T extends Named>(
   const [only, another] = candidates;
   if (only === undefined) throw new BelljarError(notFound, `there is no ${what} ${shown}`);
   if (another === undefined) return only;
-  throw new BelljarError("SANDBOX_AMBIGUOUS", `${candidates.length} ${what} ids begin with ${shown}`, {
+  throw new BelljarError(ambiguous, `${candidates.length} ${what} ids begin with ${shown}`, {
     facts: { ids: candidates.slice(0, 8).map(({ id }) => id) },
   });
 }

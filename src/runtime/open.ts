@@ -5,6 +5,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
+import { createGuestMemory, type GuestMemory } from "../checkpoint/index.ts";
 import { sweepBlanks } from "../container/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles, systemDisk } from "../store/index.ts";
@@ -80,8 +81,9 @@ async function lockRoot(deps: RuntimeDeps): Promise<FileLock> {
 class Runtime implements RuntimeCore {
   readonly sandboxes: Sandboxes;
   readonly volumes: RuntimeVolumes;
-  readonly checkpoints: Checkpoints = new RuntimeCheckpoints();
+  readonly checkpoints: RuntimeCheckpoints;
   readonly recovered: Recovered[] = [];
+  readonly #memory: GuestMemory;
   readonly #deps: RuntimeDeps;
   readonly #lock: FileLock;
   readonly #journal: EventJournal;
@@ -103,6 +105,15 @@ class Runtime implements RuntimeCore {
       runtime: deps,
       sandboxes: () => this.#managed.values(),
       unreadable: () => this.#unreadable.keys(),
+    });
+    this.#memory = deps.memory ?? createGuestMemory();
+    this.checkpoints = new RuntimeCheckpoints({
+      runtime: deps,
+      memory: this.#memory,
+      make: (name, work, signal) => this.#make(name, work, signal),
+      managed: () => this.#managedDeps(),
+      onMade: (managed) => void this.#managed.set(managed.sandbox.id, managed),
+      isNameFree: (name) => this.#isNameFree(name),
     });
     this.sandboxes = {
       create: (config, options) => this.#create(config, options ?? {}),
@@ -151,6 +162,9 @@ class Runtime implements RuntimeCore {
     const returned = await vfioClaims(this.#deps).recover(this.#deps.rootDir, (id) => known.has(id));
     for (const { group, what } of returned) this.#note("device", `IOMMU group ${group}`, what);
     await this.#deps.templates?.sweep();
+    for (const name of await this.checkpoints.sweep()) {
+      this.#note("unfinished", name, "removed: a checkpoint whose creation or removal had been cut short");
+    }
   }
 
   release(): Promise<void> {
@@ -167,6 +181,7 @@ class Runtime implements RuntimeCore {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await Promise.allSettled([...this.#creating, this.#deps.templates?.stop()]);
     await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
+    await this.checkpoints.release();
     await this.#journal.close();
     await this.#lock.release();
   }
@@ -176,6 +191,7 @@ class Runtime implements RuntimeCore {
     return {
       runtime: this.#deps,
       mounts: this.volumes,
+      memory: this.#memory,
       onDeleted: (id) => void this.#managed.delete(id),
       onEvent: (id, name, event) => this.#journal.add(id, name, event),
       reserveName: (name) => this.#reserveName(name),
@@ -183,12 +199,16 @@ class Runtime implements RuntimeCore {
   }
 
   #reserveName(name: string): Disposable {
-    const taken = [...this.#managed.values()].some(({ state }) => state.name === name || state.id === name);
-    if (taken || this.#reserved.has(name) || this.#unreadable.has(name)) {
+    if (!this.#isNameFree(name)) {
       throw new BelljarError("SANDBOX_EXISTS", `there is a sandbox ${name} already`, { facts: { name } });
     }
     this.#reserved.add(name);
     return { [Symbol.dispose]: () => void this.#reserved.delete(name) };
+  }
+
+  #isNameFree(name: string): boolean {
+    const taken = [...this.#managed.values()].some(({ state }) => state.name === name || state.id === name);
+    return !taken && !this.#reserved.has(name) && !this.#unreadable.has(name);
   }
 
   async #read(id: string): Promise<ManagedSandbox | undefined> {
@@ -229,25 +249,35 @@ class Runtime implements RuntimeCore {
   }
 
   async #create(config: SandboxCreateConfig, options: SandboxCreateOptions): Promise<SandboxHandle> {
-    this.#checkOpen();
     const id = newId();
     const settled = settleSandboxConfig(config, id);
-    using _reserved = this.#reserveName(settled.name);
-    const { signal } = options;
-    const either = signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, signal]);
-    const creating = createSandbox(
-      this.#managedDeps(),
-      id,
-      settled,
-      config,
-      { ...options, signal: either },
-      (made) => void this.#managed.set(id, made),
+    const made = await this.#make(
+      settled.name,
+      (signal) =>
+        createSandbox(
+          this.#managedDeps(),
+          id,
+          settled,
+          config,
+          { ...options, signal },
+          (managed) => void this.#managed.set(id, managed),
+        ),
+      options.signal,
     );
-    this.#creating.add(creating);
+    return new RuntimeSandbox(made, this.checkpoints, true);
+  }
+
+  /** Makes a sandbox under a name that nobody else can take meanwhile; undone when the runtime is let go. */
+  async #make<T>(name: string, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    this.#checkOpen();
+    using _reserved = this.#reserveName(name);
+    const { signal: closing } = this.#closing;
+    const making = work(signal === undefined ? closing : AbortSignal.any([closing, signal]));
+    this.#creating.add(making);
     try {
-      return new RuntimeSandbox(await creating, true);
+      return await making;
     } finally {
-      this.#creating.delete(creating);
+      this.#creating.delete(making);
     }
   }
 
@@ -258,7 +288,7 @@ class Runtime implements RuntimeCore {
     const { id } = findNamed([...known, ...unreadable], nameOrId, "sandbox", "SANDBOX_NOT_FOUND");
     const managed = this.#managed.get(id);
     if (managed === undefined) throw this.#unreadable.get(id) ?? new BelljarError("INTERNAL", `no sandbox ${id}`);
-    return new RuntimeSandbox(managed, false);
+    return new RuntimeSandbox(managed, this.checkpoints, false);
   }
 
   async #list(): Promise<readonly SandboxInfo[]> {

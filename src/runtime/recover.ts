@@ -3,7 +3,9 @@
  * the agent say what there is. Nothing of what runs is disturbed; what was half done is finished or undone.
  */
 import { BelljarError, type LifecycleState, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
+import { withDiskPaths } from "../checkpoint/index.ts";
 import { type ContainerState, sharedDevices } from "../container/index.ts";
+import type { VmState } from "../hypervisor/interface.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
@@ -62,6 +64,12 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
     await managed.markEnded(undefined);
     return "stopped";
   }
+  await sandbox.update((state) => withDisksOf(state, sandbox.machine.vm.save()));
+  if (status === "paused" && operation === "checkpoint" && sandbox.state.state === "running") {
+    // Whoever stopped it for a moment has died.
+    await bounded("the VMM", () => sandbox.machine.vm.resume());
+    return await meetAgent(managed);
+  }
   if (status === "paused") {
     // Whatever it was when its CPUs were stopped, or stopped by themselves.
     await sandbox.update((state) => ({ ...paused({ ...state, state: "running" }), pending: undefined }));
@@ -78,6 +86,10 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
   try {
     hasStarted = await bounded("the agent", async (signal) => {
       await sandbox.agent(signal);
+      if (mayBeFrozen(sandbox.state)) {
+        const { id, state } = sandbox;
+        await sandbox.machine.thaw({ event: "resumed", sandboxId: id, generation: state.generation }, signal);
+      }
       return await reconcileContainers(managed, signal);
     });
     await bounded("the agent", (signal) => settleSize(sandbox, signal)).catch((error: unknown) => {
@@ -101,8 +113,25 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
     await managed.markEnded(cutShort("its start"));
     return "stopped";
   }
-  await sandbox.update((state) => ({ ...state, state: stateAfter(state), pending: undefined }));
+  await sandbox.update((state) => ({
+    ...state,
+    state: stateAfter(state),
+    pending: undefined,
+    workloadFrozen: undefined,
+  }));
   return "live";
+}
+
+/** Somebody was about to freeze its containers, or to thaw them. */
+function mayBeFrozen({ pending, workloadFrozen }: SandboxState<ContainerState>): boolean {
+  const operation = pending?.operation;
+  return workloadFrozen === true || operation === "checkpoint" || operation === "pause" || operation === "resume";
+}
+
+/** What the VM's disks are now: overlays may have been put over them by an owner that did not live to write it down. */
+function withDisksOf(state: SandboxState<ContainerState>, vm: VmState): SandboxState<ContainerState> {
+  const written = vm.disks.filter(({ overlays = 0 }) => overlays > 0);
+  return withDiskPaths({ ...state, vm }, new Map(written.map(({ serial, path }) => [serial, path])));
 }
 
 /** Of a start that was cut short: the VM is up, its containers may be made in it, and none of them had been started. */

@@ -2,6 +2,7 @@
 import { BelljarError, checkSandboxOperation, throwIfAborted } from "../base/index.ts";
 import type { ContainerStats, Files } from "../container/index.ts";
 import { readHostStats } from "../sandbox/index.ts";
+import type { RuntimeCheckpoints } from "./checkpoints.ts";
 import { RuntimeContainer, RuntimeContainers } from "./container-handle.ts";
 import { RuntimeDevices } from "./devices.ts";
 import { sandboxInfo } from "./info.ts";
@@ -30,10 +31,12 @@ export class RuntimeSandbox implements SandboxHandle {
   readonly containers: Containers;
   readonly devices: Devices;
   readonly #managed: ManagedSandbox;
+  readonly #checkpoints: RuntimeCheckpoints;
   /** A handle that came of `create` deletes what it created. */
   readonly #owns: boolean;
 
-  constructor(managed: ManagedSandbox, owns: boolean) {
+  constructor(managed: ManagedSandbox, checkpoints: RuntimeCheckpoints, owns: boolean) {
+    this.#checkpoints = checkpoints;
     this.id = managed.sandbox.id;
     this.containers = new RuntimeContainers(managed);
     this.devices = new RuntimeDevices(managed);
@@ -87,12 +90,12 @@ export class RuntimeSandbox implements SandboxHandle {
     return this.#managed.update(resources, options);
   }
 
-  async checkpoint(_options: CheckpointOptions = {}): Promise<CheckpointInfo> {
-    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
+  checkpoint(options: CheckpointOptions = {}): Promise<CheckpointInfo> {
+    return this.#checkpoints.create(this.#managed, options);
   }
 
-  async fork(_options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
-    throw new BelljarError("INTERNAL", "checkpoints are not there yet");
+  fork(options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
+    return this.#checkpoints.fork(this.#managed, typeof options === "number" ? { count: options } : options);
   }
 
   async stats(): Promise<SandboxStats> {

@@ -28,7 +28,8 @@ export {
   vfioPorts,
 } from "./pci-devices.ts";
 export { isUnfinished } from "./record.ts";
-export { type ExclusiveOptions, Sandbox, type SandboxDeps } from "./sandbox.ts";
+export { type ExclusiveOptions, ROOT_SERIAL, Sandbox, type SandboxDeps } from "./sandbox.ts";
+export { bootOf, savedConfig } from "./saved-config.ts";
 export {
   decodeAnnotations,
   decodeEndCause,

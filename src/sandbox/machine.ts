@@ -12,7 +12,7 @@ import {
   type CallOptions,
   type ConnectAgent,
 } from "../agent-client/index.ts";
-import { BelljarError, type Clock, cancelledError, type Log, throwIfAborted } from "../base/index.ts";
+import { BelljarError, type Clock, cancelledError, checkpointLimits, type Log, throwIfAborted } from "../base/index.ts";
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
 
@@ -106,6 +106,16 @@ export class Machine implements AgentCaller {
       dnsLines: dnsLines(settings),
       sharedMemoryBytes: BigInt(this.#sharedMemoryBytes),
     });
+  }
+
+  /** Everything in the containers stands still until `thaw`. */
+  async freeze(signal?: AbortSignal): Promise<void> {
+    await this.call("freeze", {}, { signal, timeoutMs: checkpointLimits.freezeTimeoutMs });
+  }
+
+  /** It runs on, and is told what has happened to it meanwhile. */
+  async thaw(request: AgentRequest<"thaw">, signal?: AbortSignal): Promise<void> {
+    await this.call("thaw", request, { signal });
   }
 
   /** Gives the /dev/shm that containers share another size, now and whenever the guest is configured. */

@@ -28,18 +28,23 @@ import type {
   DeviceConfig,
   DiskConfig,
   Hypervisor,
+  MemoryFile,
+  StartOptions,
   VmConfig,
   VmEnd,
   VmSize,
+  VmState,
 } from "../hypervisor/interface.ts";
 import type { HostCgroups } from "../resources/index.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
+import { linkMemory } from "./base-memory.ts";
 import { growthOf, maxSize } from "./config.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
+import { bootOf, savedConfig } from "./saved-config.ts";
 import { type BootOptions, startVm } from "./start-vm.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
 import type { TemplateSource } from "./template-source.ts";
@@ -67,7 +72,16 @@ export interface SandboxDeps<C extends SandboxedContainer> {
 export type StateListener<C extends SandboxedContainer> = (before: SandboxState<C>, after: SandboxState<C>) => void;
 
 /** Serial number of the disk that holds the guest's own root file system. */
-const ROOT_SERIAL = "root";
+export const ROOT_SERIAL = "root";
+
+/** What a saved VM is made of again. */
+export interface LoadSource {
+  readonly devices: { readonly path: string; readonly at: number };
+  /** The file that its memory was mapped from; without one it starts from zeros. */
+  readonly memory?: Pick<MemoryFile, "path" | "template"> | undefined;
+  readonly fillMemory: StartOptions["fillMemory"];
+  readonly agentInstance: string;
+}
 
 export class Sandbox<C extends SandboxedContainer> {
   readonly id: string;
@@ -149,6 +163,11 @@ export class Sandbox<C extends SandboxedContainer> {
 
   get disksDir(): string {
     return join(this.#record.dir, "disks");
+  }
+
+  /** The file that its memory is mapped from, while it is a copy of something. */
+  get memoryPath(): string {
+    return join(this.#record.dir, "memory");
   }
 
   get logsDir(): string {
@@ -262,7 +281,7 @@ export class Sandbox<C extends SandboxedContainer> {
       acceleration,
       ...size,
       ...growthOf(settings, size, acceleration),
-      boot: { kernelPath: image.kernelPath, initrdPath: image.initrdPath, kernelArguments: image.kernelArguments },
+      boot: bootOf(image),
       sharedMemory: settings.vhostUser === true,
       disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
       devices,
@@ -270,7 +289,7 @@ export class Sandbox<C extends SandboxedContainer> {
     };
     const vm = await startVm(
       { ...this.#deps, log: this.log },
-      { config, guestImage: image.digest, settings },
+      { config, guestImage: image.digest, settings, memoryPath: this.memoryPath },
       {
         ...options,
         onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
@@ -283,6 +302,49 @@ export class Sandbox<C extends SandboxedContainer> {
       runDir,
       guestImage: image.digest,
       agentInstance: undefined,
+    }));
+  }
+
+  /**
+   * Starts the VM that was saved, which is paused then: the same devices, its memory and their state put into it, its disks as `saved`
+   * says. Its containers' processes belong to the agent that runs in it.
+   */
+  async load(image: GuestImage, saved: VmState, source: LoadSource, options: BootOptions = {}): Promise<void> {
+    const { settings } = this.state;
+    const runDir = join(this.#deps.runDir, this.id);
+    await mkdir(runDir, { recursive: true, mode: 0o700 });
+    await chmod(runDir, 0o700);
+    const cgroups = await this.#makeCgroup();
+    const base = source.memory;
+    const vm = await this.#deps.hypervisor.start(
+      {
+        ...savedConfig(saved),
+        id: this.id,
+        runDir,
+        boot: bootOf(image),
+        ...(base === undefined
+          ? {}
+          : { memoryFile: { ...base, use: "private", path: await linkMemory(base.path, this.memoryPath) } }),
+      },
+      {
+        signal: options.signal,
+        onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
+        loadDevicesFrom: source.devices.path,
+        loadDevicesAt: source.devices.at,
+        fillMemory: source.fillMemory,
+      },
+    );
+    this.#machine = new Machine(this.#machineDeps(), vm, {
+      id: this.id,
+      settings,
+      agentInstance: source.agentInstance,
+    });
+    await this.update((state) => ({
+      ...state,
+      vm: vm.save(),
+      runDir,
+      guestImage: image.digest,
+      agentInstance: source.agentInstance,
     }));
   }
 
@@ -379,6 +441,7 @@ export class Sandbox<C extends SandboxedContainer> {
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
     await this.#deps.cgroups.remove(this.state.cgroups ?? []);
     await rm(runDir, { recursive: true, force: true });
+    await rm(this.memoryPath, { force: true });
   }
 
   /** Removes every trace; the VM must have ended. Whoever waits for something is told. */

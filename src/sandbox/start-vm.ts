@@ -4,6 +4,7 @@
  */
 import { BelljarError, type Log, messageChain } from "../base/index.ts";
 import type { Hypervisor, StartOptions, Vm, VmConfig } from "../hypervisor/interface.ts";
+import { linkMemory } from "./base-memory.ts";
 import type { SandboxSettings } from "./config.ts";
 import type { BootTemplate, TemplateSource } from "./template-source.ts";
 
@@ -24,6 +25,8 @@ interface StartWish {
   readonly config: VmConfig;
   readonly guestImage: string;
   readonly settings: SandboxSettings;
+  /** Name of the sandbox's own for the file of its memory. */
+  readonly memoryPath: string;
 }
 
 /** What would end a boot too is not tried twice. */
@@ -40,7 +43,7 @@ const ENDS_ANY_BOOT: ReadonlySet<string> = new Set([
 export async function startVm(deps: StartDeps, wish: StartWish, options: BootOptions): Promise<Vm> {
   try {
     const template = await findTemplate(deps, wish, options);
-    if (template !== undefined) return await startCopy(deps.hypervisor, wish.config, template, options);
+    if (template !== undefined) return await startCopy(deps.hypervisor, wish, template, options);
   } catch (thrown) {
     const error = BelljarError.from(thrown);
     if (ENDS_ANY_BOOT.has(error.reason)) throw error;
@@ -66,11 +69,12 @@ async function findTemplate(
 
 async function startCopy(
   hypervisor: Hypervisor,
-  config: VmConfig,
-  { memoryPath, devicesPath }: BootTemplate,
+  { config, memoryPath: own }: StartWish,
+  { digest, memoryPath, devicesPath }: BootTemplate,
   { signal, onSpawn }: BootOptions,
 ): Promise<Vm> {
-  const copy: VmConfig = { ...config, memoryFile: { path: memoryPath, use: "private" } };
+  const path = await linkMemory(memoryPath, own);
+  const copy: VmConfig = { ...config, memoryFile: { path, use: "private", template: digest } };
   const vm = await hypervisor.start(copy, { signal, onSpawn, loadDevicesFrom: devicesPath });
   try {
     await vm.resume();

@@ -23,7 +23,7 @@ import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
 
-export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete", "resize"] as const;
+export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete", "resize", "checkpoint"] as const;
 export type SandboxIntent = (typeof sandboxIntents)[number];
 
 /** An operation of several steps that is under way: written before the first, cleared together with the result. */
@@ -65,6 +65,8 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly agentInstance?: string | undefined;
   /** Why it stopped. */
   readonly end?: EndCause | undefined;
+  /** It was paused with its containers frozen in the guest: a copy of it comes to itself before they run on. */
+  readonly workloadFrozen?: boolean | undefined;
   /** How many times it was restored or forked. */
   readonly generation: number;
   /** What is plugged in, and who has it; absent when there is nothing. */
@@ -137,6 +139,7 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     vm: field.field("vm").optional(decodeVmState),
     agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
     end: field.field("end").optional(decodeEndCause),
+    workloadFrozen: field.field("workloadFrozen").optional((value) => value.boolean()),
     generation: field.field("generation").integer({ min: 0 }),
     devices: field
       .field("devices")

@@ -18,6 +18,7 @@ import type {
   DiskOverlay,
   Hypervisor,
   HypervisorInfo,
+  MachineTraits,
   StartOptions,
   Vm,
   VmConfig,
@@ -112,6 +113,15 @@ export class MemoryHypervisor implements Hypervisor {
   async compatibility({ acceleration, memoryMib, cpus, boot }: VmConfig): Promise<string> {
     const text = JSON.stringify([acceleration, memoryMib, cpus, boot.kernelArguments]);
     return createHash("sha256").update(text).digest("hex");
+  }
+
+  /** Of every VM; a test puts others in, to be on another host. */
+  version = "1.0.0";
+
+  async traits(config: VmConfig): Promise<MachineTraits> {
+    const { acceleration } = config;
+    const commandLine = await this.compatibility(config);
+    return { hypervisor: `memory ${this.version}`, machine: "none", acceleration, cpuFeatures: [], commandLine };
   }
 
   async attach(state: VmState): Promise<Vm> {

@@ -35,6 +35,7 @@ async function makeWorld(t: TestScope, kernelArguments: readonly string[] = []):
       info: () => qemu.info(),
       attach: (state) => qemu.attach(state),
       compatibility: (config) => qemu.compatibility(config),
+      traits: (config) => qemu.traits(config),
       start: async (config, options) => {
         const vm = await qemu.start(config, options);
         started.resolve(vm);

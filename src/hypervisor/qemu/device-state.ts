@@ -12,7 +12,7 @@ import { type QmpClient, tryConnect } from "./qmp.ts";
 export async function loadDevices(
   qmp: QmpClient,
   socketPath: string,
-  path: string,
+  { path, at }: { readonly path: string; readonly at: number },
   signal: AbortSignal,
 ): Promise<void> {
   await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "events", state: true }] }, { signal });
@@ -37,7 +37,7 @@ export async function loadDevices(
     const socket = await tryConnect(socketPath);
     if (socket === undefined) throw new BelljarError("VMM_START_FAILED", "QEMU does not listen for device state");
     // A QEMU that ends in the middle breaks the pipe; what it says about that is the better error.
-    const fed = pipeline(file.createReadStream({ autoClose: false }), socket, { signal });
+    const fed = pipeline(file.createReadStream({ autoClose: false, start: at }), socket, { signal });
     await Promise.all([
       promise,
       fed.catch((error: unknown) => (isBrokenPipe(error) ? promise : Promise.reject(error))),

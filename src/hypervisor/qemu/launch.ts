@@ -22,6 +22,7 @@ export interface LaunchPlan {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly loadDevicesFrom?: string | undefined;
+  readonly loadDevicesAt?: number | undefined;
   readonly onSpawn?: StartOptions["onSpawn"];
   readonly fillMemory?: StartOptions["fillMemory"] | undefined;
   readonly memory: GrowthLine;
@@ -58,7 +59,12 @@ export async function launch(plan: LaunchPlan): Promise<Launched> {
       if (plan.fillMemory !== undefined) {
         await plan.fillMemory(process.identity, await findMemoryBlocks(connections.qmp, plan.memory));
       }
-      await loadDevices(connections.qmp, plan.files.incomingSocket, plan.loadDevicesFrom, signal);
+      await loadDevices(
+        connections.qmp,
+        plan.files.incomingSocket,
+        { path: plan.loadDevicesFrom, at: plan.loadDevicesAt ?? 0 },
+        signal,
+      );
     }
     return { process, ...connections };
   } catch (error) {

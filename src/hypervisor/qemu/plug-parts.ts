@@ -4,7 +4,9 @@
  */
 
 /** Plain data that QEMU takes as JSON, for `-blockdev` and `blockdev-add`, `-device` and `device_add`. */
-export type QemuObject = { readonly [key: string]: string | number | boolean | null | QemuObject | readonly QemuObject[] };
+export type QemuObject = {
+  readonly [key: string]: string | number | boolean | null | QemuObject | readonly QemuObject[];
+};
 
 /** The host's side of a device; `id` is its name in QEMU. */
 export type BackEnd =

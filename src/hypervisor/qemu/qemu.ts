@@ -1,8 +1,8 @@
 /** QEMU as a `Hypervisor`: starts VMs, takes over those that another process started. */
 import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts";
-import type { Hypervisor, HypervisorInfo, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
+import type { Hypervisor, HypervisorInfo, MachineTraits, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
 import { qemuArguments, x86 } from "./arguments.ts";
-import { compatibility } from "./compatibility.ts";
+import { compatibility, traits } from "./compatibility.ts";
 import { queryPlugged } from "./growth.ts";
 import { checkMemory, readAvailableMib } from "./host-memory.ts";
 import { launch, openConnections, startSignal } from "./launch.ts";
@@ -81,6 +81,7 @@ class Qemu implements Hypervisor {
       timeoutMs: this.#startTimeoutMs,
       signal: options.signal,
       loadDevicesFrom,
+      loadDevicesAt: options.loadDevicesAt,
       onSpawn: options.onSpawn,
       fillMemory: options.fillMemory,
       memory: config,
@@ -113,6 +114,10 @@ class Qemu implements Hypervisor {
 
   async compatibility(config: VmConfig): Promise<string> {
     return await compatibility(await qemuInfo(this.#binary), config);
+  }
+
+  async traits(config: VmConfig): Promise<MachineTraits> {
+    return await traits(await qemuInfo(this.#binary), config);
   }
 
   async attach(state: VmState): Promise<Vm> {

@@ -1,0 +1,149 @@
+/**
+ * Takes a snapshot of a sandbox that goes on. In this order, so that what can be done before or after the guest stands still is:
+ *
+ *     check, lay overlays over the disks, open them | freeze the containers | stop | device state, memory, overlays | go on | thaw | link
+ *
+ * Invariant: whatever fails, the sandbox goes on as it was, on the disks that it was on or on their overlays; its state says on which.
+ */
+import { join } from "node:path";
+import { messageChain } from "../base/index.ts";
+import {
+  type ContainerState,
+  chainOf,
+  type HostSandbox,
+  layOverlay,
+  type Outputs,
+  writtenDisks,
+} from "../container/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
+import { checkCheckpointable } from "./blockers.ts";
+import type { GuestMemory, SavedMemory } from "./memory/index.ts";
+import { withDiskPaths } from "./moved-disks.ts";
+import type { FrozenDisk, FrozenLog, Snapshot, SnapshotTimes } from "./snapshot.ts";
+
+export interface CaptureDeps {
+  readonly sandbox: HostSandbox;
+  readonly outputs: Outputs;
+  readonly memory: GuestMemory;
+}
+
+export interface Captured {
+  readonly snapshot: Snapshot;
+  readonly times: SnapshotTimes;
+  /** Settles when the file of pages is whole. */
+  readonly written: Promise<void>;
+}
+
+/**
+ * In the sandbox's turn, with the intent written down. `dir` gets `pages.img` and `devices`.
+ * @throws BelljarError `NOT_CHECKPOINTABLE`, `DISK_FULL`, what the VMM or the agent answered
+ */
+export async function capture(deps: CaptureDeps, dir: string, signal?: AbortSignal): Promise<Captured> {
+  const { sandbox } = deps;
+  checkCheckpointable(sandbox.state);
+  const { vm } = sandbox.machine;
+  const blocks = await vm.memoryBlocks();
+  const wasRunning = sandbox.state.state === "running";
+  const { containers } = sandbox.state;
+  const disks = writtenDisks(containers);
+  const overlays = new Map<string, string>();
+  for (const disk of disks) overlays.set(disk.serial, await layOverlay(disk));
+  // Those of containers that are not in the guest have nobody who writes to them just now.
+  const inUse = writtenDisks(containers.filter(({ inGuest }) => inGuest));
+  await vm.openOverlays(inUse.map(({ serial }) => ({ serial, path: overlays.get(serial) ?? "" })));
+  const still = new StillStand(deps, wasRunning);
+  try {
+    await still.begin(signal);
+    const state = { ...sandbox.state, vm: vm.save() };
+    const pagesPath = join(dir, "pages.img");
+    const devicesPath = join(dir, "devices");
+    const { pid } = vm.save().vmm;
+    const work = [
+      deps.memory.save(pid, blocks, pagesPath),
+      deps.outputs.snapshot(),
+      vm.saveDevices(devicesPath),
+      vm.useOverlays(),
+    ] as const;
+    // The guest runs on when nothing of this is under way any more.
+    await Promise.allSettled(work);
+    const [memory, logs] = await Promise.all(work);
+    const pausedMs = await still.end("resumed");
+    await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
+    const frozen: FrozenDisk[] = [];
+    for (const disk of disks) frozen.push({ serial: disk.serial, files: await chainOf(disk) });
+    const times = { ...pausedMs, scanMs: memory.scanMs, copyMs: memory.copyMs };
+    const snapshot = snapshotOf(state, memory, pagesPath, devicesPath, frozen, logs);
+    return { snapshot, times, written: memory.written };
+  } catch (error) {
+    await still.end("resumed").catch((failure: unknown) => {
+      sandbox.log.error("a sandbox could not go on after a checkpoint that failed", {
+        cause: messageChain(failure).join(": "),
+      });
+    });
+    await vm.closeOverlays().catch(() => {});
+    // The disks may have been laid over before something else failed.
+    const used = new Map(vm.save().disks.map(({ serial, path }) => [serial, path]));
+    await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, used), { force: true });
+    throw error;
+  }
+}
+
+function snapshotOf(
+  state: SandboxState<ContainerState>,
+  memory: SavedMemory,
+  pagesPath: string,
+  devicesPath: string,
+  disks: readonly FrozenDisk[],
+  logs: readonly FrozenLog[],
+): Snapshot {
+  const { memoryFile } = state.vm ?? {};
+  const base = memoryFile?.use === "private" ? { path: memoryFile.path, template: memoryFile.template } : undefined;
+  return {
+    state,
+    memory: base,
+    pages: memory.blocks,
+    pagesPath,
+    pagesAt: 0,
+    devices: { path: devicesPath, at: 0 },
+    disks,
+    logs,
+  };
+}
+
+/** The time in which the containers, and in it the CPUs, stand still. A sandbox that was paused stays so. */
+class StillStand {
+  readonly #deps: CaptureDeps;
+  readonly #wasRunning: boolean;
+  #frozenAtMs: number | undefined;
+  #pausedAtMs: number | undefined;
+
+  constructor(deps: CaptureDeps, wasRunning: boolean) {
+    this.#deps = deps;
+    this.#wasRunning = wasRunning;
+  }
+
+  async begin(signal: AbortSignal | undefined): Promise<void> {
+    if (!this.#wasRunning) return;
+    const { machine } = this.#deps.sandbox;
+    this.#frozenAtMs = performance.now();
+    await machine.freeze(signal);
+    this.#pausedAtMs = performance.now();
+    await machine.vm.pause();
+  }
+
+  /** Idempotent. */
+  async end(event: "resumed"): Promise<{ readonly pauseMs: number; readonly frozenMs: number }> {
+    const { sandbox } = this.#deps;
+    let pauseMs = 0;
+    if (this.#pausedAtMs !== undefined) {
+      await sandbox.machine.vm.resume();
+      pauseMs = performance.now() - this.#pausedAtMs;
+      this.#pausedAtMs = undefined;
+    }
+    if (this.#frozenAtMs === undefined) return { pauseMs, frozenMs: 0 };
+    await sandbox.machine.thaw({ event, sandboxId: sandbox.id, generation: sandbox.state.generation });
+    const frozenMs = performance.now() - this.#frozenAtMs;
+    this.#frozenAtMs = undefined;
+    return { pauseMs, frozenMs };
+  }
+}

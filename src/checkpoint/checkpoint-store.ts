@@ -1,0 +1,180 @@
+/**
+ * The checkpoints of a root: `checkpoints/<id>/`. One appears by a rename, complete and synced, its manifest written last; it is never
+ * changed after that. What a killed writer left is removed when the root is opened.
+ */
+import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { BelljarError, hasErrno, isId } from "../base/index.ts";
+import { type Disk, publish, StateFile, TEMPORARY_MARK } from "../store/index.ts";
+import { checkFiles, type Linked, linkFiles, readSnapshot, writeFiles } from "./checkpoint-files.ts";
+import { type CheckpointState, checkpointSchema } from "./checkpoint-state.ts";
+import { FileDigests } from "./file-digests.ts";
+import type { Snapshot } from "./snapshot.ts";
+
+const MANIFEST = "manifest.json";
+
+/** What the files do not say by themselves. */
+export type CheckpointAbout = Omit<CheckpointState, "devicesAt" | "devicesBytes" | "disks" | "files" | "logs">;
+
+export interface FoundCheckpoint {
+  readonly id: string;
+  readonly state: CheckpointState | BelljarError;
+}
+
+export class CheckpointStore {
+  readonly dir: string;
+  readonly #disk: Disk;
+  readonly #digests = new FileDigests();
+  /** Names of those that are being made. */
+  readonly #reserved = new Set<string>();
+
+  constructor(dir: string, disk: Disk) {
+    this.dir = dir;
+    this.#disk = disk;
+  }
+
+  /** A directory for one that is about to be made; its name is taken until it is let go. */
+  async begin(id: string, name: string): Promise<CheckpointDraft> {
+    const taken = (await this.list()).some(
+      ({ id: other, state }) => other === name || (!isError(state) && state.name === name),
+    );
+    if (taken || this.#reserved.has(name)) {
+      throw new BelljarError("CHECKPOINT_EXISTS", `there is a checkpoint ${name} already`, { facts: { name } });
+    }
+    this.#reserved.add(name);
+    const dir = join(this.dir, `${TEMPORARY_MARK}${id}`);
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      this.#reserved.delete(name);
+      throw error;
+    }
+    return new CheckpointDraft(dir, {
+      publish: async (snapshot, linked, about) => {
+        const written = await writeFiles(dir, snapshot, linked, about, this.#digests);
+        const state = { ...about, ...linked, ...written };
+        await new StateFile(join(dir, MANIFEST), checkpointSchema, this.#disk).write(state);
+        await publish(dir, join(this.dir, id), this.#disk);
+        return state;
+      },
+      release: () => void this.#reserved.delete(name),
+    });
+  }
+
+  /** Oldest first; those that cannot be read with what is wrong. */
+  async list(): Promise<FoundCheckpoint[]> {
+    const found: FoundCheckpoint[] = [];
+    for (const id of (await this.#names()).filter(isId)) {
+      const state = await this.#read(id).catch((error: unknown) => BelljarError.from(error));
+      found.push({ id, state });
+    }
+    const at = ({ state }: FoundCheckpoint): number => (isError(state) ? 0 : state.createdAtMs);
+    return found.sort((one, other) => at(one) - at(other) || one.id.localeCompare(other.id));
+  }
+
+  /** All that a copy is made of; every byte of it has been read once by this process. */
+  async open(
+    id: string,
+    signal?: AbortSignal,
+  ): Promise<{ readonly state: CheckpointState; readonly snapshot: Snapshot }> {
+    const state = await this.verify(id, signal);
+    return { state, snapshot: await readSnapshot(join(this.dir, id), state) };
+  }
+
+  /**
+   * @param isThorough even what was read before is read again
+   * @throws BelljarError `CHECKPOINT_INCOMPLETE`, `CHECKPOINT_CORRUPT`, `CHECKPOINT_MISMATCH` for one of another version
+   */
+  async verify(id: string, signal?: AbortSignal, isThorough = false): Promise<CheckpointState> {
+    const state = await this.#read(id);
+    await checkFiles(join(this.dir, id), state, isThorough ? new FileDigests() : this.#digests, signal);
+    return state;
+  }
+
+  async remove(id: string): Promise<void> {
+    const aside = join(this.dir, `${TEMPORARY_MARK}${id}`);
+    await rm(aside, { recursive: true, force: true });
+    await publish(join(this.dir, id), aside, this.#disk);
+    await rm(aside, { recursive: true, force: true });
+  }
+
+  /** Bytes of its disks as they lie on the host. */
+  async diskBytes(id: string): Promise<number> {
+    let bytes = 0;
+    const dir = join(this.dir, id, "disks");
+    for (const name of await list(dir)) bytes += (await stat(join(dir, name))).blocks * 512;
+    return bytes;
+  }
+
+  /** Removes what makers that were killed have left; answers how many there were. */
+  async sweep(): Promise<readonly string[]> {
+    const unfinished = (await this.#names()).filter((name) => name.includes(TEMPORARY_MARK));
+    for (const name of unfinished) await rm(join(this.dir, name), { recursive: true, force: true });
+    return unfinished;
+  }
+
+  async #read(id: string): Promise<CheckpointState> {
+    const path = join(this.dir, id, MANIFEST);
+    try {
+      const state = await new StateFile(path, checkpointSchema, this.#disk).read();
+      if (state.id === id) return state;
+      throw new BelljarError("CHECKPOINT_CORRUPT", `${path} belongs to the checkpoint ${state.id}`);
+    } catch (thrown) {
+      const error = BelljarError.from(thrown);
+      const options = { facts: { path }, cause: error };
+      if (error.reason === "STATE_MISSING") {
+        throw new BelljarError("CHECKPOINT_INCOMPLETE", `the checkpoint ${id} has no manifest`, options);
+      }
+      if (error.reason === "STATE_CORRUPT") throw new BelljarError("CHECKPOINT_CORRUPT", error.message, options);
+      if (error.reason === "STATE_VERSION") throw new BelljarError("CHECKPOINT_MISMATCH", error.message, options);
+      throw error;
+    }
+  }
+
+  #names(): Promise<string[]> {
+    return list(this.dir);
+  }
+}
+
+interface DraftParts {
+  readonly publish: (snapshot: Snapshot, linked: Linked, about: CheckpointAbout) => Promise<CheckpointState>;
+  readonly release: () => void;
+}
+
+/** A checkpoint that is not there yet. Disposing of it removes what was not published. */
+export class CheckpointDraft implements AsyncDisposable {
+  readonly dir: string;
+  readonly #parts: DraftParts;
+
+  constructor(dir: string, parts: DraftParts) {
+    this.dir = dir;
+    this.#parts = parts;
+  }
+
+  /** In the source's turn: nobody takes its files away meanwhile. */
+  link(snapshot: Snapshot): Promise<Linked> {
+    return linkFiles(this.dir, snapshot);
+  }
+
+  publish(snapshot: Snapshot, linked: Linked, about: CheckpointAbout): Promise<CheckpointState> {
+    return this.#parts.publish(snapshot, linked, about);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.dir, { recursive: true, force: true });
+    this.#parts.release();
+  }
+}
+
+export function isError(state: CheckpointState | BelljarError): state is BelljarError {
+  return state instanceof BelljarError;
+}
+
+async function list(dir: string): Promise<string[]> {
+  try {
+    return (await readdir(dir)).sort();
+  } catch (error) {
+    if (hasErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}

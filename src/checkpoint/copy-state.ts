@@ -1,0 +1,73 @@
+/** The state of a new sandbox that goes on where another one was: the same containers, under a name and an identity of its own. */
+import { basename, join } from "node:path";
+import type { ContainerState } from "../container/index.ts";
+import type { DeviceState } from "../devices/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
+import { withDiskPaths } from "./moved-disks.ts";
+
+export interface CopyIdentity {
+  readonly id: string;
+  readonly name: string;
+  readonly hostname: string;
+  readonly createdAtMs: number;
+  readonly runDir: string;
+  readonly keepExec: boolean;
+}
+
+export interface CopiedState {
+  /** As it is written down first: nothing of it runs yet, and what is half made is removed. */
+  readonly first: SandboxState<ContainerState>;
+  /** Its state once it runs. A sandbox that was saved while it was paused runs on as well. */
+  readonly running: (now: SandboxState<ContainerState>) => SandboxState<ContainerState>;
+}
+
+/** @param paths where the disks of its own are now, by serial number */
+export function copyState(
+  source: SandboxState<ContainerState>,
+  identity: CopyIdentity,
+  paths: ReadonlyMap<string, string>,
+): CopiedState {
+  const { id, name, hostname, createdAtMs, runDir, keepExec } = identity;
+  const moved = withDiskPaths(source, paths);
+  const first: SandboxState<ContainerState> = {
+    ...moved,
+    id,
+    name,
+    createdAtMs,
+    runDir,
+    settings: { ...moved.settings, hostname },
+    state: "ready",
+    pending: { operation: "create", sinceMs: createdAtMs },
+    cgroups: undefined,
+    vm: undefined,
+    agentInstance: undefined,
+    end: undefined,
+    workloadFrozen: undefined,
+    generation: moved.generation + 1,
+    devices: moved.devices?.map((device) => withDevicePath(device, paths)),
+    containers: moved.containers.map((container) => ({
+      ...container,
+      pending: undefined,
+      state: container.state === "paused" && !container.frozen ? "running" : container.state,
+      processes: keepExec ? container.processes : [],
+    })),
+  };
+  return { first, running: (now) => ({ ...now, state: "running", pending: undefined }) };
+}
+
+/** Where a new sandbox has the files of a disk, before there is anything over them. */
+export function diskPlace(disksDir: string, files: readonly string[]): string {
+  return join(disksDir, basename(files[0] ?? ""));
+}
+
+function withDevicePath(device: DeviceState, paths: ReadonlyMap<string, string>): DeviceState {
+  const path = paths.get(device.id);
+  if (path === undefined || !device.isContainers || device.config.kind !== "block") return device;
+  const { disk } = device;
+  return {
+    ...device,
+    key: `file:${path}`,
+    config: { ...device.config, path, format: "qcow2" },
+    disk: disk === undefined ? undefined : { ...disk, path, format: "qcow2", overlays: 0 },
+  };
+}

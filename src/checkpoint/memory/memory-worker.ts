@@ -1,0 +1,191 @@
+/**
+ * A thread that moves guests' memory: the only place of the program where files are read and written synchronously. What it does is
+ * many thousands of small reads at addresses of another process, each of a microsecond, while a guest stands still.
+ *
+ * A page differs from the template's (or, without a template, from zeros) when the VMM has a copy of its own: in
+ * /proc/PID/pagemap it is present and not of a file (bits 63 and 61), or swapped out (bit 62). Reading never makes a copy.
+ */
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { type MessagePort, parentPort } from "node:worker_threads";
+import type { MemoryAnswer, MemoryRequest, SaveRequest } from "./messages.ts";
+import { PAGE_BYTES, type PageRuns } from "./page-runs.ts";
+
+/** What is copied while the guest stands still and written afterwards; more than this is written while it stands still. */
+const STAGE_BYTES = 32 * 1024 * 1024;
+const CHUNK_BYTES = 4 * 1024 * 1024;
+/** Entries of pagemap that are looked at in one go: 128 MiB of a guest. */
+const ENTRIES = 32 * 1024;
+
+const entries = new Uint32Array(ENTRIES * 2);
+let stage: Buffer | undefined;
+
+if (parentPort !== null) serve(parentPort);
+
+function serve(port: MessagePort): void {
+  port.on("message", (request: MemoryRequest) => {
+    const { id } = request;
+    const send = (answer: MemoryAnswer): void => port.postMessage(answer);
+    try {
+      switch (request.kind) {
+        case "save":
+          save(request, send);
+          break;
+        case "load":
+          load(request);
+          send({ id, kind: "done" });
+          break;
+        case "lay":
+          lay(request);
+          send({ id, kind: "done" });
+      }
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "";
+      send({ id, kind: "failed", code, message: error instanceof Error ? error.message : String(error) });
+    }
+  });
+}
+
+function save({ id, pid, blocks, path }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
+  stage ??= Buffer.alloc(STAGE_BYTES);
+  const started = performance.now();
+  const scanned = withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
+  const found = performance.now();
+  withFile(path, "wx", (out) => {
+    const sink = new Sink(out, stage ?? Buffer.alloc(CHUNK_BYTES));
+    withFile(`/proc/${pid}/mem`, "r", (memory) => {
+      for (const [index, runs] of scanned.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
+    });
+    send({ id, kind: "copied", runs: scanned, scanMs: found - started, copyMs: performance.now() - found });
+    sink.flush();
+  });
+  send({ id, kind: "done" });
+}
+
+/** Runs of pages of which the process has a copy of its own. */
+function findOwn(pagemap: number, { address, sizeBytes }: SaveRequest["blocks"][number]): PageRuns {
+  const pages = sizeBytes / PAGE_BYTES;
+  const runs: number[] = [];
+  let first = -1;
+  for (let from = 0; from < pages; from += ENTRIES) {
+    const count = Math.min(ENTRIES, pages - from);
+    fill(pagemap, count * 8, (address / PAGE_BYTES + from) * 8);
+    for (let index = 0; index < count; index += 1) {
+      const high = entries[2 * index + 1] ?? 0;
+      const isOwn = (high & 0xa0000000) === (0x80000000 | 0) || (high & 0x40000000) !== 0;
+      if (isOwn === first >= 0) continue;
+      if (isOwn) first = from + index;
+      else {
+        runs.push(first, from + index - first);
+        first = -1;
+      }
+    }
+  }
+  if (first >= 0) runs.push(first, pages - first);
+  return Uint32Array.from(runs);
+}
+
+function fill(pagemap: number, bytes: number, position: number): void {
+  for (let got = 0; got < bytes; ) {
+    const read = readSync(pagemap, entries, got, bytes - got, position + got);
+    if (read === 0) throw new Error("the process's memory ended");
+    got += read;
+  }
+}
+
+function copyOut(memory: number, address: number, runs: PageRuns, sink: Sink): void {
+  for (let at = 0; at < runs.length; at += 2) {
+    const start = address + (runs[at] ?? 0) * PAGE_BYTES;
+    const bytes = (runs[at + 1] ?? 0) * PAGE_BYTES;
+    for (let got = 0; got < bytes; ) {
+      const { buffer, from, room } = sink.space();
+      const read = readSync(memory, buffer, from, Math.min(room, bytes - got), start + got);
+      if (read === 0) throw new Error("the process's memory ended");
+      sink.filled(read);
+      got += read;
+    }
+  }
+}
+
+/** Takes bytes into memory as long as there is room, and writes them when there is none. */
+class Sink {
+  readonly #file: number;
+  readonly #buffer: Buffer;
+  #used = 0;
+
+  constructor(file: number, buffer: Buffer) {
+    this.#file = file;
+    this.#buffer = buffer;
+  }
+
+  space(): { readonly buffer: Buffer; readonly from: number; readonly room: number } {
+    if (this.#used === this.#buffer.length) this.flush();
+    return { buffer: this.#buffer, from: this.#used, room: this.#buffer.length - this.#used };
+  }
+
+  filled(bytes: number): void {
+    this.#used += bytes;
+  }
+
+  flush(): void {
+    for (let at = 0; at < this.#used; ) at += writeSync(this.#file, this.#buffer, at, this.#used - at);
+    this.#used = 0;
+  }
+}
+
+/** The pages of a file, into a process. */
+function load({ pid, blocks, runs, path, at }: Extract<MemoryRequest, { kind: "load" }>): void {
+  withFile(`/proc/${pid}/mem`, "r+", (memory) =>
+    withFile(path, "r", (pages) =>
+      copyIn(
+        pages,
+        at,
+        runs.map((each, index) => ({ runs: each, address: blocks[index]?.address ?? 0 })),
+        memory,
+      ),
+    ),
+  );
+}
+
+/** The pages of a file, into another file at their places. */
+function lay({ runs, path, target }: Extract<MemoryRequest, { kind: "lay" }>): void {
+  withFile(target, "r+", (file) => withFile(path, "r", (pages) => copyIn(pages, 0, [{ runs, address: 0 }], file)));
+}
+
+function copyIn(
+  pages: number,
+  from: number,
+  parts: readonly { readonly runs: PageRuns; readonly address: number }[],
+  target: number,
+): void {
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  let next = from;
+  let have = 0;
+  let used = 0;
+  for (const { runs, address } of parts) {
+    for (let at = 0; at < runs.length; at += 2) {
+      let position = address + (runs[at] ?? 0) * PAGE_BYTES;
+      for (let left = (runs[at + 1] ?? 0) * PAGE_BYTES; left > 0; ) {
+        if (used === have) {
+          have = readSync(pages, chunk, 0, chunk.length, next);
+          next += have;
+          used = 0;
+          if (have === 0) throw new Error("the file of pages is too short");
+        }
+        const written = writeSync(target, chunk, used, Math.min(left, have - used), position);
+        if (written === 0) throw new Error("the memory could not be written");
+        used += written;
+        position += written;
+        left -= written;
+      }
+    }
+  }
+}
+
+function withFile<T>(path: string, flags: string, work: (file: number) => T): T {
+  const file = openSync(path, flags, 0o600);
+  try {
+    return work(file);
+  } finally {
+    closeSync(file);
+  }
+}

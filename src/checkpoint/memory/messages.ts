@@ -1,0 +1,48 @@
+/** What the thread that moves memory is asked, and what it answers. Both sides are ours. */
+import type { MemoryBlock } from "../../hypervisor/interface.ts";
+import type { PageRuns } from "./page-runs.ts";
+
+interface Request {
+  readonly id: number;
+}
+
+export interface SaveRequest extends Request {
+  readonly kind: "save";
+  readonly pid: number;
+  readonly blocks: readonly Pick<MemoryBlock, "address" | "sizeBytes">[];
+  /** A new file. */
+  readonly path: string;
+}
+
+export interface LoadRequest extends Request {
+  readonly kind: "load";
+  readonly pid: number;
+  /** As `runs`, one for each. */
+  readonly blocks: readonly Pick<MemoryBlock, "address">[];
+  readonly runs: readonly PageRuns[];
+  readonly path: string;
+  /** Where in the file they begin, in bytes. */
+  readonly at: number;
+}
+
+export interface LayRequest extends Request {
+  readonly kind: "lay";
+  readonly runs: PageRuns;
+  readonly path: string;
+  /** A file of the guest's whole memory, which is there. */
+  readonly target: string;
+}
+
+export type MemoryRequest = SaveRequest | LoadRequest | LayRequest;
+
+export type MemoryAnswer =
+  /** The guest may run on: what is not in the file yet is in memory. */
+  | {
+      readonly id: number;
+      readonly kind: "copied";
+      readonly runs: readonly PageRuns[];
+      readonly scanMs: number;
+      readonly copyMs: number;
+    }
+  | { readonly id: number; readonly kind: "done" }
+  | { readonly id: number; readonly kind: "failed"; readonly code: string; readonly message: string };

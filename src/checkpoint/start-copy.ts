@@ -1,0 +1,102 @@
+/** Starts a VM from a snapshot, for a sandbox that was written down: memory, devices and disks as they were, an identity of its own. */
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type HostSandbox, layOverlay, linkInto, overlayPath } from "../container/index.ts";
+import type { GuestImage } from "../guest/index.ts";
+import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
+import { ROOT_SERIAL } from "../sandbox/index.ts";
+import { copyBeginning } from "./checkpoint-files.ts";
+import { diskPlace } from "./copy-state.ts";
+import type { GuestMemory } from "./memory/index.ts";
+import type { FrozenDisk, FrozenLog, Snapshot } from "./snapshot.ts";
+
+/** The names that a copy's own disks will have. Nothing is made. */
+export function planDisks(disks: readonly FrozenDisk[], disksDir: string): ReadonlyMap<string, string> {
+  return new Map(disks.map(({ serial, files }) => [serial, overlayPath(diskPlace(disksDir, files))]));
+}
+
+/** Makes them: the frozen files under names of the copy's own, and an empty one over each. */
+export async function makeDisks(disks: readonly FrozenDisk[], disksDir: string): Promise<void> {
+  for (const { serial, files } of disks) {
+    for (const path of files) await linkInto(path, disksDir);
+    const path = diskPlace(disksDir, files);
+    const format = path.endsWith(".qcow2") ? "qcow2" : "raw";
+    await layOverlay({ serial, path, format, readOnly: false } satisfies DiskConfig);
+  }
+}
+
+export async function copyLogs(logs: readonly FrozenLog[], logsDir: string): Promise<void> {
+  for (const { containerId, starts, files } of logs) {
+    const dir = join(logsDir, containerId, String(starts));
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    for (const { path, sizeBytes } of files) {
+      await copyBeginning(path, join(dir, path.slice(path.lastIndexOf("/") + 1)), sizeBytes);
+    }
+  }
+}
+
+export interface StartCopyDeps {
+  readonly sandbox: HostSandbox;
+  readonly memory: GuestMemory;
+  readonly guestImage: GuestImage;
+}
+
+export interface StartCopyOptions {
+  readonly event: "restored" | "forked";
+  readonly keepExec: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Its containers run when it resolves. On an error what was started is for the caller to end. */
+export async function startCopy(
+  { sandbox, memory, guestImage }: StartCopyDeps,
+  snapshot: Snapshot,
+  { event, keepExec, signal }: StartCopyOptions,
+): Promise<void> {
+  const { vm, agentInstance } = snapshot.state;
+  if (vm === undefined || agentInstance === undefined) throw new TypeError("a snapshot without a VM");
+  const { pages, pagesPath, pagesAt } = snapshot;
+  await sandbox.load(
+    guestImage,
+    placedVm(vm, sandbox, guestImage),
+    {
+      devices: snapshot.devices,
+      memory: snapshot.memory,
+      agentInstance,
+      fillMemory: async ({ pid }, blocks) => {
+        await memory.load(pid, blocks, pages, { path: pagesPath, at: pagesAt });
+      },
+    },
+    { signal },
+  );
+  const { machine } = sandbox;
+  await machine.vm.resume();
+  await sandbox.agent(signal);
+  await machine.thaw(
+    {
+      event,
+      sandboxId: sandbox.id,
+      generation: sandbox.state.generation,
+      machineId: createHash("sha256").update(randomBytes(32)).digest("hex").slice(0, 32),
+      bootId: randomUUID({ disableEntropyCache: true }),
+      endProcesses: !keepExec,
+    },
+    signal,
+  );
+}
+
+/** The saved VM with the disks that this sandbox has. */
+function placedVm(saved: VmState, sandbox: HostSandbox, { rootPath }: GuestImage): VmState {
+  const own = new Map(
+    sandbox.state.containers.flatMap(({ disks }) => disks.map((disk) => [disk.serial, disk] as const)),
+  );
+  return {
+    ...saved,
+    disks: saved.disks.map((disk) => {
+      if (disk.serial === ROOT_SERIAL) return { ...disk, path: rootPath };
+      const { path, format } = own.get(disk.serial) ?? disk;
+      return { ...disk, path, format };
+    }),
+  };
+}

@@ -1,0 +1,56 @@
+/** Makes a sandbox that goes on where a snapshot was taken: all or nothing. */
+import { join } from "node:path";
+import { messageChain } from "../base/index.ts";
+import { copyLogs, copyState, makeDisks, planDisks, type Snapshot, startCopy } from "../checkpoint/index.ts";
+import { Sandbox } from "../sandbox/index.ts";
+import type { CheckpointsDeps } from "./checkpoints.ts";
+import { sandboxDeps } from "./create-sandbox.ts";
+import { openGuestImage } from "./guest-image.ts";
+import { ManagedSandbox } from "./managed-sandbox.ts";
+
+export interface CopyWish {
+  readonly id: string;
+  readonly name: string;
+  readonly snapshot: Snapshot;
+  readonly event: "restored" | "forked";
+  readonly hostname?: string | undefined;
+  readonly keepExec: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export async function makeCopy(
+  { runtime, managed: managedDeps, memory, onMade }: CheckpointsDeps,
+  { id, name, snapshot, event, hostname = id, keepExec, signal }: CopyWish,
+): Promise<ManagedSandbox> {
+  const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
+  const deps = sandboxDeps(runtime);
+  const disksDir = join(deps.sandboxesDir, id, "disks");
+  const identity = {
+    id,
+    name,
+    hostname,
+    keepExec,
+    createdAtMs: runtime.clock.nowMs(),
+    runDir: join(runtime.runDir, id),
+  };
+  const { first, running } = copyState(snapshot.state, identity, planDisks(snapshot.disks, disksDir));
+  const sandbox = await Sandbox.create(deps, first);
+  const managed = new ManagedSandbox(managedDeps(), sandbox);
+  onMade(managed);
+  await sandbox.exclusive("create", async () => {
+    try {
+      await makeDisks(snapshot.disks, disksDir);
+      await copyLogs(snapshot.logs, sandbox.logsDir);
+      await startCopy({ sandbox, memory, guestImage }, snapshot, { event, keepExec, signal });
+      await sandbox.update(running);
+    } catch (error) {
+      await managed.remove().catch((failure: unknown) => {
+        // The state still says "create": the next owner of the root removes what is left.
+        sandbox.log.error("a sandbox that failed could not be removed", { cause: messageChain(failure).join(": ") });
+      });
+      throw error;
+    }
+  });
+  await managed.takeUp();
+  return managed;
+}
