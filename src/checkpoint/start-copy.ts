@@ -2,6 +2,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { BelljarError } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
@@ -55,7 +56,7 @@ export async function startCopy(
   { event, keepExec, signal }: StartCopyOptions,
 ): Promise<void> {
   const { vm, agentInstance } = snapshot.state;
-  if (vm === undefined || agentInstance === undefined) throw new TypeError("a snapshot without a VM");
+  if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
   const { pages, pagesPath, pagesAt } = snapshot;
   await sandbox.load(
     guestImage,

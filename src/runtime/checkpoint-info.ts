@@ -1,5 +1,5 @@
 /** What callers are told of checkpoints, and what a checkpoint says of itself. */
-import { type BelljarError, VERSION } from "../base/index.ts";
+import { BelljarError, VERSION } from "../base/index.ts";
 import type { Captured, CheckpointState } from "../checkpoint/index.ts";
 import { bootOf, savedConfig } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
@@ -15,7 +15,7 @@ export async function aboutCheckpoint(
 ): Promise<About> {
   const { state, memory } = snapshot;
   const { vm } = state;
-  if (vm === undefined) throw new TypeError("a snapshot without a VM");
+  if (vm === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
   const image = await openGuestImage(runtime.guestImages, state.guestImage);
   const frozen = new Set(snapshot.disks.map(({ serial }) => serial));
   const others = state.containers.flatMap(({ disks }) => disks.filter(({ serial }) => !frozen.has(serial)));

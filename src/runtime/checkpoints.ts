@@ -5,14 +5,13 @@ import {
   type CheckpointState,
   CheckpointStore,
   type FoundCheckpoint,
-  type GuestMemory,
   isError,
   laySnapshot,
 } from "../checkpoint/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
+import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
 import { type CopyWish, makeCopy } from "./copies.ts";
-import type { RuntimeDeps } from "./deps.ts";
 import { settleForkOptions } from "./fork-options.ts";
 import type {
   CallOptions,
@@ -24,26 +23,12 @@ import type {
   RestoreReport,
   SandboxHandle,
 } from "./interface.ts";
-import type { ManagedSandbox, ManagedSandboxDeps } from "./managed-sandbox.ts";
+import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { findMismatches } from "./restore-check.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
 
-export interface CheckpointsDeps {
-  readonly runtime: RuntimeDeps;
-  readonly memory: GuestMemory;
-  /** Does the work under a name that nobody else takes meanwhile. */
-  readonly make: <T>(
-    name: string,
-    work: (signal: AbortSignal) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ) => Promise<T>;
-  readonly managed: () => ManagedSandboxDeps;
-  readonly onMade: (managed: ManagedSandbox) => void;
-  readonly isNameFree: (name: string) => boolean;
-}
-
-export class RuntimeCheckpoints implements Checkpoints {
+export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   readonly #deps: CheckpointsDeps;
   readonly #store: CheckpointStore;
 
@@ -81,10 +66,11 @@ export class RuntimeCheckpoints implements Checkpoints {
     await captured.written;
     const { dir } = draft;
     const { snapshot: own } = captured;
-    const linked = {
-      ...own,
-      disks: own.disks.map((disk) => ({ ...disk, files: disk.files.map((path) => join(dir, "disks", baseOf(path))) })),
-    };
+    const disks = own.disks.map(({ serial, files }) => ({
+      serial,
+      files: files.map((path) => join(dir, "disks", basename(path))),
+    }));
+    const linked = { ...own, disks };
     const snapshot = count > 1 ? await laySnapshot(this.#deps.memory, linked, join(dir, "memory"), signal) : linked;
     const made = new Map<number, ManagedSandbox>();
     const waiting = names.entries();

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { messageChain } from "../base/index.ts";
 import { copyLogs, copyState, makeDisks, planDisks, type Snapshot, startCopy } from "../checkpoint/index.ts";
 import { Sandbox } from "../sandbox/index.ts";
-import type { CheckpointsDeps } from "./checkpoints.ts";
+import type { CheckpointsDeps } from "./checkpoint-moves.ts";
 import { sandboxDeps } from "./create-sandbox.ts";
 import { openGuestImage } from "./guest-image.ts";
 import { ManagedSandbox } from "./managed-sandbox.ts";

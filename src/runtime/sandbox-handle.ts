@@ -2,7 +2,7 @@
 import { BelljarError, checkSandboxOperation, throwIfAborted } from "../base/index.ts";
 import type { ContainerStats, Files } from "../container/index.ts";
 import { readHostStats } from "../sandbox/index.ts";
-import type { RuntimeCheckpoints } from "./checkpoints.ts";
+import type { CheckpointMoves } from "./checkpoint-moves.ts";
 import { RuntimeContainer, RuntimeContainers } from "./container-handle.ts";
 import { RuntimeDevices } from "./devices.ts";
 import { sandboxInfo } from "./info.ts";
@@ -31,11 +31,11 @@ export class RuntimeSandbox implements SandboxHandle {
   readonly containers: Containers;
   readonly devices: Devices;
   readonly #managed: ManagedSandbox;
-  readonly #checkpoints: RuntimeCheckpoints;
+  readonly #checkpoints: CheckpointMoves;
   /** A handle that came of `create` deletes what it created. */
   readonly #owns: boolean;
 
-  constructor(managed: ManagedSandbox, checkpoints: RuntimeCheckpoints, owns: boolean) {
+  constructor(managed: ManagedSandbox, checkpoints: CheckpointMoves, owns: boolean) {
     this.#checkpoints = checkpoints;
     this.id = managed.sandbox.id;
     this.containers = new RuntimeContainers(managed);

@@ -26,7 +26,10 @@ const BANS: readonly Ban[] = [
     message: "a synchronous call stops every sandbox of this process; use the promise form",
     folders: PRODUCT,
     inTests: false,
-    except: { "agent/": "alone in its guest, and only at start-up" },
+    except: {
+      "agent/": "alone in its guest, and only at start-up",
+      "src/checkpoint/memory/memory-worker.ts": "a thread of its own, while a guest stands still",
+    },
   },
   {
     rule: "no-any",

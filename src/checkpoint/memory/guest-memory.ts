@@ -108,7 +108,7 @@ class ThreadedMemory implements GuestMemory {
     const worker = new Worker(new URL("./memory-worker.ts", import.meta.url), { name: "belljar-memory" });
     worker.on("message", (answer: MemoryAnswer) => this.#onAnswer(worker, answer));
     worker.on("error", (error) => this.#onEnd(worker, error));
-    worker.on("exit", () => this.#onEnd(worker, new Error("the thread ended")));
+    worker.on("exit", () => this.#onEnd(worker, undefined));
     this.#worker = worker;
     return worker;
   }

@@ -7,6 +7,7 @@
  */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { type MessagePort, parentPort } from "node:worker_threads";
+import { BelljarError } from "../../base/index.ts";
 import type { MemoryAnswer, MemoryRequest, SaveRequest } from "./messages.ts";
 import { PAGE_BYTES, type PageRuns } from "./page-runs.ts";
 
@@ -87,7 +88,7 @@ function findOwn(pagemap: number, { address, sizeBytes }: SaveRequest["blocks"][
 function fill(pagemap: number, bytes: number, position: number): void {
   for (let got = 0; got < bytes; ) {
     const read = readSync(pagemap, entries, got, bytes - got, position + got);
-    if (read === 0) throw new Error("the process's memory ended");
+    if (read === 0) throw ended("the process's memory");
     got += read;
   }
 }
@@ -99,7 +100,7 @@ function copyOut(memory: number, address: number, runs: PageRuns, sink: Sink): v
     for (let got = 0; got < bytes; ) {
       const { buffer, from, room } = sink.space();
       const read = readSync(memory, buffer, from, Math.min(room, bytes - got), start + got);
-      if (read === 0) throw new Error("the process's memory ended");
+      if (read === 0) throw ended("the process's memory");
       sink.filled(read);
       got += read;
     }
@@ -169,16 +170,20 @@ function copyIn(
           have = readSync(pages, chunk, 0, chunk.length, next);
           next += have;
           used = 0;
-          if (have === 0) throw new Error("the file of pages is too short");
+          if (have === 0) throw ended("the file of pages");
         }
         const written = writeSync(target, chunk, used, Math.min(left, have - used), position);
-        if (written === 0) throw new Error("the memory could not be written");
+        if (written === 0) throw ended("the memory that is written to");
         used += written;
         position += written;
         left -= written;
       }
     }
   }
+}
+
+function ended(what: string): BelljarError {
+  return new BelljarError("DISK_FAILED", `${what} ended too soon`);
 }
 
 function withFile<T>(path: string, flags: string, work: (file: number) => T): T {

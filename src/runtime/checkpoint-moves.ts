@@ -1,0 +1,24 @@
+/** What is done to a sandbox by those who copy it, and what they need for that. */
+import type { GuestMemory } from "../checkpoint/index.ts";
+import type { RuntimeDeps } from "./deps.ts";
+import type { CheckpointInfo, CheckpointOptions, ForkOptions, SandboxHandle } from "./interface.ts";
+import type { ManagedSandbox, ManagedSandboxDeps } from "./managed-sandbox.ts";
+
+export interface CheckpointMoves {
+  create(managed: ManagedSandbox, options: CheckpointOptions): Promise<CheckpointInfo>;
+  fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]>;
+}
+
+export interface CheckpointsDeps {
+  readonly runtime: RuntimeDeps;
+  readonly memory: GuestMemory;
+  /** Does the work under a name that nobody else takes meanwhile. */
+  readonly make: <T>(
+    name: string,
+    work: (signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ) => Promise<T>;
+  readonly managed: () => ManagedSandboxDeps;
+  readonly onMade: (managed: ManagedSandbox) => void;
+  readonly isNameFree: (name: string) => boolean;
+}
