@@ -6,12 +6,13 @@
  *     /sys/fs/cgroup/belljar/ID           one container; stays until it is removed, keeps its counts, and is what is frozen
  *     /sys/fs/cgroup/belljar/ID/run       made by crun with the container's limits, removed by it when the init process ends
  */
-import { mkdir, readdir, readFile, rmdir } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { mkdir, readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { standstillLimits } from "../src/base/limits.ts";
-import { parseCounts, readOrNothing, setFile } from "./cgroup-files.ts";
+import { parseCounts, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
 
@@ -23,6 +24,8 @@ const RESERVE_BYTES = 24 * 1024 * 1024;
 const REMOVE_TRIES = 100;
 const REMOVE_PAUSE_MS = 20;
 const FREEZE_PAUSE_MS = 5;
+/** Looks after a millisecond each before that. */
+const FREEZE_QUICK_LOOKS = 20;
 
 export class Cgroups {
   readonly #root: string;
@@ -90,16 +93,16 @@ export class Cgroups {
   }
 
   async thaw(containerId: string): Promise<void> {
-    await setFile(join(this.#dir(containerId), "cgroup.freeze"), "0");
+    setFileNow(join(this.#dir(containerId), "cgroup.freeze"), "0");
   }
 
   /** As `freeze`, for all containers at once; those that are frozen by themselves stay so when all are thawed. */
-  async freezeAll(): Promise<void> {
-    await this.#freeze(join(this.#root, TOP), "the processes of the containers");
+  async freezeAll(signal: AbortSignal): Promise<void> {
+    await this.#freeze(join(this.#root, TOP), "the processes of the containers", signal);
   }
 
   async thawAll(): Promise<void> {
-    await setFile(join(this.#root, TOP, "cgroup.freeze"), "0");
+    setFileNow(join(this.#root, TOP, "cgroup.freeze"), "0");
   }
 
   /** Of a container that runs: `run` must be there. @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */
@@ -125,16 +128,18 @@ export class Cgroups {
     }
   }
 
-  async #freeze(dir: string, who: string): Promise<void> {
-    await setFile(join(dir, "cgroup.freeze"), "1");
+  async #freeze(dir: string, who: string, signal?: AbortSignal): Promise<void> {
+    setFileNow(join(dir, "cgroup.freeze"), "1");
     const deadlineMs = performance.now() + this.#freezeTimeoutMs;
-    for (let pauseMs = 0; ; pauseMs = FREEZE_PAUSE_MS) {
-      const events = parseCounts(await readFile(join(dir, "cgroup.events"), "utf8"));
+    for (let looks = 0; ; looks += 1) {
+      const events = parseCounts(readFileSync(join(dir, "cgroup.events"), "utf8"));
       if (events.get("frozen") === 1n) return;
-      if (performance.now() >= deadlineMs) break;
-      await sleep(pauseMs);
+      if (performance.now() >= deadlineMs || signal?.aborted === true) break;
+      // Mostly it takes each process no longer than until it has a CPU.
+      await sleep(looks < FREEZE_QUICK_LOOKS ? 1 : FREEZE_PAUSE_MS);
     }
-    await setFile(join(dir, "cgroup.freeze"), "0");
+    setFileNow(join(dir, "cgroup.freeze"), "0");
+    signal?.throwIfAborted();
     throw new BelljarError("DEADLINE_EXCEEDED", `${who} did not stand still within ${this.#freezeTimeoutMs} ms`);
   }
 

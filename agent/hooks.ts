@@ -3,8 +3,7 @@
  * below in `/etc/belljar/hooks`, in the image or mounted there. They run as the container's own process does, beside it.
  */
 import { lstat } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
-import { hasErrno, messageChain } from "../src/base/errors.ts";
+import { messageChain } from "../src/base/errors.ts";
 import { standstillLimits } from "../src/base/limits.ts";
 import type { GuestProcess } from "./process.ts";
 import { SIGKILL, sendSignal } from "./signals.ts";
@@ -26,25 +25,43 @@ export interface HookPlace {
   launch(program: string, environment: Readonly<Record<string, string>>): Promise<GuestProcess>;
 }
 
-const HOOKS_DIR = "/etc/belljar/hooks";
+/** The hooks of one container. */
+export interface Hooks {
+  readonly place: HookPlace;
+  readonly names: ReadonlySet<HookName>;
+}
 
-/** Runs those that there are, and answers which of them failed. Never rejects. */
+const HOOKS_DIR = "/etc/belljar/hooks";
+const HOOK_NAMES = ["before-save", "after-resume", "after-restore"] as const;
+
+/** Which hooks there are; containers without any are left out, and so are those that do not say. */
+export async function findHooks(places: readonly HookPlace[]): Promise<readonly Hooks[]> {
+  const found = places.map(async (place): Promise<readonly Hooks[]> => {
+    const names = await within(namesAt(place.root), standstillLimits.hookLookTimeoutMs).catch(() => undefined);
+    return names === undefined || names.length === 0 ? [] : [{ place, names: new Set(names) }];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** Runs one hook of all containers that have it, and answers where it failed. Never rejects. */
 export async function runHooks(
-  places: readonly HookPlace[],
+  hooks: readonly Hooks[],
   hook: HookName,
   environment: Readonly<Record<string, string>>,
+  timeoutMs: number = standstillLimits.hooksTimeoutMs,
 ): Promise<readonly HookFailure[]> {
-  if (places.length === 0) return [];
-  const endsAtMs = performance.now() + standstillLimits.hooksTimeoutMs;
+  const waiting = hooks.filter(({ names }) => names.has(hook));
+  if (waiting.length === 0) return [];
+  const endsAtMs = performance.now() + timeoutMs;
   const failures: HookFailure[] = [];
-  const waiting = [...places];
   const worker = async (): Promise<void> => {
-    for (let place = waiting.shift(); place !== undefined; place = waiting.shift()) {
-      const message = await runHook(place, `${HOOKS_DIR}/${hook}`, environment, endsAtMs).catch((error: unknown) =>
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const program = `${HOOKS_DIR}/${hook}`;
+      const message = await runHook(next.place, program, environment, endsAtMs).catch((error: unknown) =>
         messageChain(error).join(": "),
       );
       if (message === undefined || failures.length >= standstillLimits.hookFailuresMax) continue;
-      const { containerId } = place;
+      const { containerId } = next.place;
       failures.push({ containerId, hook, message: message.slice(0, standstillLimits.hookMessageMaxLength) });
     }
   };
@@ -59,9 +76,6 @@ async function runHook(
   environment: Readonly<Record<string, string>>,
   endsAtMs: number,
 ): Promise<string | undefined> {
-  const there = await within(isThere(place.root + program), standstillLimits.hookLookTimeoutMs);
-  if (there === undefined) return "nobody answers whether it is there";
-  if (!there) return undefined;
   const launching = place.launch(program, environment);
   const process = await within(launching, endsAtMs - performance.now());
   if (process === undefined) {
@@ -79,24 +93,33 @@ async function runHook(
   return `it ended with status ${end.exitCode}${words === "" ? "" : `: ${words}`}`;
 }
 
-/** A link counts, wherever it leads: only the container's own processes can follow it. */
-async function isThere(path: string): Promise<boolean> {
+async function namesAt(root: string): Promise<readonly HookName[]> {
+  // Nearly always there is none: one look is enough then.
+  if (!(await isThere(`${root}${HOOKS_DIR}`, "directory"))) return [];
+  const names = await Promise.all(
+    HOOK_NAMES.map(async (name) => ((await isThere(`${root}${HOOKS_DIR}/${name}`, "program")) ? [name] : [])),
+  );
+  return names.flat();
+}
+
+/** A link counts as what is looked for, wherever it leads: only the container's own processes can follow it. */
+async function isThere(path: string, what: "directory" | "program"): Promise<boolean> {
   try {
     const stats = await lstat(path);
-    return stats.isSymbolicLink() || (stats.isFile() && (stats.mode & 0o111) !== 0);
-  } catch (error) {
-    if (["ENOENT", "ENOTDIR", "ELOOP", "EACCES"].some((errno) => hasErrno(error, errno))) return false;
-    throw error;
+    if (stats.isSymbolicLink()) return true;
+    return what === "directory" ? stats.isDirectory() : stats.isFile() && (stats.mode & 0o111) !== 0;
+  } catch {
+    return false;
   }
 }
 
 /** Undefined when it takes longer. */
 async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  const given = new AbortController();
-  const late = sleep(Math.max(timeoutMs, 0), undefined, { signal: given.signal }).catch(() => undefined);
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), Math.max(timeoutMs, 0));
   try {
     return await Promise.race([work, late]);
   } finally {
-    given.abort();
+    clearTimeout(timer);
   }
 }

@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { withLimits } from "./cgroup-limits.ts";
-import { withArguments, withMountInstead, withMounts, withNamespace } from "./spec-changes.ts";
+import {
+  mountable,
+  withArguments,
+  withMountInstead,
+  withMounts,
+  withNamespace,
+  withReadonlyPath,
+} from "./spec-changes.ts";
 
 const bind = (destination: string) => ({ source: "/s", destination, options: ["ro"] });
 const made = (destination: string) => ({ destination, type: "bind", source: "/s", options: ["bind", "ro"] });
@@ -15,6 +22,25 @@ test("mounts are added where the configuration has none, or put in the place of 
   assert.deepEqual(withMountInstead(spec, bind("/dev/shm"))["mounts"], [spec.mounts[0], made("/dev/shm")]);
   assert.deepEqual(withMountInstead({}, bind("/dev/shm"))["mounts"], [made("/dev/shm")]);
   assert.throws(() => withMounts({ mounts: [7] }, []), { reason: "INVALID_ARGUMENT" });
+});
+
+test("mounts that the container has no place for are left out", async () => {
+  const wanted = [bind("/run/belljar"), bind("/etc/machine-id"), bind("/proc/sys/x")];
+  const left = async (mounts: readonly object[], canHold: boolean): Promise<readonly string[]> =>
+    (await mountable({ mounts }, wanted, async () => canHold)).map(({ destination }) => destination);
+  const proc = { destination: "/proc", type: "proc" };
+  assert.deepEqual(await left([proc], true), ["/run/belljar", "/etc/machine-id", "/proc/sys/x"]);
+  assert.deepEqual(await left([], true), ["/run/belljar", "/etc/machine-id"]);
+  // A root that is read-only, with a /run that is not.
+  assert.deepEqual(await left([proc, { destination: "/run/", type: "tmpfs" }], false), ["/run/belljar", "/proc/sys/x"]);
+  assert.deepEqual(await left([{ destination: "/etc", type: "bind" }], true), ["/run/belljar"]);
+  assert.deepEqual(await left([{ destination: "/proc", type: "bind" }], true), ["/run/belljar", "/etc/machine-id"]);
+});
+
+test("a path that cannot be written to is added to the others", () => {
+  const spec = { linux: { readonlyPaths: ["/a"], x: 1 } };
+  assert.deepEqual(withReadonlyPath(spec, "/b")["linux"], { readonlyPaths: ["/a", "/b"], x: 1 });
+  assert.deepEqual(withReadonlyPath({}, "/b")["linux"], { readonlyPaths: ["/b"] });
 });
 
 test("a namespace is joined in the place of a new one, and a command replaced", () => {

@@ -10,7 +10,7 @@ import { standstillLimits } from "../src/base/limits.ts";
 import type { Cgroups } from "./cgroups.ts";
 import type { ContainerTable } from "./container-table.ts";
 import { endProcesses } from "./end-processes.ts";
-import { type HookFailure, type HookName, runHooks } from "./hooks.ts";
+import { findHooks, type HookFailure, type HookName, type Hooks, runHooks } from "./hooks.ts";
 import type { IdentityEvent, IdentityFiles, IdentityNews } from "./identity-files.ts";
 import { Turns } from "./turns.ts";
 
@@ -33,8 +33,8 @@ export class Standstill {
   readonly #launches = new Set<Promise<unknown>>();
   /** There while processes may not start; resolves when they may again. */
   #closed: PromiseWithResolvers<void> | undefined;
-  /** What `freeze` answered; undefined unless everything stands still. */
-  #frozen: Failures | undefined;
+  /** What `freeze` found and answered; undefined unless everything stands still. */
+  #frozen: { readonly hooks: readonly Hooks[]; readonly failures: Failures } | undefined;
   /** The last thaw, and its answer, in case it is repeated. */
   #thawed: { readonly words: string; readonly failures: Failures } | undefined;
 
@@ -66,16 +66,17 @@ export class Standstill {
    */
   freeze(signal: AbortSignal): Promise<Failures> {
     return this.#turns.take(async () => {
-      if (this.#frozen !== undefined) return this.#frozen;
+      if (this.#frozen !== undefined) return this.#frozen.failures;
       this.#closed ??= Promise.withResolvers();
       try {
         await this.#launchesEnd();
-        const failures = await this.#runHooks("before-save", {});
+        const hooks = await this.#findHooks();
+        const failures = await runHooks(hooks, "before-save", {});
         signal.throwIfAborted();
-        await this.#deps.cgroups.freezeAll();
+        await this.#deps.cgroups.freezeAll(signal);
         if (signal.aborted) await this.#deps.cgroups.thawAll();
         signal.throwIfAborted();
-        this.#frozen = failures;
+        this.#frozen = { hooks, failures };
         return failures;
       } catch (error) {
         this.#open();
@@ -96,11 +97,12 @@ export class Standstill {
         // Nothing stood still, or nobody knows any more: it goes on as who it is.
         if (news.event === "resumed") return await this.#goOn();
       }
+      const hooks = this.#frozen?.hooks ?? (await this.#findHooks());
       const event = news.event === "" ? undefined : this.#deps.identity.announce(news);
       if (news.endProcesses) await endProcesses(this.#containers.created(), this.#deps.procDir);
       // What else a copy must not have from its source goes here, before anything runs: neighbours in the network, for one.
       await this.#goOn();
-      const failures = event === undefined ? [] : await this.#runHooks(HOOK_AFTER[event], environment(news));
+      const failures = event === undefined ? [] : await runHooks(hooks, HOOK_AFTER[event], environment(news));
       this.#thawed = { words, failures };
       return failures;
     });
@@ -132,9 +134,8 @@ export class Standstill {
     }
   }
 
-  async #runHooks(hook: HookName, environment: Readonly<Record<string, string>>): Promise<Failures> {
-    const places = this.#containers.created().flatMap((container) => container.hookPlace() ?? []);
-    return await runHooks(places, hook, environment);
+  async #findHooks(): Promise<readonly Hooks[]> {
+    return await findHooks(this.#containers.created().flatMap((container) => container.hookPlace() ?? []));
   }
 }
 

@@ -1,0 +1,148 @@
+/** A whole agent that stands still and goes on, with plain processes in the place of containers, and files in that of cgroups. */
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { AgentClient } from "../src/agent-client/index.ts";
+import { identifyProcess } from "../src/base/index.ts";
+import { clientOf, createContainer, execProcess, shell, WAIT_MS } from "./testing/calls.ts";
+import { type HostAgent, startHostAgent } from "./testing/host-agent.ts";
+
+const containerId = "c1";
+const RESUMED = { event: "resumed", sandboxId: "a1", generation: 0 };
+const FORKED = { event: "forked", sandboxId: "b2", generation: 1, endProcesses: true };
+
+/** A container that runs, in groups that are frozen when they are told to be. */
+async function startContainer(agent: HostAgent): Promise<AgentClient> {
+  const client = clientOf(agent);
+  await client.call("configureSandbox", { sandboxId: "a1" });
+  await createContainer(client, containerId, ["sleep", "1000"]);
+  await client.call("startContainer", { containerId });
+  await writeFile(groupFile(agent, "cgroup.freeze"), "0");
+  await writeFile(groupFile(agent, "cgroup.events"), "populated 1\nfrozen 1\n");
+  return client;
+}
+
+function groupFile(agent: HostAgent, name: string): string {
+  return join(agent.dir, "cgroup/belljar", name);
+}
+
+async function isFrozen(agent: HostAgent): Promise<boolean> {
+  return (await readFile(groupFile(agent, "cgroup.freeze"), "utf8")) === "1";
+}
+
+async function event(agent: HostAgent): Promise<string> {
+  return (await readFile(join(agent.dir, "identity/run/identity"), "utf8")).split("\n").slice(0, 3).join(" ");
+}
+
+async function processIds(client: AgentClient): Promise<readonly string[]> {
+  const { containers } = await client.call("listContainers", {});
+  return containers.flatMap(({ processes }) => processes.map(({ processId }) => processId));
+}
+
+async function end(client: AgentClient): Promise<void> {
+  await client.call("signalProcess", { containerId, signal: 9 });
+  await client.call("waitProcess", { containerId, waitMs: WAIT_MS });
+  await client.close();
+}
+
+test("freeze and thaw may each be repeated, and a thaw says what has happened", async () => {
+  await using agent = await startHostAgent();
+  const client = await startContainer(agent);
+  assert.equal(await event(agent), "event=created generation=0 sandbox=a1");
+  for (const _ of [1, 2]) assert.deepEqual((await client.call("freeze", {})).hookFailures, []);
+  assert.equal(await isFrozen(agent), true);
+  await client.call("thaw", RESUMED);
+  assert.equal(await isFrozen(agent), false);
+  assert.equal(await event(agent), "event=resumed generation=0 sandbox=a1");
+  await client.call("freeze", {});
+  await assert.rejects(client.call("thaw", { ...FORKED, bootId: "x" }), { reason: "INVALID_ARGUMENT" });
+  assert.equal(await isFrozen(agent), true);
+  await client.call("thaw", FORKED);
+  await client.call("thaw", FORKED);
+  // Nothing stood still: it goes on as who it is.
+  await client.call("thaw", RESUMED);
+  assert.equal(await event(agent), "event=forked generation=1 sandbox=b2");
+  assert.equal(await isFrozen(agent), false);
+  await end(client);
+});
+
+test("in a copy, what somebody else had started ends with what came from it, and is forgotten", async () => {
+  await using agent = await startHostAgent();
+  const client = await startContainer(agent);
+  await execProcess(client, containerId, "e1", shell("sleep 1001 & echo $! $$; wait"));
+  await execProcess(client, containerId, "e2", shell("exit 5"));
+  const { data } = await client.call("readOutput", {
+    containerId,
+    processId: "e1",
+    stream: 1,
+    maxBytes: 100,
+    waitMs: WAIT_MS,
+  });
+  const pids = Buffer.from(data).toString().trim().split(" ").map(Number);
+  await client.call("waitProcess", { containerId, processId: "e2", waitMs: WAIT_MS });
+  await client.call("freeze", {});
+  await client.call("thaw", { ...FORKED, endProcesses: false });
+  assert.deepEqual(await processIds(client), ["", "e1", "e2"]);
+  await client.call("freeze", {});
+  await client.call("thaw", { ...FORKED, generation: 2 });
+  assert.deepEqual(await processIds(client), [""]);
+  assert.equal(pids.length, 2);
+  for (const pid of pids) {
+    while ((await identifyProcess(pid)) !== undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await end(client);
+});
+
+test("starts under way are waited for; later ones wait, and never come for a host that has gone", async () => {
+  await using agent = await startHostAgent();
+  const client = await startContainer(agent);
+  const standing = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  agent.runtime.beforeLaunch = async () => {
+    standing.resolve();
+    await goOn.promise;
+  };
+  const early = execProcess(client, containerId, "early", ["sleep", "1000"]);
+  await standing.promise;
+  let answered = false;
+  const frozen = client.call("freeze", {}).then(() => {
+    answered = true;
+  });
+  await client.call("getGuestStats", {});
+  assert.equal(answered, false);
+  goOn.resolve();
+  await Promise.all([early, frozen]);
+
+  const late = execProcess(client, containerId, "late", ["sleep", "1000"]).catch((error: unknown) => error);
+  await client.call("getGuestStats", {});
+  assert.deepEqual(await processIds(client), ["", "early"]);
+  // In a copy: another host comes, and nobody waits for the old calls.
+  agent.port.cut();
+  await late;
+  const other = clientOf(agent);
+  await other.call("thaw", FORKED);
+  assert.deepEqual(await processIds(other), [""]);
+
+  await other.call("freeze", {});
+  const waiting = execProcess(other, containerId, "waiting", ["sleep", "1000"]);
+  await other.call("getGuestStats", {});
+  assert.deepEqual(await processIds(other), [""]);
+  await other.call("thaw", RESUMED);
+  await waiting;
+  assert.deepEqual(await processIds(other), ["", "waiting"]);
+  await client.close();
+  await other.call("signalProcess", { containerId, processId: "waiting", signal: 9 });
+  await end(other);
+});
+
+test("a sandbox that cannot be frozen goes on as before", async () => {
+  await using agent = await startHostAgent();
+  const client = await startContainer(agent);
+  await writeFile(groupFile(agent, "cgroup.events"), "");
+  await assert.rejects(client.call("freeze", {}, { timeoutMs: 200 }), { reason: "AGENT_TIMEOUT" });
+  await execProcess(client, containerId, "e1", shell("exit 0"));
+  assert.equal(await isFrozen(agent), false);
+  assert.equal(await event(agent), "event=created generation=0 sandbox=a1");
+  await end(client);
+});
