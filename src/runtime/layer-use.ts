@@ -1,9 +1,10 @@
 /**
- * Which layers of images the sandboxes of a root use, read from their states as they are on disk: by whoever removes images, which need
+ * Which layers of images the sandboxes and checkpoints of a root use, read from their states as they are on disk: by whoever removes images, which need
  * not be the root's owner. Stopped sandboxes count as much as those that run.
  */
 import { basename, join } from "node:path";
 import { BelljarError, hasErrno, isId } from "../base/index.ts";
+import { CheckpointStore, isError } from "../checkpoint/index.ts";
 import { type ContainerState, containerSandboxSchema } from "../container/index.ts";
 import type { LayerUse } from "../images/index.ts";
 import { isUnfinished, type SandboxState } from "../sandbox/index.ts";
@@ -23,14 +24,22 @@ export async function readLayerUse(rootDir: string, disk: Disk = systemDisk): Pr
     if (state === "unreadable") unreadable.push(name);
     else if (state !== undefined) containers.push(...usesOf(state));
   }
+  for (const { id, state } of await new CheckpointStore(join(rootDir, "checkpoints"), disk).list()) {
+    if (isError(state)) unreadable.push(`checkpoint ${id}`);
+    else containers.push({ sandbox: `checkpoint ${state.name}`, layerFiles: layersOf(state.needs) });
+  }
   return { containers, unreadable };
 }
 
 function usesOf({ name, containers }: SandboxState<ContainerState>): LayerUse["containers"] {
   return containers.map(({ disks }) => ({
     sandbox: name,
-    layerFiles: disks.map(({ path }) => basename(path)).filter((file) => LAYER_FILE.test(file)),
+    layerFiles: layersOf(disks.map(({ path }) => path)),
   }));
+}
+
+function layersOf(paths: readonly string[]): readonly string[] {
+  return paths.map((path) => basename(path)).filter((file) => LAYER_FILE.test(file));
 }
 
 async function read(

@@ -152,6 +152,24 @@ export class MemoryGuest {
     this.vm = vm;
   }
 
+  /** Everything in it is as in another one. */
+  become(other: MemoryGuest): void {
+    this.instance = other.instance;
+    this.frozen = other.frozen;
+    this.#nextPid = other.#nextPid;
+    for (const [id, { request, args, processes, frozen }] of other.containers) {
+      const container = new MemoryContainer(id, request, args);
+      container.frozen = frozen;
+      for (const { id: processId, pid, args: words, terminal, stdin, output, end } of processes.values()) {
+        const process = new MemoryProcess(processId, pid, words, { terminal, stdin });
+        Object.assign(process.output, output);
+        if (end !== undefined) process.exit(end.exitCode, end.signal);
+        container.processes.set(processId, process);
+      }
+      this.containers.set(id, container);
+    }
+  }
+
   container(id: string): MemoryContainer {
     const found = this.containers.get(id);
     if (found !== undefined) return found;
@@ -239,7 +257,17 @@ export class MemoryGuests {
 
   /** Every VM that the hypervisor starts gets a guest. */
   constructor(hypervisor: MemoryHypervisor) {
-    hypervisor.onStart = (vm) => void this.guests.set(vm.config.id, new MemoryGuest(vm));
+    hypervisor.onStart = (vm, loaded) => {
+      const guest = new MemoryGuest(vm);
+      if (loaded instanceof MemoryGuest) guest.become(loaded);
+      this.guests.set(vm.config.id, guest);
+    };
+    hypervisor.onSave = (vm) => {
+      const guest = new MemoryGuest(vm);
+      const now = this.guests.get(vm.config.id);
+      if (now !== undefined) guest.become(now);
+      return guest;
+    };
   }
 
   guest(sandboxId: string): MemoryGuest {
@@ -358,6 +386,11 @@ const handlers: Handlers = {
   thaw: (guest, request) => {
     guest.frozen = false;
     guest.thaws.push(request);
+    if (request.endProcesses === true) {
+      for (const { processes } of guest.containers.values()) {
+        for (const id of [...processes.keys()]) if (id !== "") processes.delete(id);
+      }
+    }
     return {};
   },
   fitResources: (guest, { cpus = 0, pluggedMemoryBytes = 0n, ahead = false }) => {

@@ -3,7 +3,7 @@
  * end a VM from the inside, and read what was asked for, in order.
  */
 import { createHash } from "node:crypto";
-import { access, writeFile } from "node:fs/promises";
+import { access, readFile, writeFile } from "node:fs/promises";
 import {
   BelljarError,
   cancelledError,
@@ -28,6 +28,8 @@ import type {
   VmState,
 } from "../../src/hypervisor/index.ts";
 import { FIRST_SWITCH_PORT } from "../../src/hypervisor/index.ts";
+
+const MIB = 1024 * 1024;
 
 export type MemoryCall =
   | "info"
@@ -58,7 +60,17 @@ export class MemoryHypervisor implements Hypervisor {
   readonly #failures = new Map<MemoryCall, unknown[]>();
   readonly #gates = new Map<MemoryCall, Promise<void>>();
   /** Runs when a VM has started: where a test puts its agent behind the VM's socket. */
-  onStart: ((vm: MemoryVm) => void | Promise<void>) | undefined;
+  onStart: ((vm: MemoryVm, loaded: unknown) => void | Promise<void>) | undefined;
+  /** Runs when a VM's device state is saved: what is in the guest at that instant. */
+  onSave: ((vm: MemoryVm) => unknown) | undefined;
+  /** By the number that stands for it in the saved file. */
+  readonly #saved: unknown[] = [];
+
+  /** Answers what a file of device state has to say. */
+  saveGuest(vm: MemoryVm): string {
+    this.#saved.push(this.onSave?.(vm));
+    return `memory device state ${this.#saved.length - 1}`;
+  }
 
   /** The next call of this kind, or the next few, fail with these errors, one each. */
   fail(call: MemoryCall, ...errors: unknown[]): void {
@@ -101,7 +113,14 @@ export class MemoryHypervisor implements Hypervisor {
     const vm = new MemoryVm(this, config, identity, path === undefined ? "running" : "paused");
     this.vms.set(config.id, vm);
     try {
-      await this.onStart?.(vm);
+      const number =
+        path === undefined ? undefined : /memory device state (\d+)$/.exec(await readFile(path, "latin1"))?.[1];
+      if (path !== undefined && number === undefined) {
+        throw new BelljarError("VMM_START_FAILED", `${path} holds no device state`);
+      }
+      if (path !== undefined)
+        await options.fillMemory?.(identity, [{ name: "ram", address: 4096, sizeBytes: config.memoryMib * MIB }]);
+      await this.onStart?.(vm, number === undefined ? undefined : this.#saved[Number(number)]);
       throwIfAborted(options.signal);
       return vm.handle();
     } catch (error) {
@@ -286,7 +305,7 @@ export class MemoryVm {
         this.size = { memoryMib: Math.max(memoryMib, takenMib), cpus: Math.max(cpus, taken) };
         return this.size;
       },
-      memoryBlocks: async () => [{ name: "ram", address: 4096, sizeBytes: memoryMib * 1024 * 1024 }],
+      memoryBlocks: async () => [{ name: "ram", address: 4096, sizeBytes: memoryMib * MIB }],
       openOverlays: async (overlays) => {
         await ask("openOverlays", overlays.map(({ serial }) => serial).join(" "));
         this.overlays = [...overlays];
@@ -308,7 +327,7 @@ export class MemoryVm {
         if (this.status !== "paused") {
           throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
         }
-        await writeFile(path, JSON.stringify(save()));
+        await writeFile(path, this.#hypervisor.saveGuest(this));
       },
       consoleTail: () => this.console,
       save,

@@ -5,12 +5,14 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { BelljarError, type Log, silentLog, systemClock } from "../../src/base/index.ts";
+import { writeOverlay } from "../../src/container/qcow2.ts";
 import { noCgroups } from "../../src/resources/index.ts";
 import { openRuntime, type RuntimeCore, type RuntimeDeps } from "../../src/runtime/index.ts";
 import { systemError } from "../../src/store/disk.ts";
 import { type acquireLock, type Disk, type DiskFile, systemDisk } from "../../src/store/index.ts";
 import { type TestScope, tempDir } from "./harness.ts";
 import { MemoryGuests } from "./memory-agent.ts";
+import { MemoryGuestMemory } from "./memory-guest-memory.ts";
 import { MemoryHypervisor } from "./memory-hypervisor.ts";
 import { type MemoryPciFunction, MemoryPciHost } from "./memory-pci-host.ts";
 
@@ -73,6 +75,7 @@ class MemoryFiles implements Disk {
 export class MemoryRuntime {
   readonly hypervisor = new MemoryHypervisor();
   readonly guests = new MemoryGuests(this.hypervisor);
+  readonly memory = new MemoryGuestMemory();
   readonly pci: MemoryPciHost;
   readonly deps: RuntimeDeps;
   /** Path to its owners: how many share it, or that one has it alone. */
@@ -92,6 +95,7 @@ export class MemoryRuntime {
         },
       },
       connectAgent: this.guests.connect,
+      memory: this.memory,
       cgroups: noCgroups,
       rootDir: join(dir, "root"),
       runDir: join(dir, "run"),
@@ -100,9 +104,12 @@ export class MemoryRuntime {
       disk: new MemoryFiles(),
       lock: this.#lock,
       pci: { host: pci.host, claimsDir: join(dir, "claims") },
-      makeDisk: async (path) => {
-        await mkdir(dirname(path), { recursive: true });
-        await writeFile(path, "");
+      makeDisk: async (path, sizeBytes, { format }) => {
+        const dir = dirname(path);
+        await mkdir(dir, { recursive: true });
+        if (format !== "qcow2") return await writeFile(path, "x".repeat(512));
+        await writeFile(join(dir, "blank.raw"), "");
+        await writeOverlay({ path, sizeBytes, backingFile: "blank.raw", backingFormat: "raw" });
       },
     };
   }

@@ -1,0 +1,250 @@
+import assert from "node:assert/strict";
+import { chmod, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type TestScope, test } from "../../test/support/harness.ts";
+import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { BelljarError } from "../base/index.ts";
+import { systemDisk } from "../store/index.ts";
+import type { SandboxHandle } from "./interface.ts";
+
+async function running(t: TestScope): Promise<{ runtime: MemoryRuntime; source: SandboxHandle; dir: string }> {
+  const runtime = await MemoryRuntime.open(t, { disk: systemDisk });
+  const source = await runtime.core.sandboxes.create({ image: "busybox", name: "source" });
+  // The image's only layer.
+  await writeFile(join(dirname(runtime.deps.rootDir), `${"2".repeat(64)}.erofs`), "layer");
+  return { runtime, source, dir: join(runtime.deps.rootDir, "checkpoints") };
+}
+
+const checkpoints = (dir: string): Promise<string[]> =>
+  readdir(dir).then(
+    (names) => names.sort(),
+    () => [],
+  );
+
+test("checkpoint: what runs goes on, is listed, and comes back as often as wanted, each time as somebody else", async (t) => {
+  const { runtime, source } = await running(t);
+  const taken = await source.checkpoint({ name: "first" });
+  assert.equal((await source.info()).state, "running");
+  assert.deepEqual(runtime.guests.guest(source.id).thaws.at(-1)?.event, "resumed");
+  assert.equal(runtime.guests.guest(source.id).frozen, false);
+  const [listed] = await runtime.core.checkpoints.list();
+  assert.deepEqual(listed, await runtime.core.checkpoints.get("first"));
+  assert.equal(listed?.id, taken.id);
+  assert.deepEqual(listed?.source, { id: source.id, name: "source", generation: 0 });
+  await source.delete({ force: true });
+
+  const copies: SandboxHandle[] = [];
+  for (const name of ["one", "two"]) copies.push(await runtime.core.checkpoints.restore("first", { name }));
+  for (const copy of copies) {
+    const info = await copy.info();
+    assert.deepEqual([info.state, info.generation, info.hostname], ["running", 1, copy.id]);
+    assert.deepEqual(
+      info.containers.map(({ name, state }) => [name, state]),
+      [[info.containers[0]?.name, "running"]],
+    );
+    const guest = runtime.guests.guest(copy.id);
+    assert.equal(guest.frozen, false);
+    const thaw = guest.thaws.at(-1);
+    assert.deepEqual([thaw?.event, thaw?.sandboxId, thaw?.generation], ["restored", copy.id, 1]);
+    assert.equal((await copy.exec(["echo", "on"])).stdout, "on\n");
+  }
+  const ids = copies.map(({ id }) => runtime.guests.guest(id).thaws.at(-1)?.machineId);
+  assert.equal(new Set(ids).size, 2);
+  // Pages first, then device state.
+  assert.deepEqual(runtime.memory.loaded, [1, 1]);
+  assert.equal((await runtime.core.checkpoints.remove("first")).id, taken.id);
+  assert.deepEqual(await runtime.core.checkpoints.list(), []);
+  assert.equal((await copies[0]?.exec(["echo", "on"]))?.stdout, "on\n");
+});
+
+test("checkpoint: disks are of the same instant; source and copies write to files of their own", async (t) => {
+  const { runtime, source, dir } = await running(t);
+  const disks = (id: string): Promise<string[]> => readdir(join(runtime.sandboxesDir, id, "disks"));
+  const [first] = (await disks(source.id)).filter((name) => name.endsWith(".qcow2"));
+  const stem = first?.replace(/\.qcow2$/, "");
+  const taken = await source.checkpoint();
+  assert.deepEqual((await disks(source.id)).sort(), ["blank.raw", `${stem}.1.qcow2`, `${stem}.qcow2`]);
+  assert.deepEqual((await readdir(join(dir, taken.id, "disks"))).sort(), ["blank.raw", `${stem}.qcow2`]);
+  assert.match(runtime.hypervisor.vms.get(source.id)?.disks.at(-1)?.path ?? "", /\.1\.qcow2$/);
+  const copy = await runtime.core.checkpoints.restore(taken.id);
+  assert.deepEqual((await disks(copy.id)).sort(), ["blank.raw", `${stem}.1.qcow2`, `${stem}.qcow2`]);
+  const mine = runtime.hypervisor.vms.get(copy.id)?.disks.find(({ serial }) => serial === stem);
+  assert.equal(mine?.path, join(runtime.sandboxesDir, copy.id, "disks", `${stem}.1.qcow2`));
+  // Stopped and started again it is on its own disk, and its container can be removed with all its files.
+  await copy.stop();
+  await copy.start();
+  assert.equal(runtime.hypervisor.vms.get(copy.id)?.disks.find(({ serial }) => serial === stem)?.path, mine?.path);
+  await copy.main.delete({ force: true });
+  assert.deepEqual(await disks(copy.id), ["blank.raw"]);
+});
+
+test("checkpoint: one that fails never harms the sandbox, and is nowhere", async (t) => {
+  const { runtime, source, dir } = await running(t);
+  const goesOn = async (): Promise<void> => {
+    assert.equal((await source.info()).state, "running");
+    assert.equal(runtime.guests.guest(source.id).frozen, false);
+    assert.equal(runtime.hypervisor.vms.get(source.id)?.status, "running");
+    assert.equal((await source.exec(["echo", "on"])).stdout, "on\n");
+    assert.deepEqual(await checkpoints(dir), []);
+    assert.deepEqual(await runtime.core.checkpoints.list(), []);
+  };
+  const full = new BelljarError("DISK_FULL", "no room");
+  const died = new BelljarError("VMM_PROTOCOL", "QEMU saved no device state");
+  runtime.memory.failNext = full;
+  await assert.rejects(source.checkpoint(), { reason: "DISK_FULL" });
+  await goesOn();
+  for (const call of ["saveDevices", "useOverlays", "openOverlays", "pause"] as const) {
+    runtime.hypervisor.fail(call, died);
+    await assert.rejects(source.checkpoint(), { reason: "VMM_PROTOCOL" }, call);
+    await goesOn();
+  }
+  runtime.guests.fault("freeze", { kind: "fail", error: new BelljarError("AGENT_FAILED", "does not freeze") });
+  await assert.rejects(source.checkpoint(), { reason: "AGENT_FAILED" });
+  await goesOn();
+  await source.checkpoint({ name: "after-all" });
+});
+
+test("checkpoint: names are taken once, and what is not there is said", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.checkpoint({ name: "taken" });
+  await assert.rejects(source.checkpoint({ name: "taken" }), { reason: "CHECKPOINT_EXISTS" });
+  await assert.rejects(source.checkpoint({ name: "no/path" }), { reason: "INVALID_ARGUMENT" });
+  await assert.rejects(runtime.core.checkpoints.restore("none"), { reason: "CHECKPOINT_NOT_FOUND" });
+  await assert.rejects(runtime.core.checkpoints.restore("taken", { name: "source" }), {
+    reason: "CHECKPOINT_MISMATCH",
+    message: /there is a sandbox source already/,
+  });
+  await source.stop();
+  await assert.rejects(source.checkpoint(), { reason: "INVALID_TRANSITION" });
+});
+
+test("checkpoint: a paused sandbox is saved as it is and stays paused; its copy runs", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.pause();
+  assert.equal(runtime.guests.guest(source.id).frozen, true);
+  const taken = await source.checkpoint();
+  assert.deepEqual([taken.state, (await source.info()).state], ["paused", "paused"]);
+  const copy = await runtime.core.checkpoints.restore(taken.id);
+  const { state, containers } = await copy.info();
+  assert.deepEqual([state, containers[0]?.state], ["running", "running"]);
+  await source.resume();
+  assert.equal(runtime.guests.guest(source.id).frozen, false);
+});
+
+test("checkpoint: with `stop` the source ends; processes of exec end in the copy, unless they are kept", async (t) => {
+  const { runtime, source } = await running(t);
+  const left = await source.spawn(["sleep", "1000"]);
+  const taken = await source.checkpoint({ stop: true });
+  assert.equal((await source.info()).state, "stopped");
+  const ended = await runtime.core.checkpoints.restore(taken.id);
+  assert.deepEqual(
+    (await ended.main.processes()).map(({ id }) => id),
+    [""],
+  );
+  assert.equal(runtime.guests.guest(ended.id).container(ended.main.id).processes.size, 1);
+  const kept = await runtime.core.checkpoints.restore(taken.id, { keepExec: true });
+  assert.deepEqual(
+    (await kept.main.processes()).map(({ id }) => id),
+    ["", left.id],
+  );
+});
+
+test("fork: one pause for all, names with numbers, all or nothing", async (t) => {
+  const { runtime, source, dir } = await running(t);
+  const pauses = (): number => runtime.hypervisor.calls.filter((call) => call === `pause ${source.id}`).length;
+  const forks = await source.fork({ count: 3, name: "f{n}" });
+  assert.equal(pauses(), 1);
+  assert.deepEqual(
+    forks.map(({ name }) => name),
+    ["f1", "f2", "f3"],
+  );
+  for (const fork of forks) assert.equal(runtime.guests.guest(fork.id).thaws.at(-1)?.event, "forked");
+  // They share one file of memory, which is nobody's but theirs.
+  const inodes = await Promise.all(
+    forks.map(async ({ id }) => (await stat(join(runtime.sandboxesDir, id, "memory"))).ino),
+  );
+  assert.equal(new Set(inodes).size, 1);
+  assert.deepEqual(await checkpoints(dir), []);
+
+  const before = (await runtime.core.sandboxes.list()).length;
+  let starts = 0;
+  const { onStart } = runtime.hypervisor;
+  runtime.hypervisor.onStart = async (vm, loaded) => {
+    starts += 1;
+    if (starts === 2) throw new BelljarError("NOT_ENOUGH_MEMORY", "no memory");
+    await onStart?.(vm, loaded);
+  };
+  await assert.rejects(source.fork({ count: 3 }), { reason: "NOT_ENOUGH_MEMORY" });
+  assert.equal((await runtime.core.sandboxes.list()).length, before);
+  await assert.rejects(source.fork({ count: 2, name: "f{n}" }), { reason: "SANDBOX_EXISTS" });
+  assert.deepEqual(await checkpoints(dir), []);
+});
+
+test("restore: a file that is missing, cut short or changed is named, and nothing is started", async (t) => {
+  const { runtime, source, dir } = await running(t);
+  const { id } = await source.checkpoint({ name: "good" });
+  const names = (await readdir(join(dir, id), { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile() && entry.name !== "manifest.json")
+    .map((entry) => join(entry.parentPath, entry.name));
+  assert.ok(names.length >= 6, String(names));
+  for (const path of names) {
+    const { size, mode } = await stat(path);
+    if (size === 0) continue;
+    const keep = await readFile(path);
+    await chmod(path, 0o600);
+    const file = await open(path, "r+");
+    const at = Math.floor(size / 2);
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 0, 1, at);
+    await file.write(Buffer.of((byte[0] ?? 0) ^ 1), 0, 1, at);
+    await file.close();
+    await assert.rejects(runtime.core.checkpoints.restore("good"), (error: BelljarError) => {
+      assert.ok(["CHECKPOINT_MISMATCH", "CHECKPOINT_CORRUPT"].includes(error.reason), `${path}: ${error.reason}`);
+      return error.message.includes("good") || error.message.includes(path);
+    });
+    await truncate(path, at);
+    await assert.rejects(runtime.core.checkpoints.verify("good"), { reason: "CHECKPOINT_INCOMPLETE" }, path);
+    await rm(path);
+    await assert.rejects(runtime.core.checkpoints.verify("good"), { reason: "CHECKPOINT_INCOMPLETE" }, path);
+    await writeFile(path, keep, { mode });
+  }
+  assert.equal((await runtime.core.sandboxes.list()).length, 1);
+  await runtime.core.checkpoints.verify("good");
+  await truncate(join(dir, id, "manifest.json"), 10);
+  assert.match((await runtime.core.checkpoints.list())[0]?.problem ?? "", /manifest/);
+  await runtime.core.checkpoints.remove(id);
+});
+
+test("restore: another VMM is told before anything starts, and by a dry run in full", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.checkpoint({ name: "old" });
+  assert.equal((await runtime.core.checkpoints.check("old")).fits, true);
+  runtime.hypervisor.version = "2.0.0";
+  const { fits, findings } = await runtime.core.checkpoints.check("old", { name: "source" });
+  assert.equal(fits, false);
+  const wrong = findings.filter((each) => !each.fits).map(({ what }) => what);
+  assert.ok(wrong.includes("hypervisor") && wrong.includes("name"), String(wrong));
+  await assert.rejects(runtime.core.checkpoints.restore("old"), {
+    reason: "CHECKPOINT_MISMATCH",
+    message: /memory 1\.0\.0 is wanted/,
+  });
+});
+
+test("what a killed owner leaves: a sandbox that stood still goes on, half a checkpoint is nobody's", async (t) => {
+  const { runtime, source, dir } = await running(t);
+  const letGo = runtime.hypervisor.hold("saveDevices");
+  const taking = source.checkpoint({ name: "never" });
+  taking.catch(() => {});
+  while (!runtime.hypervisor.calls.some((call) => call.startsWith("saveDevices"))) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.equal(runtime.hypervisor.vms.get(source.id)?.status, "paused");
+  // As if it had died here: the state says `checkpoint`, the guest stands still.
+  const state = await systemDisk.read(runtime.stateFile(source.id), 1_000_000);
+  assert.match(Buffer.from(state).toString(), /"operation": "checkpoint"/);
+  letGo();
+  await taking;
+  await mkdir(join(dir, ".belljar-tmp-killed"), { recursive: true });
+  await runtime.reopen();
+  assert.deepEqual((await checkpoints(dir)).length, 1);
+});
