@@ -126,7 +126,7 @@ async function orphanProcesses(place: Place, sandboxes: readonly FoundSandbox[],
   );
 }
 
-const ROOT_NAMES = new Set(["cache", "images", "lock", "sandboxes", "templates", "volumes"]);
+const ROOT_NAMES = new Set(["cache", "checkpoints", "events", "images", "lock", "sandboxes", "templates", "volumes"]);
 
 async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Promise<string[]> {
   const orphans: string[] = [];

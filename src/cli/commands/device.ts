@@ -1,4 +1,5 @@
 /** `belljar device`: what is plugged into a sandbox. */
+import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { DeviceInfo } from "../../sdk/index.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
@@ -70,8 +71,11 @@ function addRemove(device: Command, holder: ContextHolder): void {
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
     const sandbox = await runtime.sandboxes.get(splitTarget(sandboxName).sandboxName);
+    const known = (await sandbox.devices.list()).flatMap(({ id, source }) => [id, source]);
     for (const each of devices) {
-      await sandbox.devices.remove(each, { signal: relay.signal });
+      // Paths are as `add` takes them.
+      const device = known.includes(each) ? each : resolve(each);
+      await sandbox.devices.remove(device, { signal: relay.signal });
       if (options.json === true) context.output.object({ removed: each });
       else context.output.line(each);
     }
