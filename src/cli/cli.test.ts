@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BelljarError } from "../base/index.ts";
+import { storageBytes } from "./container-options.ts";
 import { DetachKeys } from "./detach-keys.ts";
 import { exitStatusOf } from "./exit-status.ts";
 import { formatBytes, formatError } from "./output.ts";
@@ -15,6 +16,15 @@ test("sizes are read as docker reads them", () => {
   assert.equal(parseMebibytes("1000k", "-m"), 1);
   for (const text of ["", "x", "1x", "-1m", "1 2m", "1e9", "m"]) {
     assert.throws(() => parseBytes(text, "-m"), { reason: "INVALID_ARGUMENT" }, text);
+  }
+});
+
+test("how much a container can write, in our words and in docker's", () => {
+  assert.equal(storageBytes({}), undefined);
+  assert.equal(storageBytes({ storageOpt: ["size=1g", "size=2g"] }), 2 * 2 ** 30);
+  assert.equal(storageBytes({ storageSize: "64m", storageOpt: ["size=1g"] }), 64 * 2 ** 20);
+  for (const option of ["size=", "size", "inode=1", "size=x"]) {
+    assert.throws(() => storageBytes({ storageOpt: [option] }), { reason: "INVALID_ARGUMENT" }, option);
   }
 });
 

@@ -180,7 +180,10 @@ export async function furtherContainerConfig(
 }
 
 /** The last word counts, and a word of our own before one of docker's. */
-function storageBytes({ storageSize, storageOpt = [] }: ContainerOptions): number | undefined {
+export function storageBytes({
+  storageSize,
+  storageOpt = [],
+}: Pick<ContainerOptions, "storageSize" | "storageOpt">): number | undefined {
   const sizes = storageOpt.map((option) => {
     const [, size] = /^size=(.+)$/.exec(option) ?? [];
     if (size !== undefined) return parseBytes(size, "--storage-opt size");
