@@ -1,18 +1,33 @@
-/** Everything in the repository that is made from something else in it: protocol code and the errors page. */
+/** Everything in the repository that is made from something else in it: protocol code and pages of reference. */
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { packageProgram, repository, runCommand } from "./command.ts";
 import { errorsPagePath, renderErrorsPage } from "./errors-page.ts";
+import { apiPagePath, renderApiPage } from "./reference/api.ts";
+import { cliPagePath, renderCliPage } from "./reference/cli.ts";
+import { configurationPagePath, renderConfigurationPage } from "./reference/configuration.ts";
+import { renderSdkPage, sdkPagePath } from "./reference/sdk.ts";
 import type { Finding } from "./rules/index.ts";
 
 const GENERATED_CODE = "src/protocol/generated";
 
 export async function generate(): Promise<number> {
-  const page = join(repository, errorsPagePath);
-  await mkdir(dirname(page), { recursive: true });
-  await writeFile(page, renderErrorsPage());
+  for (const [path, text] of await renderPages()) {
+    await mkdir(dirname(join(repository, path)), { recursive: true });
+    await writeFile(join(repository, path), text);
+  }
   return (await generateCode()).status;
+}
+
+async function renderPages(): Promise<ReadonlyMap<string, string>> {
+  return new Map([
+    [errorsPagePath, renderErrorsPage()],
+    [cliPagePath, renderCliPage()],
+    [sdkPagePath, await renderSdkPage(repository)],
+    [configurationPagePath, await renderConfigurationPage(repository)],
+    [apiPagePath, await renderApiPage(repository)],
+  ]);
 }
 
 /** What is checked in and is not what its source makes today. */
@@ -21,8 +36,10 @@ export async function checkGenerated(): Promise<Finding[]> {
   const stale = (path: string): void => {
     findings.push({ rule: "generated", path, line: 0, message: "not what its source makes; run `npm run generate`" });
   };
-  const page = await readFile(join(repository, errorsPagePath), "utf8").catch(() => undefined);
-  if (page !== renderErrorsPage()) stale(errorsPagePath);
+  for (const [path, text] of await renderPages()) {
+    const page = await readFile(join(repository, path), "utf8").catch(() => undefined);
+    if (page !== text) stale(path);
+  }
 
   const directory = await mkdtemp(join(tmpdir(), "belljar-generate-"));
   try {
