@@ -53,6 +53,19 @@ test("the commands for a container in the background work in their order", async
   assert.match(outputs[3] ?? "", /sh -c/);
 });
 
+test("the commands that freeze and fork work in their order", async (t) => {
+  const [, , third = ""] = await blocks("Try it", "console");
+  const commands = third.split("\n").filter((line) => line.startsWith("$ "));
+  const outputs: string[] = [];
+  for (const command of commands) {
+    const options = { cwd: repository, env: cliEnvironment(t) };
+    outputs.push((await run("sh", ["-c", command.slice(2)], options)).stdout);
+  }
+  const running = (outputs[4] ?? "").split("\n").filter((line) => line.includes("running"));
+  assert.deepEqual(running.map((line) => line.split(/ +/)[1]).sort(), ["again", "counter", "f1", "f2", "f3"]);
+  assert.equal(outputs.at(-1), "before\n");
+});
+
 test("the program under 'From a program' runs", async (t) => {
   const [code = ""] = await blocks("From a program", "ts");
   assert.match(code, /from "belljar"/);
