@@ -13,38 +13,36 @@ export async function tour(signal: AbortSignal): Promise<void> {
   await using runtime = await Runtime.connect({ paths, signal });
   await using made = new AsyncDisposableStack();
 
-  const source = await timed("run", async () => {
-    const config = { image: "busybox", container: { command: ["sh", "-c", COUNTING] } };
-    const sandbox = made.use(await runtime.sandboxes.create(config, { signal }));
-    return { value: sandbox, told: `it says ${await firstNumber(sandbox, signal)}` };
-  });
+  const config = { image: "busybox", container: { command: ["sh", "-c", COUNTING] } };
+  const source = await timed("run", () => runtime.sandboxes.create(config, { signal }));
+  made.use(source);
+  tell(`it says ${await firstNumber(source, signal)}`);
 
-  const checkpoint = await timed("checkpoint", async () => {
-    const info = await source.checkpoint({ signal });
-    made.defer(async () => void (await runtime.checkpoints.remove(info.id)));
-    const kilobytes = Math.round((info.pagesBytes + info.devicesBytes + info.disksBytes) / 1000);
-    return { value: info, told: `${kilobytes} kB; the program stood still for ${Math.round(info.frozenMs)} ms` };
-  });
+  const checkpoint = await timed("checkpoint", () => source.checkpoint({ signal }));
+  made.defer(async () => void (await runtime.checkpoints.remove(checkpoint.id)));
+  const kilobytes = Math.round((checkpoint.pagesBytes + checkpoint.devicesBytes + checkpoint.disksBytes) / 1000);
+  tell(`${kilobytes} kB; the program stood still for ${Math.round(checkpoint.frozenMs)} ms`);
 
-  await timed(`fork ${FORKS} ways`, async () => {
-    const forks = await source.fork({ count: FORKS, signal });
-    for (const fork of forks) made.use(fork);
-    const numbers = await Promise.all(forks.map((fork) => firstNumber(fork, signal)));
-    return { value: forks, told: `they go on with ${numbers.join(", ")}` };
-  });
+  const forks = await timed(`fork ${FORKS} ways`, () => source.fork({ count: FORKS, signal }));
+  for (const fork of forks) made.use(fork);
+  const numbers = await Promise.all(forks.map((fork) => firstNumber(fork, signal)));
+  tell(`they go on with ${numbers.join(", ")}`);
 
-  await timed("restore", async () => {
-    const restored = made.use(await runtime.checkpoints.restore(checkpoint.id, { signal }));
-    return { value: restored, told: `it goes on with ${await firstNumber(restored, signal)}` };
-  });
+  const restored = await timed("restore", () => runtime.checkpoints.restore(checkpoint.id, { signal }));
+  made.use(restored);
+  tell(`it goes on with ${await firstNumber(restored, signal)}`);
 }
 
-async function timed<T>(what: string, work: () => Promise<{ readonly value: T; readonly told: string }>): Promise<T> {
+async function timed<T>(what: string, work: () => Promise<T>): Promise<T> {
   const beganMs = performance.now();
-  const { value, told } = await work();
+  const value = await work();
   const tookMs = Math.round(performance.now() - beganMs);
-  process.stdout.write(`  ${what.padEnd(12)} ${`${tookMs} ms`.padStart(9)}   ${told}\n`);
+  process.stdout.write(`  ${what.padEnd(12)} ${`${tookMs} ms`.padStart(9)}   `);
   return value;
+}
+
+function tell(text: string): void {
+  process.stdout.write(`${text}\n`);
 }
 
 /** The number on the first line that this sandbox itself has written. */
