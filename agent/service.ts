@@ -49,7 +49,7 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       return {};
     },
 
-    freeze: async (_, { signal }) => ({ hookFailures: [...(await standstill.freeze(signal))] }),
+    freeze: async ({ saving }, { signal }) => ({ hookFailures: [...(await standstill.freeze(saving, signal))] }),
 
     thaw: async (request) => ({ hookFailures: [...(await standstill.thaw(request))] }),
 

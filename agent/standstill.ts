@@ -34,7 +34,7 @@ export class Standstill {
   /** There while processes may not start; resolves when they may again. */
   #closed: PromiseWithResolvers<void> | undefined;
   /** What `freeze` found and answered; undefined unless everything stands still. */
-  #frozen: { readonly hooks: readonly Hooks[]; readonly failures: Failures } | undefined;
+  #frozen: { readonly saving: boolean; readonly hooks: readonly Hooks[]; readonly failures: Failures } | undefined;
   /** The last thaw, and its answer, in case it is repeated. */
   #thawed: { readonly words: string; readonly failures: Failures } | undefined;
 
@@ -62,21 +62,22 @@ export class Standstill {
 
   /**
    * Resolves when every process of every container stands still. Nothing has changed when it rejects, but that hooks have run.
+   * @param saving and not only to stand still for a while: hooks are told, also when it goes on
    * @throws BelljarError `DEADLINE_EXCEEDED`
    */
-  freeze(signal: AbortSignal): Promise<Failures> {
+  freeze(saving: boolean, signal: AbortSignal): Promise<Failures> {
     return this.#turns.take(async () => {
       if (this.#frozen !== undefined) return this.#frozen.failures;
       this.#closed ??= Promise.withResolvers();
       try {
         await this.#launchesEnd();
         const hooks = await this.#findHooks();
-        const failures = await runHooks(hooks, "before-save", {});
+        const failures = saving ? await runHooks(hooks, "before-save", {}) : [];
         signal.throwIfAborted();
         await this.#deps.cgroups.freezeAll(signal);
         if (signal.aborted) await this.#deps.cgroups.thawAll();
         signal.throwIfAborted();
-        this.#frozen = { hooks, failures };
+        this.#frozen = { saving, hooks, failures };
         return failures;
       } catch (error) {
         this.#open();
@@ -101,8 +102,9 @@ export class Standstill {
       const event = news.event === "" ? undefined : this.#deps.identity.announce(news);
       if (news.endProcesses) await endProcesses(this.#containers.created(), this.#deps.procDir);
       // What else a copy must not have from its source goes here, before anything runs: neighbours in the network, for one.
+      const isTold = event !== undefined && (event !== "resumed" || this.#frozen?.saving === true);
       await this.#goOn();
-      const failures = event === undefined ? [] : await runHooks(hooks, HOOK_AFTER[event], environment(news));
+      const failures = !isTold ? [] : await runHooks(hooks, HOOK_AFTER[event], environment(news));
       this.#thawed = { words, failures };
       return failures;
     });

@@ -123,6 +123,11 @@ export const errorReasons = reasons({
     meaning: "A file of the checkpoint is not what its manifest says.",
     remedy: "It cannot be restored; remove it with `belljar checkpoint rm`.",
   },
+  HOOK_FAILED: {
+    code: "failed_precondition",
+    meaning: "A program that an image has for the moment after a restore or fork failed, or did not end in time.",
+    remedy: "Correct `/etc/belljar/hooks/after-restore` in the container, and save the sandbox anew.",
+  },
   CHECKPOINT_MISMATCH: {
     code: "failed_precondition",
     meaning: "The checkpoint was taken under another hypervisor, CPU or configuration than this host has.",

@@ -347,8 +347,8 @@ export const checkpointLimits = {
   templateRestMs: 500,
   /** Copies of one snapshot that are started at the same time. */
   copiesAtOnce: 4,
-  /** The guest's processes stand still within this, or go on. */
-  freezeTimeoutMs: 15_000,
+  /** The guest's processes stand still within this, or go on: `standstillLimits` together. */
+  freezeTimeoutMs: 30_000,
   /** Of one block of a guest's memory, in a list of pages. */
   memoryMaxBytes: 1024 * GIB,
   /** Another process that makes the same template: a boot, and what is written to disk. */

@@ -17,6 +17,7 @@ import {
 } from "../container/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import { checkCheckpointable } from "./blockers.ts";
+import { tellHookFailures } from "./hooks.ts";
 import type { GuestMemory, SavedMemory } from "./memory/index.ts";
 import { withDiskPaths } from "./moved-disks.ts";
 import type { FrozenDisk, FrozenLog, Snapshot, SnapshotTimes } from "./snapshot.ts";
@@ -126,7 +127,7 @@ class StillStand {
     if (!this.#wasRunning) return;
     const { machine } = this.#deps.sandbox;
     this.#frozenAtMs = performance.now();
-    await machine.freeze(signal);
+    tellHookFailures(machine.log, await machine.freeze(true, signal));
     this.#pausedAtMs = performance.now();
     await machine.vm.pause();
   }
@@ -141,7 +142,8 @@ class StillStand {
       this.#pausedAtMs = undefined;
     }
     if (this.#frozenAtMs === undefined) return { pauseMs, frozenMs: 0 };
-    await sandbox.machine.thaw({ event, sandboxId: sandbox.id, generation: sandbox.state.generation });
+    const news = { event, sandboxId: sandbox.id, generation: sandbox.state.generation };
+    tellHookFailures(sandbox.log, await sandbox.machine.thaw(news));
     const frozenMs = performance.now() - this.#frozenAtMs;
     this.#frozenAtMs = undefined;
     return { pauseMs, frozenMs };

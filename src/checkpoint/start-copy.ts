@@ -1,14 +1,15 @@
 /** Starts a VM from a snapshot, for a sandbox that was written down: memory, devices and disks as they were, an identity of its own. */
-import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError } from "../base/index.ts";
+import { BelljarError, machineIdOf } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { ROOT_SERIAL } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
+import { refuseHookFailures } from "./hooks.ts";
 import type { GuestMemory } from "./memory/index.ts";
 import type { FrozenDisk, FrozenLog, Snapshot } from "./snapshot.ts";
 
@@ -74,17 +75,19 @@ export async function startCopy(
   const { machine } = sandbox;
   await machine.vm.resume();
   await sandbox.agent(signal);
-  await machine.thaw(
+  const failures = await machine.thaw(
     {
       event,
       sandboxId: sandbox.id,
       generation: sandbox.state.generation,
-      machineId: createHash("sha256").update(randomBytes(32)).digest("hex").slice(0, 32),
+      // The one that it has whenever it is started.
+      machineId: machineIdOf(sandbox.id),
       bootId: randomUUID({ disableEntropyCache: true }),
       endProcesses: !keepExec,
     },
     signal,
   );
+  refuseHookFailures(failures);
 }
 
 /** The saved VM with the disks that this sandbox has. */

@@ -149,6 +149,26 @@ test("checkpoint: with `stop` the source ends; processes of exec end in the copy
   );
 });
 
+test("hooks: one that fails is told of a source, and is the end of a copy", async (t) => {
+  const { runtime, source } = await running(t);
+  const guest = runtime.guests.guest(source.id);
+  const containerId = source.main.id;
+  guest.failingHooks = ["before-save", "after-resume"].map((hook) => ({ containerId, hook, message: "no" }));
+  await source.checkpoint({ name: "good" });
+  assert.equal(guest.frozen, false);
+  guest.failingHooks.push({ containerId, hook: "after-restore", message: "it ended with status 3: no\u001b[31m keys" });
+  await source.checkpoint({ name: "bad" });
+  const before = (await runtime.core.sandboxes.list()).length;
+  await assert.rejects(runtime.core.checkpoints.restore("bad"), {
+    reason: "HOOK_FAILED",
+    message: /^the hook after-restore of the container \w+: it ended with status 3: no \[31m keys$/,
+  });
+  await assert.rejects(source.fork({ count: 2 }), { reason: "HOOK_FAILED" });
+  assert.equal((await runtime.core.sandboxes.list()).length, before);
+  assert.equal((await source.exec(["echo", "on"])).stdout, "on\n");
+  await runtime.core.checkpoints.restore("good");
+});
+
 test("fork: one pause for all, names with numbers, all or nothing", async (t) => {
   const { runtime, source, dir } = await running(t);
   const pauses = (): number => runtime.hypervisor.calls.filter((call) => call === `pause ${source.id}`).length;

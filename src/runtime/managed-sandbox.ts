@@ -356,7 +356,7 @@ export class ManagedSandbox {
    */
   async #freeze(): Promise<boolean> {
     try {
-      await this.sandbox.machine.freeze();
+      await this.sandbox.machine.freeze(false);
       return true;
     } catch (error) {
       this.#warn("paused without its containers being frozen", error);

@@ -14,6 +14,7 @@ import {
 } from "../agent-client/index.ts";
 import { BelljarError, type Clock, cancelledError, checkpointLimits, type Log, throwIfAborted } from "../base/index.ts";
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
+import type { HookFailure } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
 
 export interface MachineDeps {
@@ -108,14 +109,18 @@ export class Machine implements AgentCaller {
     });
   }
 
-  /** Everything in the containers stands still until `thaw`. */
-  async freeze(signal?: AbortSignal): Promise<void> {
-    await this.call("freeze", {}, { signal, timeoutMs: checkpointLimits.freezeTimeoutMs });
+  /**
+   * Everything in the containers stands still until `thaw`.
+   * @param saving hooks of containers are told: the answer says which of them failed
+   */
+  async freeze(saving: boolean, signal?: AbortSignal): Promise<readonly HookFailure[]> {
+    const options = { signal, timeoutMs: checkpointLimits.freezeTimeoutMs };
+    return (await this.call("freeze", { saving }, options)).hookFailures;
   }
 
-  /** It runs on, and is told what has happened to it meanwhile. */
-  async thaw(request: AgentRequest<"thaw">, signal?: AbortSignal): Promise<void> {
-    await this.call("thaw", request, { signal });
+  /** It runs on, and is told what has happened to it meanwhile. Answers which hooks of containers failed. */
+  async thaw(request: AgentRequest<"thaw">, signal?: AbortSignal): Promise<readonly HookFailure[]> {
+    return (await this.call("thaw", request, { signal })).hookFailures;
   }
 
   /** Gives the /dev/shm that containers share another size, now and whenever the guest is configured. */

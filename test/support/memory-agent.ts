@@ -140,6 +140,8 @@ export class MemoryGuest {
   updates: AgentRequest<"updateContainer">[] = [];
   frozen = false;
   readonly thaws: AgentRequest<"thaw">[] = [];
+  /** Hooks of its containers that fail. */
+  failingHooks: { containerId: string; hook: string; message: string }[] = [];
   /** What containers were given to write to after their creation, in bytes. */
   readonly storageSizes = new Map<string, number>();
   /** What it was told of its VM's size. */
@@ -156,6 +158,7 @@ export class MemoryGuest {
   become(other: MemoryGuest): void {
     this.instance = other.instance;
     this.frozen = other.frozen;
+    this.failingHooks = [...other.failingHooks];
     this.#nextPid = other.#nextPid;
     for (const [id, { request, args, processes, frozen }] of other.containers) {
       const container = new MemoryContainer(id, request, args);
@@ -379,9 +382,9 @@ const handlers: Handlers = {
     const name = pci === undefined ? `sd${String.fromCharCode(97 + at)}` : "vda";
     return { nodes: [{ name, block: true, major: 8, minor: 16 * Math.max(0, at) }] };
   },
-  freeze: (guest) => {
+  freeze: (guest, { saving = false }) => {
     guest.frozen = true;
-    return {};
+    return { hookFailures: saving ? guest.failingHooks.filter(({ hook }) => hook === "before-save") : [] };
   },
   thaw: (guest, request) => {
     guest.frozen = false;
@@ -391,7 +394,8 @@ const handlers: Handlers = {
         for (const id of [...processes.keys()]) if (id !== "") processes.delete(id);
       }
     }
-    return {};
+    const told = request.event === "resumed" ? "after-resume" : "after-restore";
+    return { hookFailures: guest.failingHooks.filter(({ hook }) => hook === told) };
   },
   fitResources: (guest, { cpus = 0, pluggedMemoryBytes = 0n, ahead = false }) => {
     if (ahead) return { cpus, pluggedMemoryBytes };

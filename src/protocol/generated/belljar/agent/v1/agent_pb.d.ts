@@ -145,6 +145,12 @@ export declare const ConfigureSandboxResponseSchema: GenMessage<ConfigureSandbox
  * @generated from message belljar.agent.v1.FreezeRequest
  */
 export declare type FreezeRequest = Message<"belljar.agent.v1.FreezeRequest"> & {
+  /**
+   * It is about to be saved: containers' programs for that moment run first, and those for the moment after it when it goes on.
+   *
+   * @generated from field: bool saving = 1;
+   */
+  saving: boolean;
 };
 
 /**
@@ -2934,8 +2940,8 @@ export declare const AgentService: GenService<{
   },
   /**
    * Every process of every container stands still when it answers, until Thaw. What a container's own pause has frozen stays so.
-   * Idempotent; thaws by itself when it fails. Starts of processes that are under way are waited for, and containers' programs for
-   * this moment run first; starts that come later wait for Thaw.
+   * Idempotent; thaws by itself when it fails. Starts of processes that are under way are waited for; those that come later wait
+   * for Thaw.
    *
    * @generated from rpc belljar.agent.v1.AgentService.Freeze
    */
