@@ -140,11 +140,12 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   await compare(place.rootDir, (name) => ROOT_NAMES.has(name));
   // Half made or half removed.
   await compare(join(place.rootDir, "volumes"), (name) => !name.startsWith("."));
+  await compare(join(place.rootDir, "checkpoints"), (name) => !name.startsWith("."));
   await compare(join(place.rootDir, "images/staging"), () => false);
   for (const { id, containers } of sandboxes) {
     const dir = join(place.rootDir, "sandboxes", id);
     const belongs = (name: string): boolean => containers.some((container) => name.includes(container.id));
-    await compare(dir, (name) => ["sandbox.json", "lock", "disks", "logs"].includes(name));
+    await compare(dir, (name) => ["sandbox.json", "lock", "disks", "logs", "memory"].includes(name));
     // What qcow2 disks lie over is linked into the directory of each sandbox.
     await compare(join(dir, "disks"), (name) => belongs(name) || /^blank-\d+\.raw$/.test(name));
     await compare(join(dir, "logs"), belongs);

@@ -4,13 +4,24 @@ import { join } from "node:path";
 import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
 import type { MountConfig } from "../../src/container/index.ts";
 import type { ImageStore } from "../../src/images/index.ts";
-import type { ContainerHandle, Sandboxes, SandboxHandle, SandboxInfo, Volumes } from "../../src/runtime/index.ts";
+import type {
+  Checkpoints,
+  ContainerHandle,
+  Sandboxes,
+  SandboxHandle,
+  SandboxInfo,
+  Volumes,
+} from "../../src/runtime/index.ts";
 
 export const TARGET = "target";
 export const SECOND = "second";
 
 /** Name of the volume and of the image that nobody uses. */
 const SPARE = "spare";
+/** Sandboxes that are copies of the target, with their numbers. */
+const COPY = "copy";
+/** Annotation of a target that shares its memory with nobody. */
+const PLAIN = "campaign.plain";
 const STORAGE_STEP_BYTES = 64 * 2 ** 20;
 
 /** Memory of the target's VM, and what it grows to. */
@@ -42,6 +53,8 @@ export interface StepTold {
 export const bases = [
   ...(["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const),
   ...(["device", "served device", "grown", "second mounted", "spare volume", "spare image"] as const),
+  // Without shared memory, so that it can be checkpointed; with a checkpoint of it.
+  ...(["plain", "checkpoint"] as const),
 ] as const;
 export type Base = (typeof bases)[number];
 
@@ -71,6 +84,10 @@ export const operationNames = [
   "remove volume",
   "import image",
   "prune images",
+  "checkpoint",
+  "remove checkpoint",
+  "restore",
+  "fork",
 ] as const;
 export type OperationName = (typeof operationNames)[number];
 
@@ -154,6 +171,7 @@ export interface Owned {
   readonly sandboxes: Sandboxes;
   readonly volumes: Volumes;
   readonly images: ImageStore;
+  readonly checkpoints: Checkpoints;
 }
 
 type Operation = (owned: Owned) => Promise<void>;
@@ -205,6 +223,10 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   "remove volume": ({ volumes }) => volumes.remove(SPARE),
   "import image": importSpare,
   "prune images": async ({ images }) => void (await images.collectGarbage({ unusedImages: true })),
+  checkpoint: onTarget((target) => target.checkpoint({ name: SPARE })),
+  "remove checkpoint": async ({ checkpoints }) => void (await checkpoints.remove(SPARE)),
+  restore: async ({ checkpoints }) => void (await checkpoints.restore(SPARE, { name: `${COPY}1` })),
+  fork: onTarget((target) => target.fork({ count: 2, name: `${COPY}{n}` })),
 };
 
 async function importSpare({ images }: Owned): Promise<void> {
@@ -214,8 +236,15 @@ async function importSpare({ images }: Owned): Promise<void> {
   await images.import(dir, { name: SPARE, kind: "rootfs" });
 }
 
-async function createTarget(sandboxes: Sandboxes, command: readonly string[], start: boolean): Promise<void> {
-  await sandboxes.create({ image: "busybox", name: TARGET, vhostUser: true, container: { command } }, { start });
+async function createTarget(
+  sandboxes: Sandboxes,
+  command: readonly string[],
+  start: boolean,
+  isPlain = false,
+): Promise<void> {
+  const annotations = isPlain ? { [PLAIN]: "yes" } : {};
+  const config = { image: "busybox", name: TARGET, annotations, vhostUser: !isPlain, container: { command } };
+  await sandboxes.create(config, { start });
 }
 
 async function findTarget(sandboxes: Sandboxes): Promise<SandboxInfo | undefined> {
@@ -226,13 +255,16 @@ async function findTarget(sandboxes: Sandboxes): Promise<SandboxInfo | undefined
 export async function prepare(owned: Owned, base: Base, command: readonly string[]): Promise<void> {
   const { sandboxes } = owned;
   let info = await findTarget(sandboxes);
+  await removeCopies(owned, base);
   const isFresh = base === "none" || base === "ready";
-  if (info !== undefined && isFresh && info.state !== base) {
+  const isPlain = base === "plain" || base === "checkpoint";
+  const isOther = info !== undefined && (info.annotations[PLAIN] === "yes") !== isPlain && base !== "none";
+  if (info !== undefined && ((isFresh && info.state !== base) || isOther)) {
     await (await sandboxes.get(TARGET)).delete({ force: true });
     info = undefined;
   }
   if (base === "none") return;
-  if (info === undefined) await createTarget(sandboxes, command, base !== "ready");
+  if (info === undefined) await createTarget(sandboxes, command, base !== "ready", isPlain);
   if (base === "ready") return;
   const target = await sandboxes.get(TARGET);
   if (info?.state === base && (base === "paused" || base === "stopped")) return;
@@ -245,8 +277,16 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   await prepareSpare(owned, base);
   const memoryMib = base === "grown" ? GROWN_MIB : USUAL_MIB;
   if ((await target.info()).memoryMib !== memoryMib) await target.update({ memoryMib });
+  if (base === "checkpoint" && (await owned.checkpoints.list()).length === 0) await operations.checkpoint(owned);
   if (base === "paused") await target.pause();
   if (base === "stopped") await target.stop({ timeoutMs: 0 });
+}
+
+async function removeCopies({ sandboxes, checkpoints }: Owned, base: Base): Promise<void> {
+  for (const { id, name } of await sandboxes.list()) {
+    if (name.startsWith(COPY)) await (await sandboxes.get(id)).delete({ force: true });
+  }
+  if (base !== "checkpoint") for (const { id } of await checkpoints.list()) await checkpoints.remove(id);
 }
 
 /** Commands whose caller has died: they are kept until somebody releases them. */

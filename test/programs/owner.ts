@@ -113,9 +113,9 @@ async function openImages(root: string): Promise<ImageStore> {
 }
 
 async function owned(): Promise<Owned> {
-  const { sandboxes, volumes } = opened();
+  const { sandboxes, volumes, checkpoints } = opened();
   images ??= await openImages(rootDir ?? "");
-  return { sandboxes, volumes, images };
+  return { sandboxes, volumes, images, checkpoints };
 }
 
 function opened(): RuntimeCore {

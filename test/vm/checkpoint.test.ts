@@ -1,0 +1,121 @@
+/** Checkpoints of real VMs: what runs is frozen, goes on, and comes back as others, each with memory, disks and an identity of its own. */
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { silentLog } from "../../src/base/index.ts";
+import { Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+import { type TestScope, tempDir, test } from "../support/harness.ts";
+
+/** Counts in memory, and writes each number to its disk and to its output. */
+const COUNTER = "i=0; while :; do i=$((i+1)); echo $i >> /numbers; echo $i; sleep 0.2; done";
+
+async function openRuntime(t: TestScope): Promise<Runtime> {
+  const paths = resolvePaths({ root: await tempDir(t) }, { ...process.env, BELLJAR_RUN: await tempDir(t) }, 0);
+  const shared = resolvePaths({}, process.env, 0);
+  const runtime = await Runtime.open({ paths: { ...paths, templates: shared.templates }, log: silentLog });
+  t.after(async () => {
+    for (const { id } of await runtime.sandboxes.list())
+      await (await runtime.sandboxes.get(id)).delete({ force: true });
+    await runtime[Symbol.asyncDispose]();
+  });
+  return runtime;
+}
+
+async function numbers(sandbox: SandboxHandle): Promise<number[]> {
+  const { stdout } = await sandbox.exec(["cat", "/numbers"]);
+  return stdout.trim().split("\n").map(Number);
+}
+
+/** Every number once, in order: neither memory nor disk has lost or repeated anything, and they are of the same instant. */
+function assertUnbroken(found: readonly number[], what: string): void {
+  assert.deepEqual(
+    found,
+    found.map((_, index) => index + 1),
+    what,
+  );
+}
+
+async function passes(sandbox: SandboxHandle, beyond: number): Promise<number[]> {
+  const untilMs = performance.now() + 30_000;
+  for (;;) {
+    const found = await numbers(sandbox);
+    if ((found.at(-1) ?? 0) > beyond || performance.now() > untilMs) return found;
+    await sleep(200);
+  }
+}
+
+test("a running sandbox is checkpointed, goes on, and is restored twice after it is gone", async (t) => {
+  const runtime = await openRuntime(t);
+  const source = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sh", "-c", COUNTER] } });
+  const digest = await source.exec(["sh", "-c", "head -c 3000000 /dev/urandom > /data && sync && md5sum < /data"]);
+  await passes(source, 3);
+  const taken = await source.checkpoint({ name: "counting" });
+  assert.ok(taken.pagesBytes > 0 && taken.devicesBytes > 0 && taken.template !== undefined, JSON.stringify(taken));
+  const at = (await numbers(source)).length;
+  assertUnbroken(await passes(source, at), "the source");
+  await source.delete({ force: true });
+
+  const seen = new Set<string>();
+  for (const name of ["one", "two"]) {
+    const copy = await runtime.checkpoints.restore("counting", { name });
+    const found = await passes(copy, 1);
+    assertUnbroken(found, name);
+    assert.ok((await passes(copy, found.length)).length > found.length, `${name} counts on`);
+    assert.equal((await copy.exec(["sh", "-c", "md5sum < /data"])).stdout, digest.stdout);
+    const { stdout } = await copy.exec(["sh", "-c", "cat /proc/sys/kernel/random/uuid; date +%s"]);
+    const [random, seconds] = stdout.trim().split("\n");
+    seen.add(random ?? "");
+    assert.ok(Math.abs(Number(seconds) - Date.now() / 1000) < 10, `${name}: ${seconds}`);
+    // Its log goes on where that of the source was.
+    let text = "";
+    for await (const { data } of copy.main.logs()) text += Buffer.from(data).toString();
+    assert.match(text, /^1\n2\n3\n/);
+    assertUnbroken(text.trim().split("\n").map(Number), `the log of ${name}`);
+  }
+  assert.equal(seen.size, 2);
+  await runtime.checkpoints.verify("counting");
+  await runtime.checkpoints.remove("counting");
+});
+
+test("forks go on from one instant and diverge alone; a fork is checkpointed and restored as well", async (t) => {
+  const runtime = await openRuntime(t);
+  const source = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sh", "-c", COUNTER] } });
+  await source.exec(["sh", "-c", "echo shared > /shared; mkdir -p /dev/shm; echo memory > /dev/shm/shared"]);
+  const forks = await source.fork({ count: 3, name: "f{n}" });
+  for (const [index, fork] of forks.entries()) {
+    await fork.exec(["sh", "-c", `echo ${index} > /own; echo ${index} > /dev/shm/own`]);
+  }
+  for (const [index, fork] of forks.entries()) {
+    const { stdout } = await fork.exec(["sh", "-c", "cat /shared /dev/shm/shared /own /dev/shm/own"]);
+    assert.equal(stdout, `shared\nmemory\n${index}\n${index}\n`);
+    assertUnbroken(await numbers(fork), `fork ${index}`);
+  }
+  assert.equal((await source.exec(["sh", "-c", "ls /own /dev/shm/own 2>/dev/null | wc -l"])).stdout, "0\n");
+  const [first] = forks;
+  const taken = await first?.checkpoint();
+  const again = await runtime.checkpoints.restore(taken?.id ?? "");
+  assert.equal((await again.exec(["cat", "/own"])).stdout, "0\n");
+  assert.equal((await again.info()).generation, 2);
+  // Stopped, its disk is as it left it; started, it boots with that.
+  await again.stop({ timeoutMs: 0 });
+  await again.start();
+  assert.equal((await again.exec(["cat", "/own"])).stdout, "0\n");
+});
+
+test("what cannot be saved is refused by name, before anything is stopped", async (t) => {
+  const runtime = await openRuntime(t);
+  const dir = await tempDir(t);
+  const mounts = [{ type: "bind", source: dir, target: "/live", how: "live" }] as const;
+  const live = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sleep", "1000"], mounts } });
+  await assert.rejects(live.checkpoint(), {
+    reason: "NOT_CHECKPOINTABLE",
+    message: /\/live .* live mount \(virtiofs\)/,
+  });
+  await runtime.volumes.create({ name: "vol" });
+  const volume = [{ type: "volume", source: "vol", target: "/data" }] as const;
+  const writer = await runtime.sandboxes.create({
+    image: "busybox",
+    container: { command: ["sleep", "1000"], mounts: volume },
+  });
+  await assert.rejects(writer.fork(2), { reason: "NOT_CHECKPOINTABLE", message: /volume vol/ });
+  for (const sandbox of [live, writer]) assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n");
+});
