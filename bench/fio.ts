@@ -14,10 +14,10 @@ import type { Measurement } from "./measure.ts";
 const DISK_BYTES = 256 * 1024 * 1024;
 const MEMORY_MIB = 512;
 const TURNS = 5;
-const RUN_SECONDS = 4;
+const RUN_SECONDS = 3;
 /** Not counted: an emulated CPU translates code when it first runs. */
-const RAMP_SECONDS = 2;
-const VM_TIMEOUT_MS = 120_000;
+const RAMP_SECONDS = 1;
+const VM_TIMEOUT_MS = 300_000;
 const NODE = "/dev/measured";
 
 const JOBS = [
@@ -69,7 +69,16 @@ export async function measureFio(options: FioOptions): Promise<Measurement[]> {
 
 function fioArguments(node: string, args: readonly string[]): string[] {
   const times = ["--time_based", `--runtime=${RUN_SECONDS}`, `--ramp_time=${RAMP_SECONDS}`];
-  return ["--name=job", `--filename=${node}`, "--direct=1", "--ioengine=psync", ...times, "--minimal", ...args];
+  return [
+    "--name=job",
+    `--filename=${node}`,
+    "--direct=1",
+    "--invalidate=0",
+    "--ioengine=psync",
+    ...times,
+    "--minimal",
+    ...args,
+  ];
 }
 
 /** Of fio's terse output, version 3: operations and bytes of reads, then those of writes, in the same order. */
