@@ -49,6 +49,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.configureSandbox, handlers.configureSandbox),
     bind(methods.freeze, handlers.freeze),
     bind(methods.thaw, handlers.thaw),
+    bind(methods.configureNetwork, handlers.configureNetwork),
     bind(methods.fitResources, handlers.fitResources),
     bind(methods.getGuestStats, handlers.getGuestStats),
     bind(methods.findDevice, handlers.findDevice),

@@ -3,6 +3,7 @@ import { VERSION } from "../src/base/version.ts";
 import { PROTOCOL_VERSION } from "../src/protocol/version.ts";
 import { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
+import { configureNetwork } from "./network.ts";
 import { findPlugged } from "./plugged-devices.ts";
 import { containerHandlers } from "./service-containers.ts";
 import type { ServiceDeps } from "./service-deps.ts";
@@ -26,7 +27,15 @@ export function createHandlers(deps: ServiceDeps): Handlers {
 
 type SandboxHandlers = Pick<
   Handlers,
-  "configureSandbox" | "findDevice" | "fitResources" | "freeze" | "getGuestStats" | "hello" | "shutdown" | "thaw"
+  | "configureNetwork"
+  | "configureSandbox"
+  | "findDevice"
+  | "fitResources"
+  | "freeze"
+  | "getGuestStats"
+  | "hello"
+  | "shutdown"
+  | "thaw"
 >;
 
 function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standstill: Standstill): SandboxHandlers {
@@ -52,6 +61,11 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
     freeze: async ({ saving }, { signal }) => ({ hookFailures: [...(await standstill.freeze(saving, signal))] }),
 
     thaw: async (request) => ({ hookFailures: [...(await standstill.thaw(request))] }),
+
+    configureNetwork: async (request) => {
+      await configureNetwork(deps.plugged, request);
+      return {};
+    },
 
     fitResources: async ({ cpus, pluggedMemoryBytes, ahead }) => {
       const vm = { cpus, pluggedBytes: Number(pluggedMemoryBytes) };

@@ -217,6 +217,7 @@ async function nothing(): Promise<Record<string, never>> {
 const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
+  configureNetwork: nothing,
   fitResources: nothing,
   freeze: nothing,
   thaw: nothing,

@@ -18,6 +18,9 @@ export const productPackages: readonly NeededPackage[] = [
   { name: "xz-utils", program: "xz", reason: "unpacks layers and packages" },
   { name: "zstd", program: "zstd", reason: "unpacks layers and packages" },
   { name: "util-linux", program: "fallocate", reason: "punches holes into disk images" },
+  { name: "iproute2", program: "ip", reason: "makes the sandboxes' network namespaces" },
+  { name: "nftables", program: "nft", reason: "keeps sandboxes from what they may not reach" },
+  { name: "slirp4netns", program: "slirp4netns", reason: "carries what a sandbox sends out, as an ordinary program" },
 ];
 
 /** To test: tools of other authors that make images and serve them, and what the emulated KVM machine needs. */
@@ -30,7 +33,6 @@ export const testPackages: readonly NeededPackage[] = [
   { name: "cpio", program: "cpio", reason: "packs the emulated machine's initramfs" },
   { name: "kmod", program: "depmod", reason: "finds which kernel modules need which" },
   { name: "qemu-system-common", program: "virtiofsd", reason: "shows this host's files to the emulated machine" },
-  { name: "iproute2", program: "ip", reason: "makes what the tests of the harness leave behind" },
   { name: "mount", program: "losetup", reason: "makes what the tests of the harness leave behind" },
   { name: "bzip2", program: "bzip2", reason: "compresses archives that are imported" },
   { name: "curl", program: "curl", reason: "speaks the API's JSON as people's scripts do" },

@@ -10,6 +10,7 @@ import type { AgentCaller, AgentMethod, AgentRequest, AgentResponse, CallOptions
 /** By offset, by id, or only asking: the second time changes nothing. */
 const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "configureSandbox",
+  "configureNetwork",
   "fitResources",
   "freeze",
   "thaw",

@@ -184,6 +184,24 @@ export const errorReasons = reasons({
   DEVICE_UNSUPPORTED: { code: "unimplemented", meaning: "Belljar cannot hand a device of this kind to a guest." },
   DEVICE_FAILED: { code: "internal", meaning: "The host's kernel, or a driver of it, did not go along." },
 
+  // --- network ---
+  PORT_IN_USE: {
+    code: "failed_precondition",
+    meaning: "A port of the host that was to be published is taken.",
+    remedy: "Choose another one, or leave the host's port out to be given a free one.",
+  },
+  NETWORK_UNAVAILABLE: {
+    code: "failed_precondition",
+    meaning: "This host cannot give a sandbox a network of the kind that was asked for.",
+    remedy: "Do what the message says, or choose another kind with `--network`; `belljar doctor` lists what is needed.",
+  },
+  NETWORK_FAILED: { code: "internal", meaning: "A step in making or configuring a network failed." },
+  NO_FREE_ADDRESS: {
+    code: "resource_exhausted",
+    meaning: "Every address of the bridge is given to a sandbox.",
+    remedy: "Stop or delete sandboxes that are not needed.",
+  },
+
   // --- templates ---
   TEMPLATE_NOT_FOUND: {
     code: "not_found",

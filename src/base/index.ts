@@ -38,6 +38,7 @@ export {
   linkLimits,
   logLimits,
   mountLimits,
+  networkLimits,
   resourceLimits,
   sandboxLimits,
   standstillLimits,

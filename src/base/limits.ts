@@ -276,6 +276,33 @@ export const sandboxLimits = {
   exitRetryMs: 500,
 } as const;
 
+/** Networks of sandboxes. */
+export const networkLimits = {
+  /** Published ports of one sandbox, each number of a range counted: each is a socket or a rule on the host. */
+  portsMax: 256,
+  /** Entries of `allow` and `deny` each, and addresses that one host name may stand for. */
+  rulesMax: 128,
+  addressesPerNameMax: 16,
+  /** Looking up one host name of a rule. */
+  lookUpTimeoutMs: 5_000,
+  /** Connections of one sandbox at once: what its namespace keeps of each is host memory, about 300 bytes. */
+  connectionsMax: 8_192,
+  /** The program behind a user-mode network must be ready by then. */
+  uplinkStartTimeoutMs: 10_000,
+  uplinkEndTimeoutMs: 2_000,
+  uplinkAnswerMaxLength: 64 * KIB,
+  /** How often a look is taken at either. */
+  uplinkPollMs: 5,
+  /** Free ports that were taken by others before they could be used. */
+  portTries: 5,
+  /** The guest's driver must have made its interface by then. */
+  interfaceTimeoutMs: 10_000,
+  interfacePollMs: 5,
+  /** Of a guest: what it may be told at once. */
+  interfacesMax: 8,
+  routesMax: 64,
+} as const;
+
 /** Volumes and mounts. */
 export const mountLimits = {
   /** Size of a named volume, or of a directory's own disk, unless told; sparse. */

@@ -4,10 +4,12 @@ import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { BelljarError, checkName } from "../base/index.ts";
 import { isVfioSource } from "../devices/index.ts";
+import { type PolicyDefault, policyDefaults } from "../network/index.ts";
 import type { ContainerCreateConfig, MountConfig, SandboxCreateConfig } from "../sdk/index.ts";
 import type { CommonOptions } from "./context.ts";
 import { parseContainerDevice } from "./device-options.ts";
 import { parseMount, parseVolume } from "./mount-options.ts";
+import { networkConfig } from "./network-options.ts";
 import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
 
 const VFIO_PORTS = ["root-port", "switch-port", "no-port"] as const;
@@ -32,6 +34,10 @@ export interface ContainerOptions extends CommonOptions {
   readonly template: boolean;
   readonly templateDomain?: string;
   readonly network?: string;
+  readonly publish?: readonly string[];
+  readonly allow?: readonly string[];
+  readonly deny?: readonly string[];
+  readonly networkDefault?: PolicyDefault;
   readonly readOnly?: boolean;
   readonly capAdd?: readonly string[];
   readonly capDrop?: readonly string[];
@@ -80,7 +86,17 @@ export function addContainerOptions(command: Command): Command {
     .option("--hostname <name>", "host name (the sandbox's id)")
     .option("--no-template", "boot a kernel instead of starting from a template")
     .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
-    .addOption(new Option("--network <mode>", "network of the sandbox: loopback only for now").choices(["none"]))
+    .option("--network <mode>", "network of the sandbox: none (loopback only) or user (out through the host)")
+    .option("-p, --publish <port>", "publish a port: [ADDRESS:][HOST:]CONTAINER[/tcp|udp], or a range of them", collect)
+    .option(
+      "--allow <dest>",
+      "let the sandbox reach a host, address or range, [:PORT]; private ones are closed",
+      collect,
+    )
+    .option("--deny <dest>", "keep the sandbox from a host, address or range, [:PORT]", collect)
+    .addOption(
+      new Option("--network-default <word>", "public addresses that nobody has named (open)").choices(policyDefaults),
+    )
     .option("--read-only", "read-only root file system")
     .option("--cap-add <cap>", "add a capability", collect)
     .option("--cap-drop <cap>", "drop a capability, or ALL", collect)
@@ -140,6 +156,7 @@ export async function sandboxConfig(
     template: options.template ? undefined : false,
     templateDomain: options.templateDomain,
     dns: { servers: options.dns, search: options.dnsSearch, options: options.dnsOption },
+    network: networkConfig(options),
     sharePids: options.sharePids,
     sharedMemoryBytes:
       options.sharedMemory === undefined ? undefined : parseBytes(options.sharedMemory, "--shared-memory"),
@@ -202,6 +219,11 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--dns": options.dns,
     "--dns-search": options.dnsSearch,
     "--dns-option": options.dnsOption,
+    "--network": options.network,
+    "--publish": options.publish,
+    "--allow": options.allow,
+    "--deny": options.deny,
+    "--network-default": options.networkDefault,
     "--share-pids": options.sharePids,
     "--shared-memory": options.sharedMemory,
     "--vhost-user": options.vhostUser,

@@ -3,6 +3,7 @@ import type { ContainerInfo, SandboxInfo } from "../sdk/index.ts";
 
 export function sandboxJson(info: SandboxInfo): unknown {
   const { id, name, state, image, memoryMib, cpus, hostname, annotations, vmm, generation, problem } = info;
+  const { ports: _, ...networkJson } = info.network ?? { mode: "none", ports: [] };
   return {
     id,
     name,
@@ -20,8 +21,8 @@ export function sandboxJson(info: SandboxInfo): unknown {
       mounts.map((mount) => ({ containerId, ...mount })),
     ),
     devices: info.devices,
-    network: { addresses: [] },
-    ports: [],
+    network: { ...networkJson, addresses: info.network?.addresses ?? [] },
+    ports: info.network?.ports ?? [],
     end: endJson(info.end),
     problem,
   };

@@ -93,6 +93,15 @@ export interface VhostUserNetDevice extends VhostUserDevice {
   readonly macAddress: string;
 }
 
+/** A network device whose other end is a tap of the network namespace that the VMM runs in. */
+export interface NetDevice extends PortDevice {
+  readonly kind: "net";
+  /** Name of the tap; made by somebody else, and lasting. */
+  readonly tap: string;
+  /** Six pairs of hexadecimal digits with colons. */
+  readonly macAddress: string;
+}
+
 export interface VhostUserFsDevice extends VhostUserDevice {
   readonly kind: "vhost-user-fs";
   /** By which the guest mounts it; at most 36 bytes. */
@@ -113,6 +122,7 @@ export type DeviceConfig =
   | VhostUserBlkDevice
   | VhostUserScsiDevice
   | VhostUserNetDevice
+  | NetDevice
   | VhostUserFsDevice
   | VfioDevice;
 
@@ -160,6 +170,8 @@ export interface VmConfig {
   readonly switchPorts?: number;
   /** Memory of the VMM's own unless told. */
   readonly memoryFile?: MemoryFile | undefined;
+  /** Path of the network namespace that the VMM runs in; the caller's own unless told. */
+  readonly networkNamespace?: string | undefined;
 }
 
 export interface VmSize {

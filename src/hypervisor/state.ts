@@ -68,12 +68,16 @@ export function decodeDeviceConfig(field: Field): DeviceConfig {
   const base = { id: field.field("id").string({ pattern: /^[a-z0-9-]{1,20}$/ }), ...decodePort(field) };
   const kind = field
     .field("kind")
-    .oneOf(["vhost-user-blk", "vhost-user-scsi", "vhost-user-net", "vhost-user-fs", "vfio"]);
+    .oneOf(["vhost-user-blk", "vhost-user-scsi", "vhost-user-net", "vhost-user-fs", "vfio", "net"]);
   if (kind === "vfio") {
     const address = (each: Field): string => each.string({ pattern: PCI_ADDRESS });
     const hostAddresses = field.field("hostAddresses").array(address, { maxItems: FUNCTIONS_MAX });
     const behindSwitch = field.field("behindSwitch").optional((value) => value.boolean());
     return { ...base, kind, hostAddresses, ...(behindSwitch === undefined ? {} : { behindSwitch }) };
+  }
+  if (kind === "net") {
+    const tap = field.field("tap").string({ pattern: /^[a-z][a-z0-9]{0,14}$/ });
+    return { ...base, kind, tap, macAddress: field.field("macAddress").string({ pattern: MAC_ADDRESS }) };
   }
   const socketPath = field.field("socketPath").string({ minLength: 1, maxLength: 4_096 });
   switch (kind) {

@@ -33,7 +33,14 @@ export const hostTools: readonly HostTool[] = [
     purpose: "serves vhost-user disks",
     required: false,
   },
-  { program: "nft", debianPackage: "nftables", purpose: "makes the rules of sandboxes' networks", required: false },
+  { program: "ip", debianPackage: "iproute2", purpose: "makes network namespaces", required: false },
+  {
+    program: "nft",
+    debianPackage: "nftables",
+    purpose: "keeps sandboxes from what they may not reach",
+    required: false,
+  },
+  { program: "slirp4netns", debianPackage: "slirp4netns", purpose: "carries what sandboxes send out", required: false },
   { program: "apt-get", debianPackage: "apt", purpose: "gets the guest image's packages", required: false },
   { program: "dpkg-deb", debianPackage: "dpkg", purpose: "unpacks the guest image's packages", required: false },
 ];

@@ -13,6 +13,7 @@ import {
   sizeFor,
 } from "../container/index.ts";
 import { systemPciHost, VfioClaims } from "../devices/index.ts";
+import { noNetworks } from "../network/index.ts";
 import { openHostCgroups } from "../resources/index.ts";
 import { checkPciSources, Sandbox, type SandboxDeps, type SettledSandbox } from "../sandbox/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
@@ -27,6 +28,7 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
     acceleration: deps.acceleration,
     connectAgent: deps.connectAgent,
     cgroups: deps.cgroups ?? openHostCgroups({ rootDir: deps.rootDir, log: deps.log }),
+    networks: deps.networks ?? noNetworks,
     sandboxesDir: join(deps.rootDir, "sandboxes"),
     runDir: deps.runDir,
     schema: containerSandboxSchema,

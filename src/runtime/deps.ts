@@ -7,6 +7,7 @@ import type { PciHost } from "../devices/index.ts";
 import type { GuestImages } from "../guest/index.ts";
 import type { AccelerationProbe, Hypervisor } from "../hypervisor/index.ts";
 import type { ImageStore } from "../images/index.ts";
+import type { Networks } from "../network/index.ts";
 import type { HostCgroups } from "../resources/index.ts";
 import type { acquireLock, Disk } from "../store/index.ts";
 
@@ -32,6 +33,8 @@ export interface RuntimeDeps {
   readonly lock?: typeof acquireLock | undefined;
   /** The host's unless told. */
   readonly cgroups?: HostCgroups | undefined;
+  /** This host's unless told. */
+  readonly networks?: Networks | undefined;
   readonly makeDisk?: MakeDisk | undefined;
   /** Where storage plug-ins leave the mount-info files of direct-assigned volumes. */
   readonly directVolumesDir?: string | undefined;

@@ -4,8 +4,9 @@ import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../
 import { type ContainerState, commandLine, mountInfo, sizeFor, storageOf } from "../container/index.ts";
 import { type DeviceState, titleOf } from "../devices/index.ts";
 import type { VmSize, VmState } from "../hypervisor/interface.ts";
+import { type NetworkState, namespacePath } from "../network/index.ts";
 import { maxSize, type SandboxState } from "../sandbox/index.ts";
-import type { ContainerInfo, DeviceInfo, SandboxInfo, SandboxResourcesInfo } from "./interface.ts";
+import type { ContainerInfo, DeviceInfo, NetworkInfo, SandboxInfo, SandboxResourcesInfo } from "./interface.ts";
 
 /** In states of older versions the template's own file is named, which lies in a directory of the digest's name. */
 function templateDirectory(path: string): string | undefined {
@@ -35,10 +36,15 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     containers: state.containers.map(containerInfo),
     devices: (state.devices ?? []).map(deviceInfo),
     vmm: vm === undefined ? undefined : { pid: vm.vmm.pid, acceleration: vm.acceleration, template: templateOf(vm) },
+    network: state.network === undefined ? undefined : networkInfo(state.network),
     generation,
     end,
     problem,
   };
+}
+
+function networkInfo({ mode, namespace, macAddress, address, ports }: NetworkState): NetworkInfo {
+  return { mode, namespace: namespacePath(namespace), macAddress, addresses: [address], ports };
 }
 
 function actualSize({ memoryMib, cpus, pluggedMemoryMib = 0, pluggedCpus = 0 }: VmState): VmSize {

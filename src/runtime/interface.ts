@@ -23,6 +23,7 @@ import type {
   TerminalSize,
 } from "../container/index.ts";
 import type { DeviceRequest } from "../devices/index.ts";
+import type { NetworkMode, PublishedPort } from "../network/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
 
 export interface CallOptions {
@@ -462,11 +463,23 @@ export interface SandboxInfo {
   readonly containers: readonly ContainerInfo[];
   readonly devices: readonly DeviceInfo[];
   readonly vmm?: VmmInfo | undefined;
+  /** While it has a VM with a network. */
+  readonly network?: NetworkInfo | undefined;
   /** How many times it, or what it was restored or forked from, was restored or forked. */
   readonly generation: number;
   readonly end?: EndCause | undefined;
   /** Its state file cannot be read, and this is why; the other fields say only what is known. */
   readonly problem?: string | undefined;
+}
+
+export interface NetworkInfo {
+  readonly mode: NetworkMode;
+  /** Path of its network namespace on the host. */
+  readonly namespace: string;
+  /** Of the guest's interface. */
+  readonly macAddress: string;
+  readonly addresses: readonly string[];
+  readonly ports: readonly PublishedPort[];
 }
 
 export interface VmmInfo {

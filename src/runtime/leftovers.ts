@@ -8,7 +8,7 @@ import { endProcess, isUnfinished } from "../sandbox/index.ts";
 
 /** One thing that was found, and what became of it. */
 export interface Recovered {
-  readonly kind: "sandbox" | "vm" | "sockets" | "unfinished" | "unreadable" | "probe" | "device";
+  readonly kind: "sandbox" | "vm" | "sockets" | "unfinished" | "unreadable" | "probe" | "device" | "network";
   readonly name: string;
   readonly what: string;
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
 import { createGuestMemory, type GuestMemory } from "../checkpoint/index.ts";
 import { sweepBlanks } from "../container/index.ts";
+import { openNetworks } from "../network/index.ts";
 import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles, systemDisk } from "../store/index.ts";
 import { RuntimeCheckpoints } from "./checkpoints.ts";
@@ -44,7 +45,9 @@ export interface RuntimeCore {
 const ROOT_LOCK_TIMEOUT_MS = 500;
 
 /** @throws BelljarError `ROOT_LOCKED` when another process owns the root */
-export async function openRuntime(deps: RuntimeDeps): Promise<RuntimeCore> {
+export async function openRuntime(given: RuntimeDeps): Promise<RuntimeCore> {
+  // One for all sandboxes: it knows what each of them has.
+  const deps = { ...given, networks: given.networks ?? openNetworks(given) };
   const sandboxesDir = join(deps.rootDir, "sandboxes");
   for (const dir of [deps.rootDir, sandboxesDir, deps.runDir]) await mkdir(dir, { recursive: true, mode: 0o700 });
   const lock = await lockRoot(deps);
@@ -161,6 +164,10 @@ class Runtime implements RuntimeCore {
     const known = new Set([...states.keys(), ...this.#unreadable.keys()]);
     const returned = await vfioClaims(this.#deps).recover(this.#deps.rootDir, (id) => known.has(id));
     for (const { group, what } of returned) this.#note("device", `IOMMU group ${group}`, what);
+    const networked = [...states].filter(([, { state }]) => state.network !== undefined).map(([id]) => id);
+    for (const id of await (this.#deps.networks?.sweep(new Set([...networked, ...this.#unreadable.keys()])) ?? [])) {
+      this.#note("network", id, "removed: it belonged to no VM");
+    }
     await this.#deps.templates?.sweep();
     for (const name of await this.checkpoints.sweep()) {
       this.#note("unfinished", name, "removed: a checkpoint whose creation or removal had been cut short");

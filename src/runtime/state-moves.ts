@@ -41,6 +41,7 @@ export function stopped(
     state: state.state === "stopped" ? "stopped" : transition("sandbox", state.state, "stopped", state.id),
     pending: undefined,
     cgroups: undefined,
+    network: undefined,
     vm: undefined,
     agentInstance: undefined,
     end,

@@ -2,6 +2,7 @@
 import { isIP } from "node:net";
 import { BelljarError, checkName, sandboxLimits } from "../base/index.ts";
 import type { Acceleration, VmSize } from "../hypervisor/interface.ts";
+import { type NetworkConfig, type NetworkSettings, settleNetwork } from "../network/index.ts";
 import type { SizingRules } from "../resources/index.ts";
 import { checkAnnotations, sandboxAnnotations } from "./annotations.ts";
 import { VFIO_DEFAULTS, type VfioPort, type VfioSettings, vfioPorts } from "./pci-devices.ts";
@@ -22,6 +23,8 @@ export interface SandboxConfig {
   /** For people and for whoever lists sandboxes; those that Belljar understands: docs/reference/annotations.md. */
   readonly annotations?: Readonly<Record<string, string>> | undefined;
   readonly dns?: DnsConfig | undefined;
+  /** Loopback alone unless told. */
+  readonly network?: NetworkConfig | undefined;
   /** Its containers see one another's processes. */
   readonly sharePids?: boolean | undefined;
   /** Size of the /dev/shm that its containers share. */
@@ -70,6 +73,8 @@ export interface SandboxSettings {
   readonly autoRemove: boolean;
   /** Absent: `VFIO_DEFAULTS`. */
   readonly vfio?: VfioSettings | undefined;
+  /** Absent: loopback alone. */
+  readonly network?: NetworkSettings | undefined;
   /** False: every start boots a kernel. */
   readonly template?: boolean | undefined;
   readonly templateDomain?: string | undefined;
@@ -129,6 +134,7 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
       ...(config.vhostUser === true ? { vhostUser: true } : {}),
       stopWithMain: config.stopWithMain === true,
       autoRemove: config.autoRemove === true,
+      network: settleNetwork(config.network ?? {}),
       vfio: settleVfio(config.vfio),
       template: config.template === false ? false : undefined,
       templateDomain:
@@ -169,10 +175,10 @@ export function growthOf(
   return { memoryMaxMib: Math.max(max.memoryMib, size.memoryMib), cpusMax: Math.max(cpusMax, size.cpus) };
 }
 
-/** The lines of resolv.conf; none when nothing was asked for. */
-export function dnsLines({ dns }: SandboxSettings): string[] {
+/** The lines of resolv.conf; none when nothing was asked for and the network has no servers of its own. */
+export function dnsLines({ dns }: SandboxSettings, ofNetwork: readonly string[] = []): string[] {
   return [
-    ...dns.servers.map((server) => `nameserver ${server}`),
+    ...(dns.servers.length > 0 ? dns.servers : ofNetwork).map((server) => `nameserver ${server}`),
     ...(dns.search.length === 0 ? [] : [`search ${dns.search.join(" ")}`]),
     ...(dns.options.length === 0 ? [] : [`options ${dns.options.join(" ")}`]),
   ];

@@ -26,6 +26,8 @@ export interface MachineDeps {
 export interface MachineOptions {
   readonly id: string;
   readonly settings: SandboxSettings;
+  /** Whom the guest asks for names where the settings name nobody. */
+  readonly nameServers?: readonly string[] | undefined;
   /** Of a VM that was taken over: any other one knows nothing of its containers. */
   readonly agentInstance?: string | undefined;
 }
@@ -104,7 +106,7 @@ export class Machine implements AgentCaller {
       hostname: settings.hostname,
       realtimeNs: BigInt(this.#deps.clock.nowMs()) * 1_000_000n,
       entropy: randomBytes(ENTROPY_BYTES),
-      dnsLines: dnsLines(settings),
+      dnsLines: dnsLines(settings, this.#options.nameServers),
       sharedMemoryBytes: BigInt(this.#sharedMemoryBytes),
     });
   }

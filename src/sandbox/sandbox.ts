@@ -35,12 +35,14 @@ import type {
   VmSize,
   VmState,
 } from "../hypervisor/interface.ts";
+import { guestNameServers, type Networks, namespacePath } from "../network/index.ts";
 import type { HostCgroups } from "../resources/index.ts";
 import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
 import { linkMemory } from "./base-memory.ts";
 import { growthOf, maxSize } from "./config.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
+import { configureGuest, makeNetwork, nicOf } from "./network.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
@@ -54,6 +56,7 @@ export interface SandboxDeps<C extends SandboxedContainer> {
   readonly acceleration: AccelerationProbe;
   readonly connectAgent: ConnectAgent;
   readonly cgroups: HostCgroups;
+  readonly networks: Networks;
   /** `<root>/sandboxes` */
   readonly sandboxesDir: string;
   /** Sockets go to `<runDir>/<id>`. */
@@ -118,6 +121,7 @@ export class Sandbox<C extends SandboxedContainer> {
       },
       record.state.devices ?? [],
     );
+    if (record.state.network !== undefined) deps.networks.adopt(record.state.network);
   }
 
   /** Writes the first state: from then on a successor finds the sandbox. */
@@ -275,6 +279,7 @@ export class Sandbox<C extends SandboxedContainer> {
     await chmod(runDir, 0o700);
     const { disks, devices } = await this.devices.coldPlug(signal);
     const cgroups = await this.#makeCgroup();
+    const network = await makeNetwork(this, this.#deps.networks, runDir, signal);
     const config: VmConfig = {
       id: this.id,
       runDir,
@@ -285,6 +290,7 @@ export class Sandbox<C extends SandboxedContainer> {
       sharedMemory: settings.vhostUser === true,
       disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
       devices,
+      ...(network === undefined ? {} : { networkNamespace: namespacePath(network.namespace) }),
       ...(needsSwitch(this.vfioSettings) ? { switchPorts: vmmLimits.switchPortsDefault } : {}),
     };
     const vm = await startVm(
@@ -295,7 +301,9 @@ export class Sandbox<C extends SandboxedContainer> {
         onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
       },
     );
-    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings });
+    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, nameServers: this.#nameServers });
+    // All kinds of networks start from the same template, which has none. The guest finds it while it does other things.
+    if (network !== undefined) await this.#machine.whileAlive(vm.plugDevice(nicOf(network)));
     await this.update((state) => ({
       ...state,
       vm: vm.save(),
@@ -365,7 +373,8 @@ export class Sandbox<C extends SandboxedContainer> {
       disks: [...disks.values()],
       devices: [...devices.values()],
     });
-    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, agentInstance });
+    const known = { agentInstance, nameServers: this.#nameServers };
+    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...known });
   }
 
   /** Calls back once when the VM ends without this process having asked for it. */
@@ -380,6 +389,7 @@ export class Sandbox<C extends SandboxedContainer> {
   async agent(signal?: AbortSignal): Promise<void> {
     const instance = await this.machine.agent(signal);
     if (this.state.agentInstance !== instance) {
+      await configureGuest(this, signal);
       await this.update((state) => ({ ...state, agentInstance: instance }));
     }
     await this.devices.findAll(signal);
@@ -440,6 +450,7 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.#returnPciDevices();
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
     await this.#deps.cgroups.remove(this.state.cgroups ?? []);
+    await this.#removeNetwork();
     await rm(runDir, { recursive: true, force: true });
     await rm(this.memoryPath, { force: true });
   }
@@ -460,11 +471,24 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.#turns.take(async () => {});
   }
 
+  get #nameServers(): readonly string[] {
+    return this.state.network === undefined ? [] : guestNameServers(this.state.network);
+  }
+
   /** What is left of them when every device was given back; what cannot be now is left to the next owner of the root. */
   async #returnPciDevices(): Promise<void> {
     const holder = { rootDir: dirname(this.#deps.sandboxesDir), sandboxId: this.id };
     await this.#deps.vfioClaims.giveBackAll(holder).catch((error: unknown) => {
       this.log.warn("a device could not be given back to the host", { cause: messageChain(error).join(": ") });
+    });
+  }
+
+  /** What cannot be removed now is left to the next owner of the root. */
+  async #removeNetwork(): Promise<void> {
+    const { network } = this.state;
+    if (network === undefined) return;
+    await this.#deps.networks.remove(network).catch((error: unknown) => {
+      this.log.warn("a network could not be removed", { cause: messageChain(error).join(": ") });
     });
   }
 

@@ -61,7 +61,9 @@ async function findTemplate(
   const isPlain = config.sharedMemory !== true && config.disks.length === 1 && (config.devices ?? []).length === 0;
   if (templates !== undefined && settings.template !== false && isPlain) {
     const { signal, progress } = options;
-    return await templates.get({ vm: config, guestImage, domain: settings.templateDomain ?? "", signal, progress });
+    // A template serves sandboxes of every network: what it is made with has none.
+    const vm: VmConfig = { ...config, networkNamespace: undefined };
+    return await templates.get({ vm, guestImage, domain: settings.templateDomain ?? "", signal, progress });
   }
   log.debug("this configuration is booted: it has no template");
   return undefined;

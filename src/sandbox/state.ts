@@ -19,6 +19,7 @@ import {
 import { type DeviceState, decodeDeviceState } from "../devices/index.ts";
 import { decodeDeviceConfig, decodeDiskConfig, decodeVmState } from "../hypervisor/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
+import { decodeNetworkSettings, decodeNetworkState, type NetworkState } from "../network/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
@@ -59,6 +60,8 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly guestImage: string;
   /** Directories of the VMM's control group on the host: planned before there is a VM, gone with it. */
   readonly cgroups?: readonly string[] | undefined;
+  /** What of its network there is on the host: planned before it is made, gone with it. */
+  readonly network?: NetworkState | undefined;
   /** Present while it has a VM. */
   readonly vm?: VmState | undefined;
   /** Which start of the agent the containers' processes belong to; absent until it has answered. */
@@ -136,6 +139,7 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     cgroups: field
       .field("cgroups")
       .optional((dirs) => dirs.array(decodeCgroup, { maxItems: resourceLimits.cgroupDirsMax })),
+    network: field.field("network").optional(decodeNetworkState),
     vm: field.field("vm").optional(decodeVmState),
     agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
     end: field.field("end").optional(decodeEndCause),
@@ -182,6 +186,7 @@ function decodeSettings(field: Field): SandboxSettings {
     stopWithMain: field.field("stopWithMain").boolean(),
     autoRemove: field.field("autoRemove").boolean(),
     vfio: field.field("vfio").optional(decodeVfioSettings),
+    network: field.field("network").optional(decodeNetworkSettings),
     template: field.field("template").optional((value) => value.boolean()),
     templateDomain: field.field("templateDomain").optional((name) => name.string({ maxLength: 63 })),
   };

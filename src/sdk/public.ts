@@ -24,6 +24,7 @@ export type {
 export type { DeviceRequest } from "../devices/index.ts";
 export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
 export type { GarbageReport, ImageInfo } from "../images/index.ts";
+export type { NetworkConfig, NetworkMode, PolicyConfig, PortConfig, PublishedPort } from "../network/index.ts";
 export type { Capability } from "../resources/index.ts";
 export type {
   AttachOptions,
@@ -41,6 +42,7 @@ export type {
   ExecResult,
   ForkOptions,
   LogRecord,
+  NetworkInfo,
   ProcessHandle,
   Recovered,
   RestoreFinding,

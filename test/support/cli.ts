@@ -17,6 +17,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
   readonly cwd?: string;
+  /** Runs it by this command, such as one that enters a namespace; the daemon that it starts is there too. */
+  readonly within?: readonly string[];
 }
 
 export interface CliResult {
@@ -84,7 +86,8 @@ export function startCli(t: TestScope, args: readonly string[], options: CliOpti
 }
 
 function launch(t: TestScope, args: readonly string[], options: CliOptions): CliProcess {
-  const child = spawn(BINARY, args, {
+  const [program = BINARY, ...words] = [...(options.within ?? []), BINARY, ...args];
+  const child = spawn(program, words, {
     cwd: options.cwd,
     env: { ...cliEnvironment(t), ...options.env },
     stdio: ["pipe", "pipe", "pipe"],

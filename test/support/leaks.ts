@@ -111,10 +111,15 @@ async function leakedHandles({ pid }: LeakScope): Promise<string[]> {
   return leaks;
 }
 
-/** Groups of roots below the test's directory, and of the root that is that directory, wherever this process has its groups. */
-async function leakedCgroups({ dir }: LeakScope): Promise<string[]> {
+/** By how their groups and namespaces are called: roots below the test's directory, and the root that is that directory. */
+async function rootKeys(dir: string): Promise<string[]> {
   const roots = new Set([dir, ...(await list(dir)).flatMap((name) => [join(dir, name), join(dir, name, "root")])]);
-  const keys = [...roots].map((root) => createHash("sha256").update(root).digest("hex").slice(0, 8));
+  return [...roots].map((root) => createHash("sha256").update(root).digest("hex").slice(0, 8));
+}
+
+/** Wherever this process has its groups. */
+async function leakedCgroups({ dir }: LeakScope): Promise<string[]> {
+  const keys = await rootKeys(dir);
   const leaks: string[] = [];
   for (const hierarchy of await readHierarchies()) {
     for (const key of keys) {
@@ -127,8 +132,13 @@ async function leakedCgroups({ dir }: LeakScope): Promise<string[]> {
   return leaks;
 }
 
-async function leakedNetwork({ before }: LeakScope): Promise<string[]> {
-  return [...(await networkObjects())].filter((name) => !before.has(name));
+/** Namespaces that are named after a root or a test are theirs: another file, which runs at once, may just have made one. */
+async function leakedNetwork({ before, dir, testId }: LeakScope): Promise<string[]> {
+  const mine = new Set([...(await rootKeys(dir)), testId]);
+  return [...(await networkObjects())].filter((name) => {
+    const owner = /^namespace (?:belljar-([0-9a-f]{8})-|t-([0-9a-f]{16})$)/.exec(name);
+    return !before.has(name) && (owner === null || mine.has(owner[1] ?? owner[2] ?? ""));
+  });
 }
 
 function list(path: string): Promise<string[]> {

@@ -137,6 +137,7 @@ export class MemoryGuest {
   /** Changes when the agent starts anew. */
   instance = `agent-${Math.random()}`;
   configured: AgentRequest<"configureSandbox">[] = [];
+  networks: AgentRequest<"configureNetwork">[] = [];
   updates: AgentRequest<"updateContainer">[] = [];
   frozen = false;
   readonly thaws: AgentRequest<"thaw">[] = [];
@@ -365,6 +366,10 @@ function describe(method: string, request: object): string {
 const handlers: Handlers = {
   configureSandbox: (guest, request) => {
     guest.configured.push(request);
+    return {};
+  },
+  configureNetwork: (guest, request) => {
+    guest.networks.push(request);
     return {};
   },
   getGuestStats: (guest) => ({

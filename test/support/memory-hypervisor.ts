@@ -364,7 +364,7 @@ export class MemoryVm {
     if (this.devices.some((other) => other.id === device.id)) {
       throw new BelljarError("INVALID_ARGUMENT", `the VM has a device ${device.id} already`);
     }
-    if (device.kind !== "vfio" && this.config.sharedMemory !== true) {
+    if (device.kind !== "vfio" && device.kind !== "net" && this.config.sharedMemory !== true) {
       throw new BelljarError("SHARED_MEMORY_NEEDED", `the device ${device.id} needs memory that can be shared`);
     }
     const isBehindSwitch = device.kind === "vfio" && device.behindSwitch === true;

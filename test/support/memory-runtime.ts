@@ -14,6 +14,7 @@ import { type TestScope, tempDir } from "./harness.ts";
 import { MemoryGuests } from "./memory-agent.ts";
 import { MemoryGuestMemory } from "./memory-guest-memory.ts";
 import { MemoryHypervisor } from "./memory-hypervisor.ts";
+import { MemoryNetworks } from "./memory-networks.ts";
 import { type MemoryPciFunction, MemoryPciHost } from "./memory-pci-host.ts";
 
 export { systemError };
@@ -97,6 +98,7 @@ export class MemoryRuntime {
       connectAgent: this.guests.connect,
       memory: this.memory,
       cgroups: noCgroups,
+      networks: new MemoryNetworks(),
       rootDir: join(dir, "root"),
       runDir: join(dir, "run"),
       clock: systemClock,

@@ -11,7 +11,7 @@ const LADDER: readonly (readonly string[])[] = [
   ["checkpoint"],
   ["container"],
   ["sandbox"],
-  ["devices", "hypervisor", "agent-client", "images", "guest", "resources", "volumes"],
+  ["devices", "hypervisor", "agent-client", "network", "images", "guest", "resources", "volumes"],
   ["store"],
   ["protocol"],
   ["base"],

@@ -16,6 +16,7 @@ import { type VfioPort, vfioPorts } from "../../sandbox/index.ts";
 import { fromContainerDevice } from "./devices.ts";
 import { given } from "./given.ts";
 import { fromMountSpec, toMountSpec } from "./mounts.ts";
+import { fromNetworkSpec, toNetworkSpec } from "./network.ts";
 
 const list = (values: readonly string[] | undefined): { values: string[] } | undefined =>
   values === undefined ? undefined : { values: [...values] };
@@ -51,6 +52,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     vhostUser: config.vhostUser,
     memoryMaxMib: config.memoryMaxMib,
     cpusMax: config.cpusMax,
+    network: config.network === undefined ? undefined : toNetworkSpec(config.network),
   });
 }
 
@@ -85,6 +87,7 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
     vhostUser: wire.vhostUser,
     memoryMaxMib: wire.memoryMaxMib,
     cpusMax: wire.cpusMax,
+    network: wire.network === undefined ? undefined : fromNetworkSpec(wire.network),
   };
 }
 

@@ -15,6 +15,7 @@ import { fromLimits, storageKindOf, toLimits } from "./config.ts";
 import { fromDeviceInfo, toDeviceInfo } from "./devices.ts";
 import { given } from "./given.ts";
 import { fromMountInfo, toMountInfo } from "./mounts.ts";
+import { fromNetworkInfo, toNetworkInfo } from "./network.ts";
 
 export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.SandboxInfoSchema> {
   return given({
@@ -25,6 +26,7 @@ export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.Sa
     vmm: info.vmm === undefined ? undefined : given({ ...info.vmm }),
     resources:
       info.resources === undefined ? undefined : given({ ...info.resources, cgroups: [...info.resources.cgroups] }),
+    network: info.network === undefined ? undefined : toNetworkInfo(info.network),
     end: info.end === undefined ? undefined : { ...info.end },
   });
 }
@@ -52,6 +54,7 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
             acceleration: wire.vmm.acceleration === "kvm" ? "kvm" : "tcg",
             ...(wire.vmm.template === undefined ? {} : { template: wire.vmm.template }),
           },
+    ...(wire.network === undefined ? {} : { network: fromNetworkInfo(wire.network) }),
     generation: wire.generation,
     end: fromEnd(wire.end),
     problem: wire.problem,

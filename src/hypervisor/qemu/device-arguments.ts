@@ -9,9 +9,7 @@ export type PlacedDevice = DeviceConfig & { readonly port: number };
 
 export function deviceParts(device: PlacedDevice): PlugParts {
   if (device.kind === "vfio") return vfioParts(device);
-  const { id, kind, socketPath } = device;
-  const socket = `socket-${id}`;
-  const chardev: BackEnd = { type: "chardev", id: socket, socketPath };
+  const { id, kind } = device;
   const front = (driver: string, rest: QemuObject): PlugDevice => ({
     driver,
     id: `dev-${id}`,
@@ -19,7 +17,18 @@ export function deviceParts(device: PlacedDevice): PlugParts {
     ...rest,
   });
   const what = `${kind} device ${id}`;
-  switch (kind) {
+  // No boot from the network: the device's boot program would be one more thing of ours to load.
+  const nic = (net: string, mac: string): PlugDevice => front("virtio-net-pci", { netdev: net, mac, romfile: "" });
+  if (device.kind === "net") {
+    const net = `net-${id}`;
+    // Nothing is run to set the tap up: it is there.
+    const value = { type: "tap", id: net, ifname: device.tap, script: "no", downscript: "no" };
+    return { what, backEnds: [{ type: "netdev", id: net, value }], devices: [nic(net, device.macAddress)] };
+  }
+  const { socketPath } = device;
+  const socket = `socket-${id}`;
+  const chardev: BackEnd = { type: "chardev", id: socket, socketPath };
+  switch (device.kind) {
     case "vhost-user-blk":
       return { what, backEnds: [chardev], devices: [front("vhost-user-blk-pci", { chardev: socket })] };
     case "vhost-user-scsi":
@@ -30,8 +39,7 @@ export function deviceParts(device: PlacedDevice): PlugParts {
       return {
         what,
         backEnds: [chardev, { type: "netdev", id: net, value }],
-        // No boot from the network: the device's boot program would be one more thing of ours to load.
-        devices: [front("virtio-net-pci", { netdev: net, mac: device.macAddress, romfile: "" })],
+        devices: [nic(net, device.macAddress)],
       };
     }
     case "vhost-user-fs":

@@ -19,6 +19,8 @@ export interface LaunchPlan {
   readonly binary: string;
   readonly args: readonly string[];
   readonly files: RunFiles;
+  /** Path; the caller's own unless told. */
+  readonly networkNamespace?: string | undefined;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly loadDevicesFrom?: string | undefined;
@@ -46,7 +48,9 @@ export async function launch(plan: LaunchPlan): Promise<Launched> {
   let connections: Connections | undefined;
   let exit: string | undefined;
   try {
-    process = await publishStep("child", "qemu", () => spawnVmm(plan.binary, plan.args, plan.files.log));
+    process = await publishStep("child", "qemu", () =>
+      spawnVmm(plan.binary, plan.args, plan.files.log, plan.networkNamespace),
+    );
     void process.ended.then((how) => {
       exit = how;
     });

@@ -361,7 +361,7 @@ export function endText(end: VmEnd): string {
 
 /** @throws BelljarError `SHARED_MEMORY_NEEDED` */
 export function checkMemoryShared(device: DeviceConfig, sharedMemory: boolean): void {
-  if (sharedMemory || device.kind === "vfio") return;
+  if (sharedMemory || device.kind === "vfio" || device.kind === "net") return;
   throw new BelljarError(
     "SHARED_MEMORY_NEEDED",
     `the ${device.kind} device ${device.id} needs a VM whose memory can be shared with other programs`,

@@ -78,6 +78,7 @@ class Qemu implements Hypervisor {
       binary: this.#binary,
       args,
       files,
+      networkNamespace: config.networkNamespace,
       timeoutMs: this.#startTimeoutMs,
       signal: options.signal,
       loadDevicesFrom,

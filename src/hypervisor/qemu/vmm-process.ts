@@ -24,14 +24,24 @@ export interface VmmProcess {
 }
 
 /** @throws BelljarError `VMM_MISSING`, `VMM_START_FAILED` */
-export async function spawnVmm(binary: string, args: readonly string[], logPath: string): Promise<VmmProcess> {
+export async function spawnVmm(
+  binary: string,
+  args: readonly string[],
+  logPath: string,
+  networkNamespace?: string | undefined,
+): Promise<VmmProcess> {
+  // It enters the namespace and becomes QEMU: the same process, so that what is known of it stays true.
+  const [program, ...words] =
+    networkNamespace === undefined
+      ? [binary, ...args]
+      : ["nsenter", `--net=${networkNamespace}`, "--", binary, ...args];
   const log = await open(logPath, "a", 0o600);
   let child: ChildProcess;
   let ended: Promise<string>;
   try {
     // Appending, so that the file can be emptied while it is written to.
     await log.truncate(0);
-    child = spawn(binary, args, {
+    child = spawn(program, words, {
       detached: true,
       cwd: "/",
       stdio: ["ignore", log.fd, log.fd],

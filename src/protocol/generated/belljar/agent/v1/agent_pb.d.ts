@@ -339,6 +339,142 @@ export declare type FitResourcesResponse = Message<"belljar.agent.v1.FitResource
 export declare const FitResourcesResponseSchema: GenMessage<FitResourcesResponse>;
 
 /**
+ * @generated from message belljar.agent.v1.ConfigureNetworkRequest
+ */
+export declare type ConfigureNetworkRequest = Message<"belljar.agent.v1.ConfigureNetworkRequest"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.NetworkInterface interfaces = 1;
+   */
+  interfaces: NetworkInterface[];
+
+  /**
+   * In this order: a gateway must be reachable before it is named.
+   *
+   * @generated from field: repeated belljar.agent.v1.Route routes = 2;
+   */
+  routes: Route[];
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.Neighbour neighbours = 3;
+   */
+  neighbours: Neighbour[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.ConfigureNetworkRequest.
+ * Use `create(ConfigureNetworkRequestSchema)` to create a new message.
+ */
+export declare const ConfigureNetworkRequestSchema: GenMessage<ConfigureNetworkRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.ConfigureNetworkResponse
+ */
+export declare type ConfigureNetworkResponse = Message<"belljar.agent.v1.ConfigureNetworkResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.ConfigureNetworkResponse.
+ * Use `create(ConfigureNetworkResponseSchema)` to create a new message.
+ */
+export declare const ConfigureNetworkResponseSchema: GenMessage<ConfigureNetworkResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.NetworkInterface
+ */
+export declare type NetworkInterface = Message<"belljar.agent.v1.NetworkInterface"> & {
+  /**
+   * The name that it is to have.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: belljar.agent.v1.PciDevice pci = 2;
+   */
+  pci?: PciDevice | undefined;
+
+  /**
+   * @generated from field: string mac_address = 3;
+   */
+  macAddress: string;
+
+  /**
+   * @generated from field: uint32 mtu = 4;
+   */
+  mtu: number;
+
+  /**
+   * Each with its prefix.
+   *
+   * @generated from field: repeated string addresses = 5;
+   */
+  addresses: string[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.NetworkInterface.
+ * Use `create(NetworkInterfaceSchema)` to create a new message.
+ */
+export declare const NetworkInterfaceSchema: GenMessage<NetworkInterface>;
+
+/**
+ * @generated from message belljar.agent.v1.Route
+ */
+export declare type Route = Message<"belljar.agent.v1.Route"> & {
+  /**
+   * @generated from field: string interface_name = 1;
+   */
+  interfaceName: string;
+
+  /**
+   * `default`, or a range.
+   *
+   * @generated from field: string destination = 2;
+   */
+  destination: string;
+
+  /**
+   * Empty for what is on the link itself.
+   *
+   * @generated from field: string gateway = 3;
+   */
+  gateway: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.Route.
+ * Use `create(RouteSchema)` to create a new message.
+ */
+export declare const RouteSchema: GenMessage<Route>;
+
+/**
+ * @generated from message belljar.agent.v1.Neighbour
+ */
+export declare type Neighbour = Message<"belljar.agent.v1.Neighbour"> & {
+  /**
+   * @generated from field: string interface_name = 1;
+   */
+  interfaceName: string;
+
+  /**
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * @generated from field: string mac_address = 3;
+   */
+  macAddress: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.Neighbour.
+ * Use `create(NeighbourSchema)` to create a new message.
+ */
+export declare const NeighbourSchema: GenMessage<Neighbour>;
+
+/**
  * @generated from message belljar.agent.v1.GetGuestStatsRequest
  */
 export declare type GetGuestStatsRequest = Message<"belljar.agent.v1.GetGuestStatsRequest"> & {
@@ -2960,6 +3096,16 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ThawRequestSchema;
     output: typeof ThawResponseSchema;
+  },
+  /**
+   * Waits for network interfaces that were plugged, and gives them what they are to have: nothing else is left on them. Idempotent.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.ConfigureNetwork
+   */
+  configureNetwork: {
+    methodKind: "unary";
+    input: typeof ConfigureNetworkRequestSchema;
+    output: typeof ConfigureNetworkResponseSchema;
   },
   /**
    * @generated from rpc belljar.agent.v1.AgentService.GetGuestStats

@@ -781,6 +781,13 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: optional string template_domain = 51;
    */
   templateDomain?: string | undefined;
+
+  /**
+   * Loopback alone unless told.
+   *
+   * @generated from field: belljar.api.v1.NetworkSpec network = 60;
+   */
+  network?: NetworkSpec | undefined;
 };
 
 /**
@@ -788,6 +795,123 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
  * Use `create(SandboxSpecSchema)` to create a new message.
  */
 export declare const SandboxSpecSchema: GenMessage<SandboxSpec>;
+
+/**
+ * @generated from message belljar.api.v1.NetworkSpec
+ */
+export declare type NetworkSpec = Message<"belljar.api.v1.NetworkSpec"> & {
+  /**
+   * `none` or `user`.
+   *
+   * @generated from field: optional string mode = 1;
+   */
+  mode?: string | undefined;
+
+  /**
+   * @generated from field: repeated belljar.api.v1.PortSpec ports = 2;
+   */
+  ports: PortSpec[];
+
+  /**
+   * @generated from field: belljar.api.v1.StringList allow = 3;
+   */
+  allow?: StringList | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.StringList deny = 4;
+   */
+  deny?: StringList | undefined;
+
+  /**
+   * `open` or `closed`: what becomes of public addresses that nobody has named.
+   *
+   * @generated from field: optional string policy_default = 5;
+   */
+  policyDefault?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.NetworkSpec.
+ * Use `create(NetworkSpecSchema)` to create a new message.
+ */
+export declare const NetworkSpecSchema: GenMessage<NetworkSpec>;
+
+/**
+ * @generated from message belljar.api.v1.PortSpec
+ */
+export declare type PortSpec = Message<"belljar.api.v1.PortSpec"> & {
+  /**
+   * Of the host; all IPv4 addresses unless told.
+   *
+   * @generated from field: optional string host_address = 1;
+   */
+  hostAddress?: string | undefined;
+
+  /**
+   * A free one unless told, and for 0.
+   *
+   * @generated from field: optional uint32 host_port = 2;
+   */
+  hostPort?: number | undefined;
+
+  /**
+   * @generated from field: uint32 container_port = 3;
+   */
+  containerPort: number;
+
+  /**
+   * `tcp` or `udp`.
+   *
+   * @generated from field: optional string protocol = 4;
+   */
+  protocol?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.PortSpec.
+ * Use `create(PortSpecSchema)` to create a new message.
+ */
+export declare const PortSpecSchema: GenMessage<PortSpec>;
+
+/**
+ * @generated from message belljar.api.v1.NetworkInfo
+ */
+export declare type NetworkInfo = Message<"belljar.api.v1.NetworkInfo"> & {
+  /**
+   * @generated from field: string mode = 1;
+   */
+  mode: string;
+
+  /**
+   * Path of the network namespace on the host.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string mac_address = 3;
+   */
+  macAddress: string;
+
+  /**
+   * Of the guest, while it has a VM.
+   *
+   * @generated from field: repeated string addresses = 4;
+   */
+  addresses: string[];
+
+  /**
+   * @generated from field: repeated belljar.api.v1.PortSpec ports = 5;
+   */
+  ports: PortSpec[];
+};
+
+/**
+ * Describes the message belljar.api.v1.NetworkInfo.
+ * Use `create(NetworkInfoSchema)` to create a new message.
+ */
+export declare const NetworkInfoSchema: GenMessage<NetworkInfo>;
 
 /**
  * `root-port`, `switch-port` or `no-port`: where PCI devices of the host are plugged.
@@ -1160,6 +1284,13 @@ export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
    * @generated from field: belljar.api.v1.SandboxResourcesInfo resources = 18;
    */
   resources?: SandboxResourcesInfo | undefined;
+
+  /**
+   * While it has one.
+   *
+   * @generated from field: belljar.api.v1.NetworkInfo network = 60;
+   */
+  network?: NetworkInfo | undefined;
 };
 
 /**

@@ -1,0 +1,129 @@
+/**
+ * A sandbox's namespace: made, filled and removed by the host's own tools. All that is in it goes with it, and it has a name that
+ * follows from the sandbox's id, so that whoever comes after a kill removes the whole by its name.
+ */
+import { createHash } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { BelljarError, hasErrno, messageChain, runTool } from "../base/index.ts";
+import { GATEWAY, GATEWAY_MAC, namespacePath, TAP } from "./layout.ts";
+import type { NetworkState } from "./state.ts";
+
+/** Those of one root begin alike, and unlike those of any other. */
+export function namespacePrefix(rootDir: string): string {
+  return `belljar-${createHash("sha256").update(rootDir).digest("hex").slice(0, 8)}-`;
+}
+
+/** @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`; `CANCELLED` */
+export async function makeNamespace(name: string, signal: AbortSignal | undefined): Promise<void> {
+  await tool("ip", ["netns", "add", name], { signal });
+}
+
+/** The link to the guest, and the rules. */
+export async function fillNamespace(
+  { namespace, address, macAddress, mtu }: NetworkState,
+  rules: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const script = [
+    // IPv6 is closed by not being there.
+    "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6",
+    "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6",
+    "echo 1 >/proc/sys/net/ipv4/ip_forward",
+    "echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects",
+    "echo 0 >/proc/sys/net/ipv4/conf/default/send_redirects",
+    "nft -f - <<'RULES'",
+    rules,
+    "RULES",
+    "ip -batch - <<'LINKS'",
+    "link set lo up",
+    `tuntap add ${TAP} mode tap`,
+    `link set ${TAP} address ${GATEWAY_MAC} mtu ${mtu} up`,
+    `address add ${GATEWAY}/32 dev ${TAP}`,
+    `route add ${address}/32 dev ${TAP}`,
+    // Nobody has to be asked, and nobody can answer in the guest's place.
+    `neighbour replace ${address} lladdr ${macAddress} dev ${TAP} nud permanent`,
+    "LINKS",
+    "",
+  ].join("\n");
+  await inNamespace(namespace, ["sh", "-eu"], { input: Buffer.from(script), signal });
+}
+
+/** Runs a program of the host's in the namespace, and answers what it printed. */
+export async function inNamespace(
+  namespace: string,
+  command: readonly string[],
+  options: { readonly input?: Uint8Array; readonly signal?: AbortSignal | undefined } = {},
+): Promise<string> {
+  return await tool("nsenter", [`--net=${namespacePath(namespace)}`, "--", ...command], options);
+}
+
+/** What is not there is success. */
+export async function removeNamespace(name: string): Promise<void> {
+  try {
+    await tool("ip", ["netns", "delete", name], {});
+  } catch (error) {
+    if ((await listNamespaces(name)).includes(name)) throw error;
+  }
+}
+
+export async function listNamespaces(prefix: string): Promise<string[]> {
+  try {
+    return (await readdir("/run/netns")).filter((name) => name.startsWith(prefix));
+  } catch (error) {
+    if (hasErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+/** The Debian package of each program. */
+const PACKAGES: Readonly<Record<string, string>> = {
+  ip: "iproute2",
+  nft: "nftables",
+  nsenter: "util-linux",
+  slirp4netns: "slirp4netns",
+  unshare: "util-linux",
+};
+
+/** @throws BelljarError `NETWORK_UNAVAILABLE` for what the host does not have or allow, `NETWORK_FAILED` for the rest */
+export async function tool(
+  program: string,
+  args: readonly string[],
+  options: { readonly input?: Uint8Array; readonly signal?: AbortSignal | undefined },
+): Promise<string> {
+  try {
+    return (await runTool(program, args, options)).stdout.toString("utf8");
+  } catch (thrown) {
+    throw explain(program, BelljarError.from(thrown));
+  }
+}
+
+export function explain(program: string, error: BelljarError): BelljarError {
+  if (error.reason === "CANCELLED" || error.reason === "DEADLINE_EXCEEDED") return error;
+  const words = messageChain(error).join(": ");
+  const absent =
+    error.reason === "HOST_TOOL_MISSING" ? program : /(\w+): (?:command )?not found|execute (\w+):/.exec(words)?.[1];
+  if (absent !== undefined) {
+    return new BelljarError(
+      "NETWORK_UNAVAILABLE",
+      `the program ${absent}, which this network needs, is not installed`,
+      {
+        facts: { tool: absent },
+        remedy: `Install the Debian package ${PACKAGES[absent] ?? absent}.`,
+        cause: error,
+      },
+    );
+  }
+  if (/not permitted|permission denied/i.test(words)) {
+    return new BelljarError("NETWORK_UNAVAILABLE", `this user may not make a network: ${words}`, {
+      remedy: "Run as root.",
+      cause: error,
+    });
+  }
+  if (/\/dev\/net\/tun/.test(words)) {
+    return new BelljarError("NETWORK_UNAVAILABLE", `the host's kernel has no /dev/net/tun: ${words}`, {
+      remedy: "Load the kernel module tun.",
+      cause: error,
+    });
+  }
+  return new BelljarError("NETWORK_FAILED", `the sandbox's network could not be set up: ${words}`, { cause: error });
+}

@@ -1,0 +1,110 @@
+/**
+ * The networks of one root's sandboxes on this host. `plan` decides and makes nothing; its answer is written down; then `make` makes
+ * it, and `remove` undoes it, as often as it is asked, for whoever has the state. What no state speaks of, `sweep` finds by its name.
+ */
+import { randomBytes } from "node:crypto";
+import { BelljarError, isId, type ProcessIdentity } from "../base/index.ts";
+import { Turns } from "../store/index.ts";
+import type { NetworkSettings } from "./config.ts";
+import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
+import { choosePorts } from "./host-ports.ts";
+import { MTU, USER_ADDRESS } from "./layout.ts";
+import { fillNamespace, listNamespaces, makeNamespace, namespacePrefix, removeNamespace } from "./namespace.ts";
+import { resolvePolicy } from "./policy.ts";
+import { namespaceRules } from "./rules.ts";
+import { endSlirp, findSlirp, startSlirp } from "./slirp.ts";
+import type { NetworkState } from "./state.ts";
+
+export interface MakeOptions {
+  /** Of the sandbox: for the files of a program behind its network. */
+  readonly runDir: string;
+  /** Told of that program as soon as there is one. */
+  readonly onUplink: (state: NetworkState) => Promise<void>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Networks {
+  /** One after the other: what is planned is taken. @throws BelljarError `PORT_IN_USE` */
+  plan(id: string, settings: NetworkSettings): Promise<NetworkState>;
+  /** What a former owner has planned is taken too. */
+  adopt(state: NetworkState): void;
+  /** On an error the caller removes what there is. @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`, `PORT_IN_USE` */
+  make(state: NetworkState, settings: NetworkSettings, options: MakeOptions): Promise<void>;
+  /** After the VMM has ended. What is not there is success. */
+  remove(state: NetworkState): Promise<void>;
+  /** Removes what belongs to none of these sandboxes; answers whose it was. */
+  sweep(ids: ReadonlySet<string>): Promise<readonly string[]>;
+}
+
+export function openNetworks({ rootDir }: { readonly rootDir: string }): Networks {
+  const prefix = namespacePrefix(rootDir);
+  const turns = new Turns("the networks of this root");
+  /** By namespace. */
+  const planned = new Map<string, NetworkState>();
+
+  const remove = async (namespace: string, uplink: NetworkState["uplink"]): Promise<void> => {
+    const programs = uplink === undefined ? await findSlirp(namespace) : [uplink];
+    for (const program of programs) await endSlirp(program);
+    await removeNamespace(namespace);
+  };
+
+  return {
+    plan: (id, settings) =>
+      turns.take(async () => {
+        const taken = [...planned.values()].flatMap(({ ports }) => ports);
+        const state: NetworkState = {
+          mode: settings.mode,
+          namespace: prefix + id,
+          macAddress: randomMac(),
+          address: USER_ADDRESS,
+          mtu: MTU,
+          nameServer: await hostNameServer(),
+          ports: await choosePorts(settings.ports, taken),
+        };
+        planned.set(state.namespace, state);
+        return state;
+      }),
+
+    adopt: (state) => void planned.set(state.namespace, state),
+
+    make: async (state, settings, { runDir, onUplink, signal }) => {
+      const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
+      await makeNamespace(state.namespace, signal);
+      await fillNamespace(state, namespaceRules(state, destinations), signal);
+      const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
+      await startSlirp(state.namespace, state.ports, runDir, onSpawn, signal);
+    },
+
+    remove: async ({ namespace, uplink }) => {
+      await remove(namespace, uplink);
+      planned.delete(namespace);
+    },
+
+    sweep: async (ids) => {
+      const removed: string[] = [];
+      for (const name of await listNamespaces(prefix)) {
+        const id = name.slice(prefix.length);
+        if (!isId(id) || ids.has(id)) continue;
+        await remove(name, undefined);
+        removed.push(id);
+      }
+      return removed;
+    },
+  };
+}
+
+/** For those who have none to give. */
+export const noNetworks: Networks = {
+  plan: async () => {
+    throw new BelljarError("NETWORK_UNAVAILABLE", "this runtime has no networks");
+  },
+  adopt: () => {},
+  make: async () => {},
+  remove: async () => {},
+  sweep: async () => [],
+};
+
+/** Of those that anybody may give: the second lowest bit of the first byte is set. */
+function randomMac(): string {
+  return [0x02, ...randomBytes(5)].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}

@@ -1,0 +1,89 @@
+/**
+ * The rules of a sandbox's namespace, as text for `nft`. They stand outside of the guest, on the only way that its packets can take:
+ * what is not from its one address is dropped before anything looks at it, what it may not reach is refused, and both are counted.
+ */
+import { networkLimits } from "../base/index.ts";
+import { overlaps, parseRange } from "./addresses.ts";
+import { GATEWAY, TAP, UPLINK } from "./layout.ts";
+import type { Destination, Destinations } from "./policy.ts";
+import type { NetworkState } from "./state.ts";
+
+/** Name of the table, and of the counter of what was dropped or refused. */
+export const TABLE = "belljar";
+export const DENIED = "denied";
+
+type Guest = Pick<NetworkState, "address" | "macAddress" | "nameServer" | "ports">;
+
+export function namespaceRules({ address, macAddress, nameServer, ports }: Guest, to: Destinations): string {
+  const deny = `counter name ${DENIED} drop`;
+  return [
+    `table inet ${TABLE} {`,
+    `counter ${DENIED} { }`,
+    chain("guest", "type filter hook prerouting priority -300; policy accept;", [
+      `iifname "${TAP}" ether saddr != ${macAddress} ${deny}`,
+      `iifname "${TAP}" meta protocol ip ip saddr != ${address} ${deny}`,
+      `iifname "${TAP}" meta protocol != { ip, arp } ${deny}`,
+    ]),
+    chain("arrive", "type nat hook prerouting priority -100; policy accept;", [
+      ...(nameServer === undefined
+        ? []
+        : [`iifname "${TAP}" ip daddr ${GATEWAY} meta l4proto { tcp, udp } th dport 53 dnat ip to ${nameServer}`]),
+      ...ports.map(
+        ({ protocol, hostPort, containerPort }) =>
+          `iifname "${UPLINK}" ${protocol} dport ${hostPort} dnat ip to ${address}:${containerPort}`,
+      ),
+    ]),
+    chain("leave", "type nat hook postrouting priority 100; policy accept;", [`oifname "${UPLINK}" masquerade`]),
+    chain("input", "type filter hook input priority 0; policy drop;", [
+      'iifname "lo" accept',
+      "ct state established,related accept",
+      `iifname "${TAP}" icmp type echo-request accept`,
+      `iifname "${TAP}" goto refuse`,
+    ]),
+    chain("forward", "type filter hook forward priority 0; policy drop;", [
+      "ct state established,related accept",
+      `ct state invalid ${deny}`,
+      `iifname "${TAP}" ct state new ct count over ${networkLimits.connectionsMax} ${deny}`,
+      `iifname "${UPLINK}" oifname "${TAP}" ct status dnat accept`,
+      `iifname "${TAP}" oifname "${UPLINK}" ct status dnat accept`,
+      `iifname "${TAP}" oifname "${UPLINK}" goto outbound`,
+      deny,
+    ]),
+    chain("outbound", undefined, [
+      ...to.deny.map((each) => `${match(each)} goto refuse`),
+      ...to.allow.map((each) => `${match(each)} accept`),
+      `ip daddr { ${withoutCovered(to.closed).join(", ")} } goto refuse`,
+      to.default === "open" ? "accept" : "goto refuse",
+    ]),
+    // A refusal is told: a program that waits for a time limit instead looks as if it hung.
+    chain("refuse", undefined, [`counter name ${DENIED}`, "reject with icmpx type admin-prohibited"]),
+    "}",
+    "",
+  ].join("\n");
+}
+
+function chain(name: string, hook: string | undefined, rules: readonly string[]): string {
+  return [`chain ${name} {`, ...(hook === undefined ? [] : [hook]), ...rules, "}"].join("\n");
+}
+
+function match({ ranges, port }: Destination): string {
+  const where = `ip daddr { ${withoutCovered(ranges).join(", ")} }`;
+  return port === undefined ? where : `${where} meta l4proto { tcp, udp } th dport ${port}`;
+}
+
+/** A set takes no two ranges of which one is in the other. */
+function withoutCovered(texts: readonly string[]): string[] {
+  const ranges = [...new Set(texts)].map((text) => ({ text, range: parseRange(text) }));
+  return ranges
+    .filter(({ text, range }) =>
+      ranges.every(
+        (other) =>
+          other.text === text ||
+          range === undefined ||
+          other.range === undefined ||
+          other.range.prefix > range.prefix ||
+          !overlaps(other.range, range),
+      ),
+    )
+    .map(({ text }) => text);
+}

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { test } from "../../test/support/harness.ts";
+import { MemoryNetworks } from "../../test/support/memory-networks.ts";
+import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { BelljarError } from "../base/index.ts";
+
+const networked = {
+  image: "busybox",
+  network: { mode: "user", ports: [{ hostPort: 8080, containerPort: 80 }, { containerPort: 81 }] },
+} as const;
+
+async function open(t: Parameters<typeof MemoryRuntime.open>[0]): Promise<{
+  readonly world: MemoryRuntime;
+  readonly networks: MemoryNetworks;
+}> {
+  const networks = new MemoryNetworks();
+  return { networks, world: await MemoryRuntime.open(t, { networks }) };
+}
+
+test("network: the VM runs in its namespace, the guest is told, and all of it ends with the VM", async (t) => {
+  const { world, networks } = await open(t);
+  await using sandbox = await world.core.sandboxes.create(networked);
+  const { vm, networks: told, configured } = world.guests.guest(sandbox.id);
+  assert.equal(vm.config.networkNamespace, `/run/netns/belljar-00000000-${sandbox.id}`);
+  assert.deepEqual(vm.devices, [{ kind: "net", id: "nic0", tap: "tap0", macAddress: "02:00:00:00:00:01", port: 0 }]);
+  assert.deepEqual(configured.at(-1)?.dnsLines, ["nameserver 169.254.1.1"]);
+  assert.equal(told.length, 1);
+  assert.deepEqual(told[0]?.interfaces?.[0]?.addresses, ["10.0.2.15/32"]);
+  const { network } = await sandbox.info();
+  assert.deepEqual(
+    network?.ports.map(({ hostAddress, hostPort }) => [hostAddress, hostPort]),
+    [
+      ["0.0.0.0", 8080],
+      ["0.0.0.0", 40_001],
+    ],
+  );
+  await sandbox.stop();
+  assert.deepEqual([...networks.made.keys(), ...networks.planned.keys()], []);
+  assert.equal((await sandbox.info()).network, undefined);
+  await sandbox.start();
+  assert.equal(networks.made.size, 1);
+  await sandbox.delete({ force: true });
+  assert.equal(networks.made.size, 0);
+});
+
+test("network: a failure at any step leaves nothing; a free port that was taken meanwhile is another one", async (t) => {
+  const { world, networks } = await open(t);
+  const failure = new BelljarError("NETWORK_FAILED", "the test says no");
+  for (const step of ["plan", "make"] as const) {
+    networks.failures.set(step, failure);
+    await assert.rejects(world.core.sandboxes.create(networked), { reason: "NETWORK_FAILED" });
+  }
+  world.hypervisor.fail("plugDevice", failure);
+  await assert.rejects(world.core.sandboxes.create(networked), { reason: "NETWORK_FAILED" });
+  world.guests.fault("configureNetwork", { kind: "fail", error: failure });
+  await assert.rejects(world.core.sandboxes.create(networked), { reason: "NETWORK_FAILED" });
+  assert.deepEqual([...networks.made.keys(), ...networks.planned.keys()], []);
+  assert.deepEqual(await readdir(world.sandboxesDir), []);
+  assert.deepEqual(world.hypervisor.live, []);
+  networks.failures.set("make", new BelljarError("PORT_IN_USE", "taken"));
+  await using _sandbox = await world.core.sandboxes.create(networked);
+  assert.equal(networks.made.size, 1);
+});
+
+test("network: a new owner leaves what runs alone, and removes what belongs to nobody", async (t) => {
+  const { world, networks } = await open(t);
+  const { id } = await world.core.sandboxes.create(networked);
+  const [made] = networks.made.values();
+  assert.ok(made !== undefined);
+  networks.made.set("belljar-00000000-00c0ffee0001", { ...made, namespace: "belljar-00000000-00c0ffee0001" });
+  networks.planned.clear();
+  const core = await world.reopen();
+  assert.deepEqual([...networks.made.keys()], [made.namespace]);
+  assert.deepEqual([...networks.planned.keys()], [made.namespace]);
+  assert.deepEqual(
+    core.recovered.filter(({ kind }) => kind === "network").map(({ name }) => name),
+    ["00c0ffee0001"],
+  );
+  const sandbox = await core.sandboxes.get(id);
+  assert.equal((await sandbox.info()).network?.namespace, `/run/netns/${made.namespace}`);
+  world.guests.guest(id).vm.end({ cause: "died", detail: "the test ended it" });
+  for await (const event of sandbox.watch()) if (event.kind === "state" && event.state === "stopped") break;
+  assert.equal(networks.made.size, 0);
+  await sandbox.delete();
+});
