@@ -10,6 +10,7 @@ import { parseArgs, promisify } from "node:util";
 import type { Acceleration } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { type Boot, bootOnce, copyOnce } from "./boot.ts";
+import { measureCheckpoints } from "./checkpoints.ts";
 import { measureFio } from "./fio.ts";
 import { measureImports } from "./imports.ts";
 import { type Measurement, repeat, summarise, time } from "./measure.ts";
@@ -45,6 +46,7 @@ async function main(): Promise<void> {
       commands: () => measureCommands(cli),
       sandbox: () => measureSandbox(runtime),
       hotplug: async () => [await measureHotplug(runtime, state)],
+      checkpoints: () => measureCheckpoints(runtime),
       recovery: async () => [await measureRecovery(runtime)],
       imports: () => measureImports(state),
       fio: () => measureFio({ runtime, acceleration, dir: state, archive: join(repository, ".cache/bench/fio.tar") }),
