@@ -11,9 +11,10 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isMainThread } from "node:worker_threads";
 
-// The runner itself loads this too; only the processes of files count.
-if (process.env["NODE_TEST_CONTEXT"] !== undefined) {
+// The runner itself loads this too, and so do threads; only the processes of files count.
+if (isMainThread && process.env["NODE_TEST_CONTEXT"] !== undefined) {
   // Short: sockets are made below it, and their paths have 107 bytes at most.
   const dir = mkdtempSync(join(tmpdir(), "f-"));
   const testId = randomBytes(8).toString("hex");

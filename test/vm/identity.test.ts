@@ -1,12 +1,13 @@
 /**
- * Who a sandbox is after it was saved, restored or forked, as programs in its containers see it. The agent of one real guest is told
- * what it is told in a copy; that copies are told is for the tests of the runtime.
+ * Who a sandbox is after it was saved, restored or forked, as programs in its containers see it: in one guest whose agent is told
+ * what it is told in a copy, and in forks of a sandbox.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { machineIdOf } from "../../src/base/index.ts";
+import { machineIdOf, silentLog } from "../../src/base/index.ts";
+import { Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
 import { TestGuest } from "../support/guest.ts";
-import { test } from "../support/harness.ts";
+import { type TestScope, tempDir, test } from "../support/harness.ts";
 
 const WAIT_MS = 20_000;
 const FIRST = "0123456789ab";
@@ -173,3 +174,90 @@ async function starts(guest: TestGuest): Promise<void> {
   assert.deepEqual([(await before).stdout, (await during).stdout], ["before\n", "during\n"]);
   await thawed;
 }
+
+/** Draws, runs on, and says who it is whenever it is told. */
+const WATCHER = `
+  const { readFileSync, watch } = require("fs");
+  require("crypto").randomUUID();
+  const say = () => {
+    const [event, generation, sandbox] = readFileSync("/run/belljar/identity", "utf8").split("\\n");
+    console.log(event, generation, sandbox, require("os").hostname());
+  };
+  watch("/run/belljar/identity", say);
+  say();`;
+
+/** What must be another value in each copy, a line each, drawn by programs that start now. */
+const LOOK = `
+  const { readFileSync, openSync, readSync } = require("fs");
+  const bytes = Buffer.alloc(16);
+  readSync(openSync("/dev/urandom"), bytes);
+  const files = ["/proc/sys/kernel/random/uuid", "/proc/sys/kernel/random/boot_id", "/etc/machine-id", "/etc/hostname"];
+  const values = [bytes.toString("hex"), require("crypto").randomUUID(), ...files.map((path) => readFileSync(path, "utf8"))];
+  console.log([...values, require("os").hostname() + "!"].map((value) => value.trim()).join(" "));`;
+
+const HOOK = "#!/bin/sh\\n[ ! -e /broken ] && echo $BELLJAR_EVENT $BELLJAR_GENERATION $BELLJAR_SANDBOX >/hooked\\n";
+
+async function openRuntime(t: TestScope): Promise<Runtime> {
+  const paths = resolvePaths({ root: await tempDir(t) }, { ...process.env, BELLJAR_RUN: await tempDir(t) }, 0);
+  const shared = resolvePaths({}, process.env, 0);
+  const runtime = await Runtime.open({ paths: { ...paths, templates: shared.templates }, log: silentLog });
+  t.after(async () => {
+    for (const { id } of await runtime.sandboxes.list())
+      await (await runtime.sandboxes.get(id)).delete({ force: true });
+    await runtime[Symbol.asyncDispose]();
+  });
+  return runtime;
+}
+
+/** Waits for a line of what its first process writes. */
+async function untilSaid(sandbox: SandboxHandle, line: string): Promise<void> {
+  let text = "";
+  const signal = AbortSignal.timeout(60_000);
+  for await (const { data } of sandbox.main.logs({ follow: true, signal })) {
+    text += Buffer.from(data).toString();
+    if (text.split("\n").includes(line)) return;
+  }
+  assert.fail(`${line} is not in ${text}`);
+}
+
+test("forks are not their source, nor one another", async (t) => {
+  const runtime = await openRuntime(t);
+  const source = await runtime.sandboxes.create({ image: "node", container: { command: ["node", "-e", WATCHER] } });
+  const { id } = source;
+  await untilSaid(source, `event=created generation=0 sandbox=${id} ${id}`);
+  const hook = "/etc/belljar/hooks/after-restore";
+  await source.exec(["sh", "-c", `mkdir -p /etc/belljar/hooks; printf '${HOOK}' >${hook}; chmod +x ${hook}`]);
+  const waiting = await source.spawn(["sleep", "1000"]);
+
+  const forks = await source.fork({ count: 2 });
+  const values: string[] = [];
+  for (const each of [source, ...forks]) {
+    const isSource = each === source;
+    await untilSaid(
+      each,
+      isSource
+        ? `event=resumed generation=0 sandbox=${id} ${id}`
+        : `event=forked generation=1 sandbox=${each.id} ${each.id}`,
+    );
+    const { stdout, exitCode } = await each.exec(["node", "-e", LOOK]);
+    assert.equal(exitCode, 0);
+    values.push(...stdout.trim().split(" "));
+    assert.equal(values.at(-1), `${each.id}!`);
+    const processes = await each.main.processes();
+    assert.deepEqual(
+      processes.map((one) => one.id),
+      isSource ? ["", waiting.id] : [""],
+    );
+    const hooked = await each.exec(["cat", "/hooked"]);
+    assert.equal(hooked.stdout, isSource ? "" : `forked 1 ${each.id}\n`);
+  }
+  assert.equal(values.length, 3 * 7);
+  assert.equal(new Set(values).size, values.length, values.join(" "));
+
+  // One that could not renew what it must does not live; nobody else notices.
+  await source.exec(["touch", "/broken"]);
+  const before = (await runtime.sandboxes.list()).length;
+  await assert.rejects(source.fork(), { reason: "HOOK_FAILED" });
+  assert.equal((await runtime.sandboxes.list()).length, before);
+  assert.equal((await source.info()).state, "running");
+});
