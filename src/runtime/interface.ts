@@ -5,7 +5,7 @@
  * Names: a sandbox or container is named by its id, an unambiguous prefix of it, or its name. Every method throws
  * `BelljarError`; those that wait take an `AbortSignal`, which ends the waiting and undoes what the call had begun.
  */
-import type { EndCause, LifecycleState } from "../base/index.ts";
+import type { EndCause, LifecycleState, OutputLine } from "../base/index.ts";
 import type {
   BlockIoStats,
   ContainerConfig,
@@ -377,6 +377,8 @@ export interface ProcessHandle {
   readonly stdout: ReadableStream<Uint8Array>;
   /** With a terminal: at its end from the beginning. */
   readonly stderr: ReadableStream<Uint8Array>;
+  /** Both streams, line by line as they come; in place of reading them. */
+  lines(): AsyncIterable<OutputLine>;
   /** Bytes of output that were gone before anybody read them. */
   readonly lostBytes: bigint;
   readonly status: Promise<ProcessStatus>;

@@ -1,6 +1,6 @@
 /** A process in a container, as callers hold it. */
 import { type AgentCaller, inputStream, type ProcessAddress } from "../agent-client/index.ts";
-import { linkLimits, streamLimits } from "../base/index.ts";
+import { linesOf, linkLimits, type OutputLine, streamLimits } from "../base/index.ts";
 import type { ProcessStatus, TerminalSize } from "../container/index.ts";
 import type { CallOptions, InputAnswer, InputRequest, OutputPiece, OutputRequest, ProcessHandle } from "./interface.ts";
 
@@ -54,6 +54,10 @@ export class RuntimeProcess implements ProcessHandle {
   get status(): Promise<ProcessStatus> {
     this.#status ??= this.#wait();
     return this.#status;
+  }
+
+  lines(): AsyncIterable<OutputLine> {
+    return linesOf(this);
   }
 
   signal(number: number): Promise<void> {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { collectResult, linesOf } from "./collect.ts";
+import { collectResult } from "./collect.ts";
 import { type ProcessCalls, StreamedProcess } from "./process-streams.ts";
 
 const STATUS = {
@@ -38,7 +38,7 @@ function processOf(stdout: readonly string[], stderr: readonly string[], more: P
 test("lines are put together across pieces, of both streams, the last one without a line feed too", async () => {
   const { process } = processOf(["a\nb", "b\n", "\nlä".slice(0, 3), "st"], ["e1\ne2\n"]);
   const lines: string[] = [];
-  for await (const { stream, text } of linesOf(process)) lines.push(`${stream}: ${text}`);
+  for await (const { stream, text } of process.lines()) lines.push(`${stream}: ${text}`);
   assert.deepEqual(
     lines.filter((line) => line.startsWith("stdout")),
     ["stdout: a", "stdout: bb", "stdout: ", "stdout: läst"],

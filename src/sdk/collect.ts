@@ -1,4 +1,4 @@
-/** What is made of a process's streams: a whole result, or lines as they come. */
+/** What is made of a process's streams: a whole result. */
 import { constants } from "node:os";
 import { BelljarError, cancelledError, streamLimits } from "../base/index.ts";
 import type { ExecResult, ProcessHandle } from "../runtime/index.ts";
@@ -40,48 +40,4 @@ async function collectText(stream: AsyncIterable<Uint8Array>): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-export interface OutputLine {
-  readonly stream: "stdout" | "stderr";
-  /** Without its line feed. */
-  readonly text: string;
-}
-
-/** The lines of both streams as they come; a last one without a line feed counts. */
-export async function* linesOf(process: ProcessHandle): AsyncGenerator<OutputLine> {
-  const streams = [lines("stdout", process.stdout), lines("stderr", process.stderr)];
-  const next = new Map(streams.map((each) => [each, each.next().then((result) => ({ each, result }))]));
-  try {
-    while (next.size > 0) {
-      const { each, result } = await Promise.race(next.values());
-      if (result.done === true) next.delete(each);
-      else {
-        yield result.value;
-        next.set(
-          each,
-          each.next().then((result) => ({ each, result })),
-        );
-      }
-    }
-  } finally {
-    await Promise.all([process.stdout, process.stderr].map((each) => (each.locked ? undefined : each.cancel())));
-  }
-}
-
-async function* lines(stream: OutputLine["stream"], bytes: AsyncIterable<Uint8Array>): AsyncGenerator<OutputLine> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const chunk of bytes) {
-    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = parts.pop() ?? "";
-    // A line without an end is handed on in pieces rather than kept.
-    if (rest.length > streamLimits.collectMaxBytes) {
-      parts.push(rest);
-      rest = "";
-    }
-    for (const text of parts) yield { stream, text };
-  }
-  rest += decoder.decode();
-  if (rest !== "") yield { stream, text: rest };
 }

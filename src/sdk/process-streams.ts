@@ -5,7 +5,7 @@
  * Invariants: nothing is read before somebody asks for it, so a reader that stops reading holds the process up; input counts
  * as written once it has been taken.
  */
-import { linkLimits, streamLimits } from "../base/index.ts";
+import { linesOf, linkLimits, type OutputLine, streamLimits } from "../base/index.ts";
 import type { ProcessStatus, TerminalSize } from "../container/index.ts";
 import type {
   CallOptions,
@@ -65,6 +65,10 @@ export class StreamedProcess implements ProcessHandle {
   get status(): Promise<ProcessStatus> {
     this.#status ??= this.#wait();
     return this.#status;
+  }
+
+  lines(): AsyncIterable<OutputLine> {
+    return linesOf(this);
   }
 
   signal(number: number): Promise<void> {

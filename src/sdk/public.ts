@@ -2,7 +2,14 @@
  * The library that programs import: `import { Runtime } from "belljar"`. What stands here, and what it refers to, are the types of the
  * published package: nothing of them names the daemon's side, so that they need no types but Node's own.
  */
-export { BelljarError, type ErrorCode, type ErrorFacts, type ErrorReason } from "../base/index.ts";
+export {
+  BelljarError,
+  type ErrorCode,
+  type ErrorFacts,
+  type ErrorReason,
+  linesOf,
+  type OutputLine,
+} from "../base/index.ts";
 export type { TemplateInfo } from "../checkpoint/index.ts";
 export type {
   ContainerConfig,
@@ -64,7 +71,6 @@ export type {
   Volumes,
   VolumeUser,
 } from "../runtime/index.ts";
-export { linesOf, type OutputLine } from "./collect.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
 export type { HostParts, HostTemplates } from "./host-parts.ts";
 export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";

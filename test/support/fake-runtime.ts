@@ -7,6 +7,7 @@ import {
   BelljarError,
   type ErrorReason,
   type LifecycleState,
+  linesOf,
   newId,
   throwIfAborted,
   transition,
@@ -124,6 +125,7 @@ export class FakeProcess {
       stdin: new WritableStream(),
       stdout: new ReadableStream(),
       stderr: new ReadableStream(),
+      lines: () => linesOf({ stdout: new ReadableStream(), stderr: new ReadableStream() }),
       lostBytes: 0n,
       status: new Promise(() => {}),
       signal: async (number) => {
