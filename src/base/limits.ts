@@ -372,6 +372,9 @@ export const checkpointLimits = {
   forksMax: 256,
   /** How long a guest that has answered is left alone before it is made a template. */
   templateRestMs: 500,
+  /** Files of one archive of a checkpoint, and how long it may take to read or write it. */
+  archiveEntriesMax: 100_000,
+  archiveTimeoutMs: 6 * 60 * 60_000,
   /** Copies of one snapshot that are started at the same time. */
   copiesAtOnce: 4,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */

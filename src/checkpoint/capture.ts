@@ -107,6 +107,7 @@ function snapshotOf(
     pagesAt: 0,
     devices: { path: devicesPath, at: 0 },
     disks,
+    layers: [],
     logs,
   };
 }

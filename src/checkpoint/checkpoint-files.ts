@@ -1,5 +1,5 @@
 /** The files of one checkpoint: written beside where it will be, linked where they are somebody else's too, and read again. */
-import { copyFile, mkdir, open, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { BelljarError, hasErrno } from "../base/index.ts";
 import { linkInto } from "../container/index.ts";
@@ -130,6 +130,7 @@ export async function readSnapshot(dir: string, checkpoint: CheckpointState): Pr
       serial,
       files: names.map((name) => join(dir, "disks", name)),
     })),
+    layers: await listLayers(join(dir, "layers")),
     logs: checkpoint.logs.map(({ containerId, starts, files: names }) => ({
       containerId,
       starts,
@@ -152,6 +153,15 @@ export async function copyBeginning(from: string, to: string, sizeBytes: number)
   }
   await truncate(to, sizeBytes);
   return true;
+}
+
+async function listLayers(dir: string): Promise<string[]> {
+  try {
+    return (await readdir(dir)).map((name) => join(dir, name));
+  } catch (error) {
+    if (hasErrno(error, "ENOENT")) return [];
+    throw error;
+  }
 }
 
 async function linkAs(from: string, to: string): Promise<void> {

@@ -2,7 +2,7 @@
  * The checkpoints of a root: `checkpoints/<id>/`. One appears by a rename, complete and synced, its manifest written last; it is never
  * changed after that. What a killed writer left is removed when the root is opened.
  */
-import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, hasErrno, isId } from "../base/index.ts";
 import { type Disk, publish, StateFile, TEMPORARY_MARK } from "../store/index.ts";
@@ -39,7 +39,7 @@ export class CheckpointStore {
       ({ id: other, state }) => other === name || (!isError(state) && state.name === name),
     );
     if (taken || this.#reserved.has(name)) {
-      throw new BelljarError("CHECKPOINT_EXISTS", `there is a checkpoint ${name} already`, { facts: { name } });
+      throw exists(name);
     }
     this.#reserved.add(name);
     const dir = join(this.dir, `${TEMPORARY_MARK}${id}`);
@@ -91,6 +91,29 @@ export class CheckpointStore {
     return state;
   }
 
+  dirOf(id: string): string {
+    return join(this.dir, id);
+  }
+
+  /** Takes in a directory that somebody else has made, when everything in it is as its manifest says, and nothing else is there. */
+  async accept(dir: string, signal?: AbortSignal): Promise<CheckpointState> {
+    const state = await this.#readIn(dir, "to be imported");
+    const taken = (await this.list()).some(({ id, state: other }) => {
+      return id === state.id || (!isError(other) && other.name === state.name);
+    });
+    if (taken) throw exists(state.name);
+    const known = new Set([MANIFEST, ...state.files.map(({ path }) => path)]);
+    for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name).slice(dir.length + 1);
+      const isPlace = entry.isDirectory() || (entry.isFile() && (known.has(path) || path.startsWith("layers/")));
+      if (!isPlace) throw new BelljarError("CHECKPOINT_CORRUPT", `${path} does not belong to the checkpoint`);
+    }
+    await checkFiles(dir, state, new FileDigests(), signal);
+    await syncTree(dir, this.#disk);
+    await publish(dir, this.dirOf(state.id), this.#disk);
+    return state;
+  }
+
   async remove(id: string): Promise<void> {
     const aside = join(this.dir, `${TEMPORARY_MARK}${id}`);
     await rm(aside, { recursive: true, force: true });
@@ -114,11 +137,15 @@ export class CheckpointStore {
   }
 
   async #read(id: string): Promise<CheckpointState> {
-    const path = join(this.dir, id, MANIFEST);
+    const state = await this.#readIn(join(this.dir, id), id);
+    if (state.id === id) return state;
+    throw new BelljarError("CHECKPOINT_CORRUPT", `the manifest of ${id} belongs to the checkpoint ${state.id}`);
+  }
+
+  async #readIn(dir: string, id: string): Promise<CheckpointState> {
+    const path = join(dir, MANIFEST);
     try {
-      const state = await new StateFile(path, checkpointSchema, this.#disk).read();
-      if (state.id === id) return state;
-      throw new BelljarError("CHECKPOINT_CORRUPT", `${path} belongs to the checkpoint ${state.id}`);
+      return await new StateFile(path, checkpointSchema, this.#disk).read();
     } catch (thrown) {
       const error = BelljarError.from(thrown);
       const options = { facts: { path }, cause: error };
@@ -168,6 +195,22 @@ export class CheckpointDraft implements AsyncDisposable {
 
 export function isError(state: CheckpointState | BelljarError): state is BelljarError {
   return state instanceof BelljarError;
+}
+
+function exists(name: string): BelljarError {
+  return new BelljarError("CHECKPOINT_EXISTS", `there is a checkpoint ${name} already`, { facts: { name } });
+}
+
+async function syncTree(dir: string, disk: Disk): Promise<void> {
+  for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory()) await disk.syncDirectory(path);
+    else {
+      await using file = await open(path, "r");
+      await file.sync();
+    }
+  }
+  await disk.syncDirectory(dir);
 }
 
 async function list(dir: string): Promise<string[]> {

@@ -1,10 +1,12 @@
 /** Frozen guests: templates that new sandboxes start from, checkpoints of whole sandboxes, and copies of either. */
+export { exportCheckpoint, importCheckpoint } from "./archive.ts";
 export { findBlockers } from "./blockers.ts";
 export { type CaptureDeps, type Captured, capture } from "./capture.ts";
 export type { CheckpointState } from "./checkpoint-state.ts";
 export { CheckpointDraft, CheckpointStore, type FoundCheckpoint, isError } from "./checkpoint-store.ts";
 export { type CopyIdentity, copyState } from "./copy-state.ts";
 export { laySnapshot } from "./laid-snapshot.ts";
+export { findLayers } from "./layers.ts";
 export { countPages, createGuestMemory, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
 export { withDiskPaths } from "./moved-disks.ts";
 export type { Snapshot } from "./snapshot.ts";

@@ -14,6 +14,8 @@ export interface Snapshot {
   readonly pagesAt: number;
   readonly devices: { readonly path: string; readonly at: number };
   readonly disks: readonly FrozenDisk[];
+  /** Layers that came with the checkpoint, for a host that has not got them. */
+  readonly layers: readonly string[];
   readonly logs: readonly FrozenLog[];
 }
 

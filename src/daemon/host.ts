@@ -2,7 +2,7 @@
  * The parts of this host, put together: images, guest images, hypervisor, acceleration probe, and the runtime of a root made of
  * them. Nothing is touched before it is needed.
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { connectAgent } from "../agent-client/index.ts";
 import { type Log, systemClock } from "../base/index.ts";
 import { Templates } from "../checkpoint/index.ts";
@@ -10,7 +10,14 @@ import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages }
 import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hypervisor } from "../hypervisor/index.ts";
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
 import { type Capability, inspectHost } from "../resources/index.ts";
-import { openRuntime, type RuntimeCore, readLayerUse } from "../runtime/index.ts";
+import {
+  type CheckpointName,
+  exportNamed,
+  importNamed,
+  openRuntime,
+  type RuntimeCore,
+  readLayerUse,
+} from "../runtime/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
 
 export interface HostPaths {
@@ -80,6 +87,15 @@ export class Host {
       clock: systemClock,
       log,
     });
+  }
+
+  /** Checkpoints never change: nobody has to own the root to read or add one. */
+  async exportCheckpoint(nameOrId: string, path: string, signal?: AbortSignal): Promise<CheckpointName> {
+    return await exportNamed(this.#deps.paths.root, nameOrId, resolve(path), signal);
+  }
+
+  async importCheckpoint(path: string, signal?: AbortSignal): Promise<CheckpointName> {
+    return await importNamed(this.#deps.paths.root, resolve(path), signal);
   }
 
   /** Builds the guest image unless it is up to date, and the built-in images that come with it. */

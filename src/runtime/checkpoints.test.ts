@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { chmod, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
-import { BelljarError } from "../base/index.ts";
+import { BelljarError, runTool } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
+import { exportNamed, importNamed } from "./checkpoint-archives.ts";
 import type { SandboxHandle } from "./interface.ts";
 
 async function running(t: TestScope): Promise<{ runtime: MemoryRuntime; source: SandboxHandle; dir: string }> {
@@ -267,4 +268,68 @@ test("what a killed owner leaves: a sandbox that stood still goes on, half a che
   await mkdir(join(dir, ".belljar-tmp-killed"), { recursive: true });
   await runtime.reopen();
   assert.deepEqual((await checkpoints(dir)).length, 1);
+});
+
+test("archive: a checkpoint comes to another root as one file, whole, and is restored there", async (t) => {
+  const { runtime, source } = await running(t);
+  const taken = await source.checkpoint({ name: "travels" });
+  const file = join(t.dir, "travels.tar");
+  await exportNamed(runtime.deps.rootDir, "travels", file);
+  // Where neither the image's layer nor the template is.
+  await rm(join(dirname(runtime.deps.rootDir), `${"2".repeat(64)}.erofs`));
+  const there = await MemoryRuntime.open(t, { disk: systemDisk });
+  // The device state of the twin is a number that only its own hypervisor knows.
+  Object.assign(there.deps, { hypervisor: runtime.hypervisor, connectAgent: runtime.guests.connect });
+  await there.reopen();
+  assert.deepEqual(await importNamed(there.deps.rootDir, file), { id: taken.id, name: "travels" });
+  await assert.rejects(importNamed(there.deps.rootDir, file), { reason: "CHECKPOINT_EXISTS" });
+  const copy = await there.core.checkpoints.restore("travels");
+  assert.equal((await copy.exec(["echo", "on"])).stdout, "on\n");
+  assert.ok((await readdir(join(there.sandboxesDir, copy.id, "disks"))).includes(`${"2".repeat(64)}.erofs`));
+  assert.equal((await readdir(join(there.deps.rootDir, "checkpoints"))).length, 1);
+});
+
+test("archive: what is hostile, changed or cut short is refused, and nothing is left", async (t) => {
+  const { runtime, source, dir } = await running(t);
+  const { id } = await source.checkpoint({ name: "good" });
+  const file = join(t.dir, "good.tar");
+  await exportNamed(runtime.deps.rootDir, id, file);
+  await runtime.core.checkpoints.remove(id);
+  const bytes = await readFile(file);
+  const bad = join(t.dir, "bad.tar");
+  const refused = async (what: string): Promise<void> => {
+    await assert.rejects(
+      importNamed(runtime.deps.rootDir, bad),
+      (error: BelljarError) => /^CHECKPOINT_(CORRUPT|INCOMPLETE|MISMATCH)$/.test(error.reason),
+      what,
+    );
+    assert.deepEqual(await checkpoints(dir), [], what);
+  };
+  await writeFile(bad, bytes.subarray(0, bytes.length / 2));
+  await refused("cut short");
+  for (const at of [0.1, 0.3, 0.5, 0.7]) {
+    const changed = Buffer.from(bytes);
+    // In the content of files, which is not zeros.
+    let place = Math.floor(changed.length * at);
+    while (place < changed.length - 1 && changed[place] === 0) place += 1;
+    changed[place] = (changed[place] ?? 0) ^ 0x20;
+    await writeFile(bad, changed);
+    await importNamed(runtime.deps.rootDir, bad).then(
+      // A byte of tar's own padding makes no difference to what is unpacked.
+      async () => await runtime.core.checkpoints.remove("good"),
+      (error: BelljarError) => assert.match(error.reason, /^CHECKPOINT_/),
+    );
+    assert.deepEqual(await checkpoints(dir), []);
+  }
+  const evil = join(t.dir, "evil");
+  await mkdir(evil);
+  await symlink("/etc", join(evil, "disks"));
+  await runTool("tar", ["--create", `--file=${bad}`, "-C", evil, "."]);
+  await refused("a link");
+  await writeFile(join(evil, "more"), "more");
+  await rm(join(evil, "disks"));
+  await runTool("tar", ["--create", "--absolute-names", `--file=${bad}`, join(evil, "more")]);
+  await refused("a path from the root");
+  await writeFile(bad, "no tar at all");
+  await refused("no tar");
 });

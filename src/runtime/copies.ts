@@ -1,7 +1,16 @@
 /** Makes a sandbox that goes on where a snapshot was taken: all or nothing. */
 import { join } from "node:path";
 import { messageChain } from "../base/index.ts";
-import { copyLogs, copyState, makeDisks, planDisks, type Snapshot, startCopy } from "../checkpoint/index.ts";
+import {
+  copyLogs,
+  copyState,
+  findLayers,
+  makeDisks,
+  planDisks,
+  type Snapshot,
+  startCopy,
+} from "../checkpoint/index.ts";
+import { linkInto } from "../container/index.ts";
 import { Sandbox } from "../sandbox/index.ts";
 import type { CheckpointsDeps } from "./checkpoint-moves.ts";
 import { sandboxDeps } from "./create-sandbox.ts";
@@ -33,13 +42,16 @@ export async function makeCopy(
     createdAtMs: runtime.clock.nowMs(),
     runDir: join(runtime.runDir, id),
   };
-  const { first, running } = copyState(snapshot.state, identity, planDisks(snapshot.disks, disksDir));
+  const layers = await findLayers(snapshot, join(runtime.rootDir, "images/layers"), disksDir);
+  const paths = new Map([...planDisks(snapshot.disks, disksDir), ...layers.paths]);
+  const { first, running } = copyState(snapshot.state, identity, paths);
   const sandbox = await Sandbox.create(deps, first);
   const managed = new ManagedSandbox(managedDeps(), sandbox);
   onMade(managed);
   await sandbox.exclusive("create", async () => {
     try {
       await makeDisks(snapshot.disks, disksDir);
+      for (const path of layers.own) await linkInto(path, disksDir);
       await copyLogs(snapshot.logs, sandbox.logsDir);
       await startCopy({ sandbox, memory, guestImage }, snapshot, { event, keepExec, signal });
       await sandbox.update(running);

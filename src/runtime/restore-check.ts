@@ -1,6 +1,6 @@
 /** Everything that a restore depends on, looked at before anything is started. */
 import { access } from "node:fs/promises";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { BelljarError, checkName } from "../base/index.ts";
 import type { CheckpointState, CheckpointStore } from "../checkpoint/index.ts";
 import type { MachineTraits } from "../hypervisor/index.ts";
@@ -41,7 +41,12 @@ export async function findMismatches(
     const { acceleration } = state.traits;
     await look(note, "acceleration", acceleration, () => runtime.acceleration.resolve(acceleration, signal));
   }
-  for (const path of state.needs) await look(note, "layer", basename(path), () => access(path));
+  const carried = opened instanceof BelljarError ? [] : opened.snapshot.layers.map((path) => basename(path));
+  for (const path of state.needs) {
+    const places = [path, join(runtime.rootDir, "images/layers", basename(path))];
+    const isThere = carried.includes(basename(path)) || (await Promise.all(places.map(canRead))).includes(true);
+    note("layer", isThere, isThere ? basename(path) : `${path} is not here`);
+  }
   return findings;
 }
 
@@ -64,6 +69,13 @@ function compare(
     "cpu",
     missing.length === 0,
     missing.length === 0 ? "has all that the guest has seen" : `lacks ${missing.join(", ")}`,
+  );
+}
+
+async function canRead(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
   );
 }
 

@@ -4,7 +4,7 @@ import { type Host, openHost } from "../daemon/index.ts";
 import type { BuildOptions, GuestImage, GuestImages } from "../guest/index.ts";
 import type { ImageStore } from "../images/index.ts";
 import type { Capability } from "../resources/index.ts";
-import type { HostParts, HostTemplates } from "./host-parts.ts";
+import type { CheckpointArchives, HostParts, HostTemplates } from "./host-parts.ts";
 import type { Paths } from "./paths.ts";
 
 export class LazyHost implements HostParts {
@@ -12,6 +12,7 @@ export class LazyHost implements HostParts {
   readonly images: ImageStore;
   readonly guestImages: GuestImages;
   readonly templates: HostTemplates;
+  readonly archives: CheckpointArchives;
   readonly #log: Log;
   #host: Promise<Host> | undefined;
 
@@ -35,6 +36,10 @@ export class LazyHost implements HostParts {
       list: async () => (await guest()).list(),
       current: async () => (await guest()).current(),
       verify: async (digest) => (await guest()).verify(digest),
+    };
+    this.archives = {
+      export: async (name, path, options) => (await this.open()).exportCheckpoint(name, path, options?.signal),
+      import: async (path, options) => (await this.open()).importCheckpoint(path, options?.signal),
     };
     const templates = async (): Promise<HostTemplates> => (await this.open()).templates;
     this.templates = {

@@ -72,6 +72,6 @@ export type {
   VolumeUser,
 } from "../runtime/index.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
-export type { HostParts, HostTemplates } from "./host-parts.ts";
+export type { ArchiveOptions, CheckpointArchives, HostParts, HostTemplates } from "./host-parts.ts";
 export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";
 export { type ConnectedRuntime, type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

@@ -100,6 +100,7 @@ function membersOf(parts: LazyHost): HostParts {
     images: parts.images,
     guestImages: parts.guestImages,
     templates: parts.templates,
+    archives: parts.archives,
     doctor: (options) => parts.doctor(options),
     buildGuestImage: (options) => parts.buildGuestImage(options),
   };

@@ -31,6 +31,41 @@ export function addCheckpointCommand(program: Command, holder: ContextHolder): v
   addInspect(checkpoint, holder);
   addVerify(checkpoint, holder);
   addRemove(checkpoint, holder);
+  addExport(checkpoint, holder);
+  addImport(checkpoint, holder);
+}
+
+function addExport(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint
+      .command("export")
+      .summary("write a checkpoint into one file, with the memory and the layers that it lies over")
+      .argument("<checkpoint>", NAMES)
+      .argument("<file>", "tar; replaced when it is there"),
+  ).action(async (name: string, file: string, options: CommonOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.connect(relay.signal);
+    context.output.progress(`writing ${file}`);
+    const { id } = await runtime.archives.export(name, file, { signal: relay.signal });
+    printDone(context, file, { exported: file, id });
+  });
+}
+
+function addImport(checkpoint: Command, holder: ContextHolder): void {
+  withCommonOptions(
+    checkpoint
+      .command("import")
+      .summary("take a checkpoint in from a file, and print its id; every byte of it is checked first")
+      .argument("<file>", "that `belljar checkpoint export` has written"),
+  ).action(async (file: string, options: CommonOptions) => {
+    const context = createContext(options, holder);
+    using relay = new SignalRelay();
+    await using runtime = await context.connect(relay.signal);
+    context.output.progress(`reading ${file}`);
+    const { id, name } = await runtime.archives.import(file, { signal: relay.signal });
+    printDone(context, id, { imported: file, id, name });
+  });
 }
 
 function addCreate(checkpoint: Command, holder: ContextHolder): void {

@@ -1,0 +1,32 @@
+/** Checkpoints of a root as files, whoever owns the root: they never change, and appear by a rename. */
+import { join } from "node:path";
+import { CheckpointStore, exportCheckpoint, importCheckpoint, isError } from "../checkpoint/index.ts";
+import { systemDisk } from "../store/index.ts";
+import { findNamed } from "./names.ts";
+
+export interface CheckpointName {
+  readonly id: string;
+  readonly name: string;
+}
+
+export async function exportNamed(
+  rootDir: string,
+  nameOrId: string,
+  path: string,
+  signal?: AbortSignal,
+): Promise<CheckpointName> {
+  const store = storeOf(rootDir);
+  const all = (await store.list()).map(({ id, state }) => ({ id, name: isError(state) ? id : state.name }));
+  const { id } = findNamed(all, nameOrId, "checkpoint", "CHECKPOINT_NOT_FOUND", "CHECKPOINT_AMBIGUOUS");
+  const { name } = await exportCheckpoint(store, id, path, signal);
+  return { id, name };
+}
+
+export async function importNamed(rootDir: string, path: string, signal?: AbortSignal): Promise<CheckpointName> {
+  const { id, name } = await importCheckpoint(storeOf(rootDir), path, signal);
+  return { id, name };
+}
+
+function storeOf(rootDir: string): CheckpointStore {
+  return new CheckpointStore(join(rootDir, "checkpoints"), systemDisk);
+}
