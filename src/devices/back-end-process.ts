@@ -25,6 +25,9 @@ export const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
 export const STORAGE_DAEMON = "qemu-storage-daemon";
 const BACK_END_PROGRAMS = [VIRTIOFSD, STORAGE_DAEMON];
 
+/** Flags of a socket that accepts connections, as the kernel lists them. */
+const LISTENING = "00010000";
+
 export interface BackEndCommand {
   /** What it is, for an error and for a step: `virtiofsd`. */
   readonly what: string;
@@ -48,7 +51,7 @@ export async function startBackEnd(command: BackEndCommand, signal?: AbortSignal
     await withDeadline(
       { timeoutMs: deviceLimits.backEndStartTimeoutMs, what: `the start of ${command.what}`, signal },
       async (stop) => {
-        while (!stop.aborted && !(await isSocket(command.socketPath))) {
+        while (!stop.aborted && !(await isListening(command.socketPath))) {
           const how = await Promise.race([ended, pause()]);
           if (how === undefined) continue;
           throw await lastWords(command, how);
@@ -161,8 +164,11 @@ async function lastWords({ what, logPath }: BackEndCommand, how: string): Promis
   return new BelljarError("HOST_TOOL_FAILED", `${what} ${how}: ${words.join("; ").slice(-1_000)}`);
 }
 
-async function isSocket(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined))?.isSocket() === true;
+/** A socket is there a moment before anybody listens. To connect would tell, but these programs take one connection, and end with it. */
+async function isListening(path: string): Promise<boolean> {
+  if ((await stat(path).catch(() => undefined))?.isSocket() !== true) return false;
+  const lines = (await readFile("/proc/net/unix", "utf8")).split("\n");
+  return lines.some((line) => line.endsWith(` ${path}`) && line.split(" ")[3] === LISTENING);
 }
 
 async function goneWithin(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {
