@@ -45,6 +45,7 @@ export {
   storeLimits,
   streamLimits,
   toolLimits,
+  traceLimits,
   vmmLimits,
 } from "./limits.ts";
 export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLog } from "./log.ts";

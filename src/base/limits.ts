@@ -367,6 +367,16 @@ export const standstillLimits = {
   descendantsMax: 4_096,
 } as const;
 
+/** Traces, where they are wanted. */
+export const traceLimits = {
+  /** Steps of one operation that become spans; a boot has about a hundred. */
+  stepsMax: 2_048,
+  /** Spans that wait to be sent; of more the oldest are lost. */
+  waitingMax: 8_192,
+  flushIntervalMs: 1_000,
+  sendTimeoutMs: 5_000,
+} as const;
+
 export const checkpointLimits = {
   /** Sandboxes that one fork makes: each is a VM of its own. */
   forksMax: 256,

@@ -14,16 +14,21 @@ export interface Step {
   readonly name: string;
   /** `after` comes whether it went well or not. */
   readonly phase: "before" | "after";
+  /** The same before and after; no other step of this process has it. */
+  readonly number: number;
 }
 
 const steps = channel(STEP_CHANNEL);
+let lastNumber = 0;
 
 export async function publishStep<T>(kind: Step["kind"], name: string, work: () => Promise<T>): Promise<T> {
   if (!steps.hasSubscribers) return await work();
-  steps.publish({ kind, name, phase: "before" } satisfies Step);
+  lastNumber += 1;
+  const number = lastNumber;
+  steps.publish({ kind, name, phase: "before", number } satisfies Step);
   try {
     return await work();
   } finally {
-    steps.publish({ kind, name, phase: "after" } satisfies Step);
+    steps.publish({ kind, name, phase: "after", number } satisfies Step);
   }
 }

@@ -36,7 +36,7 @@ export function logCall(log: Log, { method, message, client }: CallFacts, durati
 }
 
 /** Requests name it `sandbox`, or have it in the `container` that they name, or in that one's `process`. */
-function sandboxOf(message: unknown): string | undefined {
+export function sandboxOf(message: unknown): string | undefined {
   if (typeof message !== "object" || message === null) return undefined;
   for (const name of ["sandbox", "container", "process", "spec"]) {
     const value: unknown = Reflect.get(message, name);

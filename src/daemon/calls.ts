@@ -5,8 +5,9 @@
 import type { HandlerContext, Interceptor } from "@connectrpc/connect";
 import { apiLimits, BelljarError, type Log } from "../base/index.ts";
 import { API_VERSION, API_VERSION_HEADER } from "../protocol/index.ts";
-import { type CallFacts, CLIENT_HEADER, logCall } from "./call-log.ts";
+import { type CallFacts, CLIENT_HEADER, logCall, sandboxOf } from "./call-log.ts";
 import type { CallOutcome } from "./metrics/daemon-metrics.ts";
+import type { Tracer } from "./traces/tracer.ts";
 import { toConnectError } from "./wire/errors.ts";
 
 export interface CallsDeps {
@@ -14,7 +15,11 @@ export interface CallsDeps {
   readonly maxCalls?: number | undefined;
   /** Told of every call that has ended. */
   readonly onCall?: ((outcome: CallOutcome) => void) | undefined;
+  readonly tracer?: Tracer | undefined;
 }
+
+/** W3C's. */
+const TRACEPARENT_HEADER = "traceparent";
 
 /** They take as long as somebody else takes: their durations say nothing. */
 const WAITING_METHODS = new Set(["WaitContainer", "WaitProcess", "WriteInput"]);
@@ -67,7 +72,7 @@ export class Calls {
     };
     try {
       checkVersion(request.header.get(API_VERSION_HEADER));
-      const response = await next(request);
+      const response = await this.#traced(call, request.header.get(TRACEPARENT_HEADER), () => next(request));
       if (response.stream) return { ...response, message: this.#stream(call, response.message) };
       call.leave();
       this.#end(call, !WAITING_METHODS.has(request.method.name));
@@ -108,6 +113,13 @@ export class Calls {
       call.leave();
       if (thrown === undefined) this.#end(call, false);
     }
+  }
+
+  #traced<T>({ facts }: Call, traceparent: string | null, work: () => Promise<T>): Promise<T> {
+    const { tracer } = this.#deps;
+    if (tracer === undefined) return work();
+    const attributes = { "belljar.sandbox": sandboxOf(facts.message), "belljar.client": facts.client ?? undefined };
+    return tracer.operation({ name: facts.method, attributes, traceparent }, work);
   }
 
   #end({ facts, startedMs }: Call, isTimed: boolean): void {

@@ -7,7 +7,7 @@ import { api } from "../protocol/index.ts";
 import type { RuntimeCore, Sandboxes } from "../runtime/index.ts";
 import { Calls } from "./calls.ts";
 import { Listener } from "./listener.ts";
-import { DaemonMetrics, METRICS_CONTENT_TYPE } from "./metrics/daemon-metrics.ts";
+import { type CallOutcome, DaemonMetrics, METRICS_CONTENT_TYPE } from "./metrics/daemon-metrics.ts";
 import { daemonSocketPath } from "./places.ts";
 import { type RemoteConfig, RemoteListener } from "./remote-listener.ts";
 import { handleRequests } from "./requests.ts";
@@ -18,6 +18,8 @@ import { fileService } from "./services/files.ts";
 import { processService } from "./services/process.ts";
 import { sandboxService } from "./services/sandbox.ts";
 import { volumeService } from "./services/volume.ts";
+import { SpanExporter } from "./traces/exporter.ts";
+import { Tracer } from "./traces/tracer.ts";
 
 /** What the daemon needs of the runtime: its sandboxes, and to be let go. */
 export type ServedRuntime = Pick<RuntimeCore, "sandboxes" | "checkpoints" | "volumes" | "recovered" | "release">;
@@ -34,6 +36,8 @@ export interface DaemonDeps {
   readonly maxCalls?: number | undefined;
   /** The Unix socket, where systemd has made it. */
   readonly inheritedFd?: number | undefined;
+  /** Of a collector that is sent traces, OTLP over HTTP; none unless told. */
+  readonly tracesEndpoint?: string | undefined;
   /** TCP besides. */
   readonly remote?: RemoteConfig | undefined;
 }
@@ -54,7 +58,11 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
   const runtime = await deps.openRuntime();
   const socketPath = daemonSocketPath(deps.runDir);
   const metrics = new DaemonMetrics();
-  const calls = new Calls({ log, maxCalls: deps.maxCalls, onCall: (outcome) => metrics.record(outcome) });
+  const { tracesEndpoint } = deps;
+  const exporter = tracesEndpoint === undefined ? undefined : new SpanExporter({ endpoint: tracesEndpoint, log });
+  const tracer = exporter === undefined ? undefined : new Tracer({ onSpan: (span) => exporter.add(span) });
+  const onCall = (outcome: CallOutcome): void => metrics.record(outcome);
+  const calls = new Calls({ log, maxCalls: deps.maxCalls, onCall, tracer });
   let listener: Listener;
   let remote: RemoteListener | undefined;
   const stopped = Promise.withResolvers<void>();
@@ -71,6 +79,8 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
       await Promise.all([listener, remote].map((each) => each?.close(apiLimits.drainTimeoutMs)));
     } finally {
       metrics[Symbol.dispose]();
+      tracer?.[Symbol.dispose]();
+      await exporter?.close();
       await runtime.release();
     }
     log.info("stopped", { root: deps.root });
@@ -131,6 +141,7 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
     listener = await Listener.open({ socketPath, handle, log, inheritedFd: deps.inheritedFd });
   } catch (error) {
     metrics[Symbol.dispose]();
+    tracer?.[Symbol.dispose]();
     remote?.stopListening();
     await runtime.release();
     throw error;

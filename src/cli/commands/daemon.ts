@@ -13,6 +13,7 @@ interface RunOptions extends CommonOptions {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly tokenFile?: string;
+  readonly otlpEndpoint?: string;
 }
 
 export function addDaemonCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
@@ -32,6 +33,7 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
       )
       .option("--tls-cert <file>", "certificate for TCP, PEM")
       .option("--tls-key <file>", "its key, PEM")
+      .option("--otlp-endpoint <url>", "send traces to this collector (OTEL_EXPORTER_OTLP_ENDPOINT)")
       .option("--token-file <file>", "tokens, one a line: NAME TOKEN"),
   ).action(async (options: RunOptions, command: Command) => {
     // Its log is all that it has to say.
@@ -49,6 +51,7 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
       log,
       openRuntime: () => host.openRuntime(),
       inheritedFd,
+      tracesEndpoint: options.otlpEndpoint ?? context.environment["OTEL_EXPORTER_OTLP_ENDPOINT"],
       remote,
     });
     using _signals = stopOnSignals(running);
