@@ -1,0 +1,123 @@
+/**
+ * `forks.ts [--count N] [--at-once N] [--json FILE]`: copies of one checkpoint, each of which must be somebody else: random numbers, ids
+ * and names that no other copy has, and the host's time. Run by hand, once for a release; N is 200 unless told.
+ *
+ * The first process of the source has drawn random numbers before it is saved, and tells the time all along: how far a copy's clock
+ * is off is the smallest difference between a time and its arrival, which has the way to the host in it.
+ */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { silentLog } from "../../src/base/index.ts";
+import { Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+
+const { values } = parseArgs({
+  options: {
+    count: { type: "string", default: "200" },
+    "at-once": { type: "string", default: "2" },
+    json: { type: "string" },
+  },
+});
+const COUNT = Number(values.count);
+const AT_ONCE = Number(values["at-once"]);
+/** Times that are looked at in each copy. */
+const TIMES = 20;
+const PROGRAM = `require("crypto").randomUUID(); setInterval(() => console.log(Date.now()), 100);`;
+/** Each is a program that starts after the fork; a line of name and value for each. */
+const LOOK = `
+  echo urandom $(od -An -tx1 -N16 /dev/urandom | tr -d ' ')
+  echo uuid $(cat /proc/sys/kernel/random/uuid)
+  echo boot-id $(cat /proc/sys/kernel/random/boot_id)
+  echo machine-id $(cat /etc/machine-id)
+  echo hostname $(hostname)
+  echo node-uuid $(node -p 'crypto.randomUUID()')
+  echo node-bytes $(node -p 'crypto.randomBytes(16).toString("hex")')`;
+
+interface Copy {
+  readonly values: ReadonlyMap<string, string>;
+  readonly clockMs: number;
+  readonly restoreMs: number;
+}
+
+const say = (line: string): void => void process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
+
+async function clockOf(sandbox: SandboxHandle): Promise<number> {
+  let best: number | undefined;
+  let seen = 0;
+  const from = performance.timeOrigin + performance.now();
+  let rest = "";
+  for await (const { data } of sandbox.main.logs({ follow: true, signal: AbortSignal.timeout(60_000) })) {
+    const arrivedMs = performance.timeOrigin + performance.now();
+    const lines = `${rest}${Buffer.from(data).toString()}`.split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      const offMs = arrivedMs - Number(line);
+      // What the log has from the source, and from before somebody listened, came late.
+      if (Number(line) < from) continue;
+      if (best === undefined || Math.abs(offMs) < Math.abs(best)) best = offMs;
+      seen += 1;
+    }
+    if (seen >= TIMES && best !== undefined) return best;
+  }
+  throw new Error("the copy tells no time");
+}
+
+async function look(runtime: Runtime, checkpoint: string): Promise<Copy> {
+  const beginMs = performance.now();
+  const sandbox = await runtime.checkpoints.restore(checkpoint);
+  const restoreMs = performance.now() - beginMs;
+  try {
+    const { stdout, stderr } = await sandbox.exec(["sh", "-c", LOOK]);
+    const lines = stdout.trim().split("\n");
+    const found = new Map(lines.map((line) => [line.slice(0, line.indexOf(" ")), line.slice(line.indexOf(" ") + 1)]));
+    if (found.size !== 7) throw new Error(`a copy answers ${stdout}${stderr}`);
+    if (found.get("hostname") !== sandbox.id) throw new Error(`a copy has the name ${found.get("hostname")}`);
+    return { values: found, clockMs: await clockOf(sandbox), restoreMs };
+  } finally {
+    await sandbox.delete({ force: true });
+  }
+}
+
+const dir = await mkdtemp(join(tmpdir(), "fk-"));
+const shared = resolvePaths({}, process.env, 0);
+const own = resolvePaths({ root: join(dir, "root") }, { ...process.env, BELLJAR_RUN: join(dir, "run") }, 0);
+const runtime = await Runtime.open({ paths: { ...own, templates: shared.templates }, log: silentLog });
+const copies: Copy[] = [];
+try {
+  const source = await runtime.sandboxes.create({ image: "node", container: { command: ["node", "-e", PROGRAM] } });
+  await clockOf(source);
+  const { id, pauseMs, frozenMs } = await source.checkpoint();
+  say(`saved: stopped for ${pauseMs.toFixed(1)} ms, its workload for ${frozenMs.toFixed(1)} ms`);
+  await source.delete({ force: true });
+  let begun = 0;
+  const worker = async (): Promise<void> => {
+    while (begun < COUNT) {
+      begun += 1;
+      copies.push(await look(runtime, id));
+      if (copies.length % 10 === 0) say(`${copies.length} copies`);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+} finally {
+  for (const { id } of await runtime.sandboxes.list()) {
+    await (await runtime.sandboxes.get(id)).delete({ force: true }).catch((error: unknown) => say(String(error)));
+  }
+  await runtime[Symbol.asyncDispose]();
+  await rm(dir, { recursive: true, force: true });
+}
+
+const everything = copies.flatMap(({ values: found }) => [...found.values()]);
+const repeated = everything.length - new Set(everything).size;
+const clocks = copies.map(({ clockMs }) => clockMs).toSorted((a, b) => a - b);
+const restores = copies.map(({ restoreMs }) => restoreMs).toSorted((a, b) => a - b);
+const at = (sorted: readonly number[], share: number): string =>
+  (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0).toFixed(1);
+say(`${copies.length} copies with ${everything.length} values, ${repeated} of them repeated`);
+say(`clocks: ${at(clocks, 0)} to ${at(clocks, 1)} ms off, median ${at(clocks, 0.5)} ms`);
+say(`restore: median ${at(restores, 0.5)} ms, p95 ${at(restores, 0.95)} ms`);
+if (values.json !== undefined) {
+  const plain = copies.map((copy) => ({ ...copy, values: Object.fromEntries(copy.values) }));
+  await writeFile(values.json, JSON.stringify(plain, undefined, 2));
+}
+if (repeated > 0) process.exitCode = 1;
