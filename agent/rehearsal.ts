@@ -93,6 +93,7 @@ export async function rehearse(): Promise<void> {
     system: {
       kernelRelease: async () => "",
       uptimeMs: async () => 1,
+      realtimeNs: () => 1n,
       configure: async () => {},
       memory: async () => ({ totalBytes: 1, availableBytes: 1 }),
       networkDevices: async () => "",

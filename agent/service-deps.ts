@@ -7,7 +7,14 @@ import type { RunTool } from "./tools.ts";
 export interface ServiceDeps extends ContainerDeps {
   readonly system: Pick<
     System,
-    "configure" | "kernelRelease" | "memory" | "networkDevices" | "powerOff" | "processCount" | "uptimeMs"
+    | "configure"
+    | "kernelRelease"
+    | "memory"
+    | "networkDevices"
+    | "powerOff"
+    | "processCount"
+    | "realtimeNs"
+    | "uptimeMs"
   >;
   readonly capacity: Pick<Capacity, "fit" | "makeRoom">;
   readonly runTool: RunTool;

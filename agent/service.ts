@@ -55,7 +55,7 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       const renamed = deps.names.configure(request.hostname, request.dnsLines);
       if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
       if (renamed) for (const container of await containers.all()) await container.refreshNames();
-      return {};
+      return { realtimeNs: deps.system.realtimeNs() };
     },
 
     freeze: async ({ saving }, { signal }) => ({ hookFailures: [...(await standstill.freeze(saving, signal))] }),

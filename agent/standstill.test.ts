@@ -15,7 +15,8 @@ const FORKED = { event: "forked", sandboxId: "b2", generation: 1, endProcesses: 
 /** A container that runs, in groups that are frozen when they are told to be. */
 async function startContainer(agent: HostAgent): Promise<AgentClient> {
   const client = clientOf(agent);
-  await client.call("configureSandbox", { sandboxId: "a1" });
+  const { realtimeNs } = await client.call("configureSandbox", { sandboxId: "a1" });
+  assert.ok(Math.abs(Number(realtimeNs) / 1e6 - Date.now()) < 10_000);
   await createContainer(client, containerId, ["sleep", "1000"]);
   await client.call("startContainer", { containerId });
   await writeFile(groupFile(agent, "cgroup.freeze"), "0");

@@ -55,6 +55,11 @@ export class System {
     });
   }
 
+  /** Nanoseconds since the epoch. */
+  realtimeNs(): bigint {
+    return BigInt(Math.round(this.#deps.nowMs() * 1e6));
+  }
+
   async memory(): Promise<MemoryFacts> {
     const text = await readFile(`${this.#deps.procDir}/meminfo`, "utf8");
     const read = (name: string): number => Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;

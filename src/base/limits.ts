@@ -257,6 +257,9 @@ export const sandboxLimits = {
   /** What a new owner waits for a sandbox's VMM, and then for its agent; those that are slower are waited for afterwards. */
   recoveryVmmTimeoutMs: 1_500,
   recoveryAgentTimeoutMs: 3_000,
+  /** How far the guest's clock may be off once it was told the time, and how often it is told when a call was long on its way. */
+  clockOffMaxMs: 40,
+  clockTriesMax: 3,
   /** Containers of one sandbox. */
   containersMax: 100,
   /** Annotations of one sandbox or container, and the length of one of them. */

@@ -150,6 +150,22 @@ test("checkpoint: with `stop` the source ends; processes of exec end in the copy
   );
 });
 
+test("the time: a guest that was told it too late is told again, and not for ever", async (t) => {
+  const { runtime, source } = await running(t);
+  const guest = runtime.guests.guest(source.id);
+  const told = async (...clockOffMs: number[]): Promise<(string | undefined)[]> => {
+    guest.clockOffMs = clockOffMs;
+    const before = guest.configured.length;
+    await source.pause();
+    await source.resume();
+    return guest.configured.slice(before).map(({ hostname }) => hostname);
+  };
+  assert.deepEqual(await told(3), [source.id]);
+  assert.deepEqual(await told(-500, -3), [source.id, undefined]);
+  assert.deepEqual(await told(900, 900, 900, 900), [source.id, undefined, undefined]);
+  assert.deepEqual(guest.clockOffMs, [900]);
+});
+
 test("hooks: one that fails is told of a source, and is the end of a copy", async (t) => {
   const { runtime, source } = await running(t);
   const guest = runtime.guests.guest(source.id);

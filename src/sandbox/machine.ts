@@ -12,7 +12,15 @@ import {
   type CallOptions,
   type ConnectAgent,
 } from "../agent-client/index.ts";
-import { BelljarError, type Clock, cancelledError, checkpointLimits, type Log, throwIfAborted } from "../base/index.ts";
+import {
+  BelljarError,
+  type Clock,
+  cancelledError,
+  checkpointLimits,
+  type Log,
+  sandboxLimits,
+  throwIfAborted,
+} from "../base/index.ts";
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
 import type { HookFailure } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
@@ -101,14 +109,29 @@ export class Machine implements AgentCaller {
   /** Tells the guest who it is and what time it is: at the beginning, and whenever it may have lost time. */
   async configure(): Promise<void> {
     const { id, settings } = this.#options;
-    await this.#agent.call("configureSandbox", {
+    const answer = await this.#agent.call("configureSandbox", {
       sandboxId: id,
       hostname: settings.hostname,
-      realtimeNs: BigInt(this.#deps.clock.nowMs()) * 1_000_000n,
+      realtimeNs: this.#realtimeNs(),
       entropy: randomBytes(ENTROPY_BYTES),
       dnsLines: dnsLines(settings, this.#options.nameServers),
       sharedMemoryBytes: BigInt(this.#sharedMemoryBytes),
     });
+    // A call that was long on its way brought a time that was old.
+    for (let { realtimeNs } = answer, tries = 1; this.#isOff(realtimeNs) && tries < sandboxLimits.clockTriesMax; ) {
+      ({ realtimeNs } = await this.#agent.call("configureSandbox", { realtimeNs: this.#realtimeNs() }));
+      tries += 1;
+    }
+  }
+
+  #realtimeNs(): bigint {
+    return BigInt(this.#deps.clock.nowMs()) * 1_000_000n;
+  }
+
+  /** None is the word of a guest that does not tell. */
+  #isOff(realtimeNs: bigint): boolean {
+    const offMs = Number(realtimeNs / 1_000_000n) - this.#deps.clock.nowMs();
+    return realtimeNs !== 0n && Math.abs(offMs) > sandboxLimits.clockOffMaxMs;
   }
 
   /**

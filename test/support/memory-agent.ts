@@ -141,6 +141,8 @@ export class MemoryGuest {
   updates: AgentRequest<"updateContainer">[] = [];
   frozen = false;
   readonly thaws: AgentRequest<"thaw">[] = [];
+  /** How far its clock is off after each time that it is told the time; not told of beyond these. */
+  clockOffMs: number[] = [];
   /** Hooks of its containers that fail. */
   failingHooks: { containerId: string; hook: string; message: string }[] = [];
   /** What containers were given to write to after their creation, in bytes. */
@@ -366,7 +368,8 @@ function describe(method: string, request: object): string {
 const handlers: Handlers = {
   configureSandbox: (guest, request) => {
     guest.configured.push(request);
-    return {};
+    const offMs = guest.clockOffMs.shift();
+    return offMs === undefined ? {} : { realtimeNs: BigInt(Date.now() + offMs) * 1_000_000n };
   },
   configureNetwork: (guest, request) => {
     guest.networks.push(request);

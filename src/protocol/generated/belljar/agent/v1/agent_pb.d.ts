@@ -133,6 +133,12 @@ export declare const ConfigureSandboxRequestSchema: GenMessage<ConfigureSandboxR
  * @generated from message belljar.agent.v1.ConfigureSandboxResponse
  */
 export declare type ConfigureSandboxResponse = Message<"belljar.agent.v1.ConfigureSandboxResponse"> & {
+  /**
+   * The guest's clock when it answers, in nanoseconds since the epoch: what the request took to come is not in the time that it brought.
+   *
+   * @generated from field: uint64 realtime_ns = 1;
+   */
+  realtimeNs: bigint;
 };
 
 /**
