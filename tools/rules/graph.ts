@@ -14,6 +14,7 @@ const ENTRY_POINTS = [
   "test/support/preload.ts",
   "test/fault/kill-anywhere.ts",
   "test/soak/postgres.ts",
+  "test/soak/forks.ts",
   "test/soak/soak.ts",
   "bench/sharing.ts",
 ];
