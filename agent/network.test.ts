@@ -28,7 +28,10 @@ async function guest(dir: string, name: string, flags: string, address: string):
 test("network: a new interface gets its addresses, routes and neighbours, in one shell", async (t) => {
   const sysDir = await tempDir(t);
   const ran = await guest(sysDir, "eth0", "0x1002\n", "02:00:00:00:00:01\n");
-  await configureNetwork({ sysDir, runTool: async (command, args) => void ran.push([command, ...args]) }, request);
+  await configureNetwork(
+    { sysDir, addressesOf: () => [], runTool: async (command, args) => void ran.push([command, ...args]) },
+    request,
+  );
   assert.deepEqual(ran, [
     [
       "busybox",
@@ -48,15 +51,28 @@ test("network: a new interface gets its addresses, routes and neighbours, in one
 test("network: of a copied guest nothing is left of what the interface had before", async (t) => {
   const sysDir = await tempDir(t);
   const ran = await guest(sysDir, "eth1", "0x1003\n", "02:00:00:00:00:99\n");
-  await configureNetwork({ sysDir, runTool: async (_, args) => void ran.push([...args]) }, request);
+  const addressesOf = (): readonly string[] => ["10.0.2.9/32"];
+  await configureNetwork({ sysDir, addressesOf, runTool: async (_, args) => void ran.push([...args]) }, request);
   assert.deepEqual(ran[0]?.at(-1)?.split("\n").slice(0, 6), [
+    "ip link set eth1 address 02:00:00:00:00:01",
     "ip addr flush dev eth1",
     "ip neigh flush dev eth1 || true",
     "ip link set eth1 down",
-    "ip link set eth1 address 02:00:00:00:00:01",
     "ip link set eth1 name eth0",
     "ip link set eth0 mtu 1500 up",
   ]);
+});
+
+test("network: a copied guest whose address is as before gets another hardware address, and nothing else", async (t) => {
+  const sysDir = await tempDir(t);
+  const ran = await guest(sysDir, "eth0", "0x1003\n", "02:00:00:00:00:99\n");
+  const addressesOf = (): readonly string[] => ["10.0.2.15/32"];
+  const deps = { sysDir, addressesOf, runTool: async (_: string, args: readonly string[]) => void ran.push([...args]) };
+  await configureNetwork(deps, request);
+  assert.deepEqual(ran, [["sh", "-ec", "ip link set eth0 address 02:00:00:00:00:01"]]);
+  await writeFile(join(sysDir, "class/net/eth0/address"), "02:00:00:00:00:01");
+  await configureNetwork(deps, request);
+  assert.equal(ran.length, 1);
 });
 
 test("network: what is no name, address or route never reaches the shell", async (t) => {

@@ -4,6 +4,7 @@
  * the old one.
  */
 import { readdir, readFile } from "node:fs/promises";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
@@ -14,6 +15,8 @@ import type { RunTool } from "./tools.ts";
 export interface NetworkDeps {
   readonly runTool: RunTool;
   readonly sysDir: string;
+  /** Addresses of an interface, each with its prefix; the guest's own unless told. */
+  readonly addressesOf?: (name: string) => readonly string[];
 }
 
 export interface NetworkRequest {
@@ -54,40 +57,64 @@ export async function configureNetwork(deps: NetworkDeps, request: NetworkReques
     throw new BelljarError("INVALID_ARGUMENT", "more of a network than a guest can be told at once");
   }
   const lines: string[] = [];
-  for (const each of interfaces) lines.push(...(await interfaceLines(deps, each)));
+  const unchanged = new Set<string>();
+  for (const each of interfaces) {
+    const change = await interfaceLines(deps, each);
+    lines.push(...change.lines);
+    if (change.keeps) unchanged.add(each.name);
+  }
   for (const { interfaceName, destination, gateway } of routes) {
+    const name = checked(interfaceName, NAME, "interface");
     const what = destination === "default" ? destination : checked(destination, RANGE, "range");
     const via = gateway === "" ? "" : ` via ${checked(gateway, ADDRESS, "address")}`;
-    lines.push(`ip route replace ${what}${via} dev ${checked(interfaceName, NAME, "interface")}`);
+    if (!unchanged.has(name)) lines.push(`ip route replace ${what}${via} dev ${name}`);
   }
   for (const { interfaceName, address, macAddress } of neighbours) {
     const [name, at] = [checked(interfaceName, NAME, "interface"), checked(address, ADDRESS, "address")];
-    lines.push(`arp -i ${name} -s ${at} ${checked(macAddress, MAC_ADDRESS, "hardware address")}`);
+    const line = `arp -i ${name} -s ${at} ${checked(macAddress, MAC_ADDRESS, "hardware address")}`;
+    if (!unchanged.has(name)) lines.push(line);
   }
   // One shell for all of it: a new program takes an emulated guest a tenth of a second.
   if (lines.length > 0) await deps.runTool("busybox", ["sh", "-ec", lines.join("\n")]);
 }
 
+/**
+ * An interface that is up and has these addresses `keeps` its routes and neighbours: a copied guest whose address is as before gets
+ * another hardware address, which virtio takes while it runs, and nothing else is touched.
+ */
 async function interfaceLines(
   deps: NetworkDeps,
   { name, pci, macAddress, mtu, addresses }: InterfaceRequest,
-): Promise<string[]> {
+): Promise<{ readonly lines: readonly string[]; readonly keeps: boolean }> {
   checked(name, NAME, "interface");
   checked(macAddress, MAC_ADDRESS, "hardware address");
+  for (const address of addresses) checked(address, RANGE, "range");
   if (!Number.isInteger(mtu) || mtu < 68 || mtu > 65_535)
     throw new BelljarError("INVALID_ARGUMENT", `${mtu} is no MTU`);
   const found = await findInterface(deps.sysDir, pci?.path ?? []);
   const read = async (file: string): Promise<string> =>
     (await readFile(join(deps.sysDir, "class/net", found, file), "utf8").catch(() => "")).trim();
   const isUp = (Number(await read("flags")) & 1) === 1;
-  const lines = isUp ? [`ip addr flush dev ${found}`, `ip neigh flush dev ${found} || true`] : [];
   const hasOther = (await read("address")) !== macAddress;
-  if (isUp && (hasOther || found !== name)) lines.push(`ip link set ${found} down`);
-  if (hasOther) lines.push(`ip link set ${found} address ${macAddress}`);
+  const readdress = hasOther ? [`ip link set ${found} address ${macAddress}`] : [];
+  const present = new Set((deps.addressesOf ?? ownAddresses)(found));
+  const isSame = present.size === addresses.length && addresses.every((address) => present.has(address));
+  if (isUp && isSame && found === name) return { lines: readdress, keeps: true };
+  const lines = [...readdress];
+  if (isUp) {
+    lines.push(`ip addr flush dev ${found}`, `ip neigh flush dev ${found} || true`);
+    if (found !== name) lines.push(`ip link set ${found} down`);
+  }
   if (found !== name) lines.push(`ip link set ${found} name ${name}`);
-  lines.push(`ip link set ${name} mtu ${mtu} up`);
-  for (const address of addresses) lines.push(`ip addr add ${checked(address, RANGE, "range")} dev ${name}`);
-  return lines;
+  lines.push(`ip link set ${name} mtu ${mtu} up`, ...addresses.map((address) => `ip addr add ${address} dev ${name}`));
+  return { lines, keeps: false };
+}
+
+/** Those of IPv6 are the kernel's own. */
+function ownAddresses(name: string): readonly string[] {
+  return (networkInterfaces()[name] ?? []).flatMap(({ family, cidr }) =>
+    family === "IPv4" && cidr !== null ? [cidr] : [],
+  );
 }
 
 /** Name of the interface at this place, once its driver has made it. */

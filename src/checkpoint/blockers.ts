@@ -25,6 +25,8 @@ export function findBlockers(state: SandboxState<ContainerState>): string[] {
   }
   for (const { id, kind } of vm?.devices ?? []) {
     const isMount = containers.some(({ mounts = [] }) => mounts.some(({ how }) => how === "live"));
+    // A copy gets a network of its own.
+    if (kind === "net") continue;
     if (kind === "vfio") found.push(`the device ${id} is the host's own (VFIO)`);
     else if (kind !== "vhost-user-fs" || !isMount) found.push(`the device ${id} is another program's (${kind})`);
   }

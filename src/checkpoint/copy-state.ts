@@ -2,6 +2,7 @@
 import { basename, join } from "node:path";
 import type { ContainerState } from "../container/index.ts";
 import type { DeviceState } from "../devices/index.ts";
+import { copiedNetwork, type PortConfig } from "../network/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import { withDiskPaths } from "./moved-disks.ts";
 
@@ -12,6 +13,8 @@ export interface CopyIdentity {
   readonly createdAtMs: number;
   readonly runDir: string;
   readonly keepExec: boolean;
+  /** To be published in place of the source's, which get free ports of the host. */
+  readonly ports?: readonly PortConfig[] | undefined;
 }
 
 export interface CopiedState {
@@ -27,7 +30,7 @@ export function copyState(
   identity: CopyIdentity,
   paths: ReadonlyMap<string, string>,
 ): CopiedState {
-  const { id, name, hostname, createdAtMs, runDir, keepExec } = identity;
+  const { id, name, hostname, createdAtMs, runDir, keepExec, ports } = identity;
   const moved = withDiskPaths(source, paths);
   const first: SandboxState<ContainerState> = {
     ...moved,
@@ -35,10 +38,11 @@ export function copyState(
     name,
     createdAtMs,
     runDir,
-    settings: { ...moved.settings, hostname },
+    settings: { ...moved.settings, hostname, network: copiedNetwork(moved.settings.network, ports) },
     state: "ready",
     pending: { operation: "create", sinceMs: createdAtMs },
     cgroups: undefined,
+    network: undefined,
     vm: undefined,
     agentInstance: undefined,
     end: undefined,

@@ -75,6 +75,8 @@ export async function startCopy(
   const { machine } = sandbox;
   await machine.vm.resume();
   await sandbox.agent(signal);
+  // Before anything of it runs: its connections to the outside are another's.
+  await sandbox.configureNetwork(signal);
   const failures = await machine.thaw(
     {
       event,

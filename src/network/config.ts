@@ -41,6 +41,23 @@ export function settleNetwork(config: NetworkConfig): NetworkSettings | undefine
   return undefined;
 }
 
+/**
+ * What a copy of a sandbox has: the same kind of network and policy, and ports of its own, since the source has its own still.
+ * @param ports in place of the source's
+ * @throws BelljarError `INVALID_ARGUMENT`
+ */
+export function copiedNetwork(
+  settings: NetworkSettings | undefined,
+  ports: readonly PortConfig[] | undefined,
+): NetworkSettings | undefined {
+  if (settings !== undefined) {
+    const own = ports === undefined ? settings.ports.map((port) => ({ ...port, hostPort: 0 })) : settlePorts(ports);
+    return { ...settings, ports: own };
+  }
+  if (ports === undefined || ports.length === 0) return undefined;
+  throw new BelljarError("INVALID_ARGUMENT", "a port cannot be published: the source had no network");
+}
+
 export function decodeNetworkSettings(field: Field): NetworkSettings {
   return {
     mode: field.field("mode").oneOf(["user"]),

@@ -1,13 +1,14 @@
 /**
  * The network of a sandbox: a namespace of its own with a link to the guest, rules, and a way out.
  *
- * For a VM that is restored or forked from one that had a network: plan a network for the copy (`Networks.plan`: its own hardware
- * address, address and ports), write it down, make it, and start the VMM in its namespace with the NIC (`nicOf`) of the *saved* VM on
- * its command line, since device state holds the saved hardware address. Then tell the guest (`guestNetwork`): the agent gives the
- * interface its new hardware address, addresses and routes. The guest's gateway has the same address and hardware address in every
- * namespace, so nothing that the guest knows of its neighbours is stale.
+ * A copy of a sandbox (restored, forked) has the settings that `copiedNetwork` makes of its source's, and from there goes the way of
+ * every other one: planned, written down, made. Its VMM runs in the new namespace with the saved VM's devices, whose NIC finds a tap
+ * of the same name there; then the guest is told, which gives the NIC its new hardware address, and where it has another address, that
+ * with its routes. The guest's gateway has the same address and hardware address in every namespace, so that nothing that the guest knows
+ * of its neighbours is stale.
  */
 export {
+  copiedNetwork,
   decodeNetworkSettings,
   type NetworkConfig,
   type NetworkMode,

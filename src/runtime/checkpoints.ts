@@ -121,9 +121,9 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         },
       );
     }
-    const { signal, name, hostname, keepExec = false } = options;
+    const { signal, name, hostname, ports, keepExec = false } = options;
     const { snapshot } = await this.#store.open(found.id, signal);
-    const copy = await this.#copy({ snapshot, name, hostname, keepExec, event: "restored", signal });
+    const copy = await this.#copy({ snapshot, name, hostname, ports, keepExec, event: "restored", signal });
     return new RuntimeSandbox(copy, this, true);
   }
 

@@ -11,6 +11,7 @@ import {
   startCopy,
 } from "../checkpoint/index.ts";
 import { linkInto } from "../container/index.ts";
+import type { PortConfig } from "../network/index.ts";
 import { Sandbox } from "../sandbox/index.ts";
 import type { CheckpointsDeps } from "./checkpoint-moves.ts";
 import { sandboxDeps } from "./create-sandbox.ts";
@@ -23,13 +24,14 @@ export interface CopyWish {
   readonly snapshot: Snapshot;
   readonly event: "restored" | "forked";
   readonly hostname?: string | undefined;
+  readonly ports?: readonly PortConfig[] | undefined;
   readonly keepExec: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
 export async function makeCopy(
   { runtime, managed: managedDeps, memory, onMade }: CheckpointsDeps,
-  { id, name, snapshot, event, hostname = id, keepExec, signal }: CopyWish,
+  { id, name, snapshot, event, hostname = id, ports, keepExec, signal }: CopyWish,
 ): Promise<ManagedSandbox> {
   const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
   const deps = sandboxDeps(runtime);
@@ -38,6 +40,7 @@ export async function makeCopy(
     id,
     name,
     hostname,
+    ports,
     keepExec,
     createdAtMs: runtime.clock.nowMs(),
     runDir: join(runtime.runDir, id),

@@ -23,7 +23,7 @@ import type {
   TerminalSize,
 } from "../container/index.ts";
 import type { DeviceRequest } from "../devices/index.ts";
-import type { NetworkMode, PublishedPort } from "../network/index.ts";
+import type { NetworkMode, PortConfig, PublishedPort } from "../network/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
 
 export interface CallOptions {
@@ -86,6 +86,8 @@ export interface RestoreOptions extends CallOptions {
   /** Of the new sandbox; its id stands in when there is none. */
   readonly name?: string | undefined;
   readonly hostname?: string | undefined;
+  /** To be published; the ports that the source had, under free ports of the host, unless told. */
+  readonly ports?: readonly PortConfig[] | undefined;
   /** Processes that `exec` had started in the source go on; they are ended unless told, as nobody waits for them. */
   readonly keepExec?: boolean | undefined;
 }

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { test } from "../../test/support/harness.ts";
 import { MemoryNetworks } from "../../test/support/memory-networks.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { BelljarError } from "../base/index.ts";
+import { systemDisk } from "../store/index.ts";
 
 const networked = {
   image: "busybox",
@@ -83,4 +85,48 @@ test("network: a new owner leaves what runs alone, and removes what belongs to n
   for await (const event of sandbox.watch()) if (event.kind === "state" && event.state === "stopped") break;
   assert.equal(networks.made.size, 0);
   await sandbox.delete();
+});
+
+test("network: a fork has a namespace, a hardware address and ports of its own, and its guest is told before it runs on", async (t) => {
+  const networks = new MemoryNetworks();
+  const world = await MemoryRuntime.open(t, { networks, disk: systemDisk });
+  await using source = await world.core.sandboxes.create(networked);
+  const calls: string[] = [];
+  world.guests.onCall = (call) => calls.push(call);
+  const [fork] = await source.fork(1);
+  assert.ok(fork !== undefined);
+  const guest = world.guests.guest(fork.id);
+  assert.equal(guest.vm.config.networkNamespace, `/run/netns/belljar-00000000-${fork.id}`);
+  assert.deepEqual(
+    guest.vm.devices.map(({ id }) => id),
+    ["nic0"],
+  );
+  const { network } = await fork.info();
+  assert.deepEqual(
+    network?.ports.map(({ hostPort, containerPort }) => [hostPort, containerPort]),
+    [
+      [40_000, 80],
+      [40_001, 81],
+    ],
+  );
+  assert.equal(guest.networks.at(-1)?.interfaces?.[0]?.macAddress, network?.macAddress);
+  // The source runs on at once; the fork when it knows where it is.
+  assert.deepEqual(
+    calls.filter((call) => call === "configureNetwork" || call === "thaw"),
+    ["thaw", "configureNetwork", "thaw"],
+  );
+  assert.equal((await source.info()).network?.ports[0]?.hostPort, 8080);
+  await fork.delete({ force: true });
+  assert.equal(networks.made.size, 1);
+
+  await source.checkpoint({ name: "one" });
+  // The image's only layer.
+  await writeFile(join(dirname(world.deps.rootDir), `${"2".repeat(64)}.erofs`), "layer");
+  await using restored = await world.core.checkpoints.restore("one", {
+    ports: [{ hostPort: 9090, containerPort: 80 }],
+  });
+  assert.deepEqual(
+    (await restored.info()).network?.ports.map(({ hostPort, containerPort }) => [hostPort, containerPort]),
+    [[9090, 80]],
+  );
 });

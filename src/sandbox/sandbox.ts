@@ -324,12 +324,14 @@ export class Sandbox<C extends SandboxedContainer> {
     await chmod(runDir, 0o700);
     const cgroups = await this.#makeCgroup();
     const base = source.memory;
+    const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal);
     const vm = await this.#deps.hypervisor.start(
       {
         ...savedConfig(saved),
         id: this.id,
         runDir,
         boot: bootOf(image),
+        networkNamespace: network === undefined ? undefined : namespacePath(network.namespace),
         ...(base === undefined
           ? {}
           : { memoryFile: { ...base, use: "private", path: await linkMemory(base.path, this.memoryPath) } }),
@@ -346,6 +348,7 @@ export class Sandbox<C extends SandboxedContainer> {
       id: this.id,
       settings,
       agentInstance: source.agentInstance,
+      nameServers: this.#nameServers,
     });
     await this.update((state) => ({
       ...state,
@@ -393,6 +396,11 @@ export class Sandbox<C extends SandboxedContainer> {
       await this.update((state) => ({ ...state, agentInstance: instance }));
     }
     await this.devices.findAll(signal);
+  }
+
+  /** Tells the guest of the network that it has now; nothing for one without. */
+  configureNetwork(signal?: AbortSignal): Promise<void> {
+    return configureGuest(this, signal);
   }
 
   call<M extends AgentMethod>(method: M, request: AgentRequest<M>, options?: CallOptions): Promise<AgentResponse<M>> {

@@ -80,6 +80,20 @@ test("a user-mode network: published ports lead in, the way out keeps to the rul
   assert.equal(taken.status, 125);
   assert.match(taken.stderr, /127\.0\.0\.1:8080\/tcp of the host is in use/);
 
+  // A fork answers on ports of its own, under another hardware address; the source goes on.
+  await output(cli("fork", "web", "--name", "twin"));
+  const twin = JSON.parse(await output(cli("inspect", "--json", "twin")));
+  assert.notEqual(twin.network.macAddress, info.network.macAddress);
+  for (const { hostAddress, hostPort, protocol } of twin.ports) {
+    if (protocol !== "tcp") continue;
+    assert.match(
+      (await get(`http://${hostAddress === "0.0.0.0" ? host.address : hostAddress}:${hostPort}/`)) ?? "",
+      /hello/,
+    );
+  }
+  assert.equal(await get("http://127.0.0.1:8080/"), "hello from web\n");
+  await output(cli("rm", "-f", "twin"));
+
   // Stopped there is nothing of it; started again the ports are as before.
   await output(cli("stop", "-t", "0", "web"));
   assert.doesNotMatch((await host.run("ip", "netns", "list")) ?? "", new RegExp(id));

@@ -1,7 +1,9 @@
 /** `belljar restore`: a new sandbox that goes on where a checkpoint was taken; or only what would be found, and nothing started. */
 import type { Command } from "commander";
 import { checkName } from "../../base/index.ts";
+import { parsePort } from "../../network/index.ts";
 import type { RestoreReport } from "../../sdk/index.ts";
+import { collect } from "../container-options.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { formatDuration, type Output } from "../output.ts";
 import { SignalRelay } from "../signals.ts";
@@ -9,6 +11,7 @@ import { SignalRelay } from "../signals.ts";
 interface RestoreCommandOptions extends CommonOptions {
   readonly name?: string;
   readonly hostname?: string;
+  readonly publish?: readonly string[];
   readonly dryRun?: boolean;
   readonly keepExec?: boolean;
 }
@@ -26,6 +29,7 @@ export function addRestoreCommand(program: Command, holder: ContextHolder, setSt
     .argument("<checkpoint>", "by id, the beginning of an id, or name")
     .option("--name <name>", "of the new sandbox (its id)")
     .option("--hostname <name>", "of the new sandbox (its id)")
+    .option("-p, --publish <port>", "publish a port (those of the source, under free ports of the host)", collect)
     .option("--dry-run", "say what fits and what does not, and start nothing; status 1 when something does not")
     .option("--keep-exec", "processes that `exec` had started go on; otherwise they are ended");
   withCommonOptions(command).action(async (checkpoint: string, options: RestoreCommandOptions) => {
@@ -35,7 +39,8 @@ export function addRestoreCommand(program: Command, holder: ContextHolder, setSt
     using relay = new SignalRelay();
     await using runtime = await connect(relay.signal);
     const { checkpoints } = runtime;
-    const request = { name, hostname, keepExec, signal: relay.signal };
+    const ports = options.publish?.flatMap(parsePort);
+    const request = { name, hostname, ports, keepExec, signal: relay.signal };
     if (options.dryRun === true) {
       const report = await checkpoints.check(checkpoint, request);
       printReport(output, report);

@@ -10,6 +10,7 @@ import type {
 } from "../../runtime/index.ts";
 import { given } from "./given.ts";
 import { incomplete } from "./info.ts";
+import { fromPortSpec } from "./network.ts";
 
 export function toCheckpointInfo(info: CheckpointInfo): MessageInitShape<typeof api.CheckpointInfoSchema> {
   return given({ ...info, source: { ...info.source }, containers: info.containers.map((each) => ({ ...each })) });
@@ -58,14 +59,16 @@ export function toForkRequest(
 export function toRestoreSpec({
   name,
   hostname,
+  ports,
   keepExec,
 }: RestoreOptions): MessageInitShape<typeof api.RestoreSpecSchema> {
-  return given({ name, hostname, keepExec });
+  return given({ name, hostname, ports: ports?.map((port) => given({ ...port })), keepExec });
 }
 
 /** Without one everything is as the runtime has it. */
 export function fromRestoreSpec(wire: api.RestoreSpec | undefined): RestoreOptions {
-  return { name: wire?.name, hostname: wire?.hostname, keepExec: wire?.keepExec };
+  const { name, hostname, ports = [], keepExec } = wire ?? {};
+  return { name, hostname, ...(ports.length === 0 ? {} : { ports: ports.map(fromPortSpec) }), keepExec };
 }
 
 export function toRestoreReport({

@@ -53,7 +53,7 @@ export function fromNetworkInfo(wire: api.NetworkInfo): NetworkInfo {
   };
 }
 
-function fromPortSpec({ hostAddress, hostPort, containerPort, protocol }: api.PortSpec): PortConfig {
+export function fromPortSpec({ hostAddress, hostPort, containerPort, protocol }: api.PortSpec): PortConfig {
   return {
     hostAddress,
     hostPort,

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { SandboxInfo } from "./types_pb.js";
+import type { PortSpec, SandboxInfo } from "./types_pb.js";
 
 /**
  * Describes the file belljar/api/v1/checkpoint.proto.
@@ -335,6 +335,13 @@ export declare type RestoreSpec = Message<"belljar.api.v1.RestoreSpec"> & {
    * @generated from field: optional bool keep_exec = 3;
    */
   keepExec?: boolean | undefined;
+
+  /**
+   * To be published; the ports that the source had, under free ports of the host, when there is none.
+   *
+   * @generated from field: repeated belljar.api.v1.PortSpec ports = 60;
+   */
+  ports: PortSpec[];
 };
 
 /**
