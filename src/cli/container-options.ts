@@ -86,7 +86,10 @@ export function addContainerOptions(command: Command): Command {
     .option("--hostname <name>", "host name (the sandbox's id)")
     .option("--no-template", "boot a kernel instead of starting from a template")
     .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
-    .option("--network <mode>", "network of the sandbox: none (loopback only) or user (out through the host)")
+    .option(
+      "--network <mode>",
+      "network of the sandbox: none (loopback only), user (out through the host), bridge (an address on a bridge)",
+    )
     .option("-p, --publish <port>", "publish a port: [ADDRESS:][HOST:]CONTAINER[/tcp|udp], or a range of them", collect)
     .option(
       "--allow <dest>",

@@ -4,7 +4,7 @@ import { decodePolicy, type Policy, type PolicyConfig, settlePolicy } from "./po
 import { decodePublishedPort, type PortConfig, type PublishedPort, settlePorts } from "./ports.ts";
 
 /** `none` is loopback alone. */
-export const networkModes = ["none", "user"] as const;
+export const networkModes = ["none", "user", "bridge"] as const;
 export type NetworkMode = (typeof networkModes)[number];
 
 export interface NetworkConfig {
@@ -60,7 +60,7 @@ export function copiedNetwork(
 
 export function decodeNetworkSettings(field: Field): NetworkSettings {
   return {
-    mode: field.field("mode").oneOf(["user"]),
+    mode: field.field("mode").oneOf(["user", "bridge"]),
     ports: field.field("ports").array(decodePublishedPort, { maxItems: networkLimits.portsMax }),
     policy: decodePolicy(field.field("policy")),
   };

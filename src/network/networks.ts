@@ -4,7 +4,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { BelljarError, isId, type ProcessIdentity } from "../base/index.ts";
-import { Turns } from "../store/index.ts";
+import { type Disk, Turns } from "../store/index.ts";
+import { BridgeNetworks } from "./bridge-networks.ts";
 import type { NetworkSettings } from "./config.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
 import { choosePorts } from "./host-ports.ts";
@@ -23,6 +24,11 @@ export interface MakeOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface NetworksDeps {
+  readonly rootDir: string;
+  readonly disk?: Disk | undefined;
+}
+
 export interface Networks {
   /** One after the other: what is planned is taken. @throws BelljarError `PORT_IN_USE` */
   plan(id: string, settings: NetworkSettings): Promise<NetworkState>;
@@ -36,11 +42,13 @@ export interface Networks {
   sweep(ids: ReadonlySet<string>): Promise<readonly string[]>;
 }
 
-export function openNetworks({ rootDir }: { readonly rootDir: string }): Networks {
+export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   const prefix = namespacePrefix(rootDir);
+  const idOf = (namespace: string): string => namespace.slice(prefix.length);
   const turns = new Turns("the networks of this root");
   /** By namespace. */
   const planned = new Map<string, NetworkState>();
+  const bridge = new BridgeNetworks(prefix.slice("belljar-".length, -1), rootDir, disk);
 
   const remove = async (namespace: string, uplink: NetworkState["uplink"]): Promise<void> => {
     const programs = uplink === undefined ? await findSlirp(namespace) : [uplink];
@@ -49,21 +57,26 @@ export function openNetworks({ rootDir }: { readonly rootDir: string }): Network
   };
 
   return {
-    plan: (id, settings) =>
-      turns.take(async () => {
+    plan: async (id, settings) => {
+      const isBridge = settings.mode === "bridge";
+      const { allow } = await resolvePolicy(settings.policy, lookUpName, []);
+      const nameServer = await hostNameServer();
+      return await turns.take(async () => {
         const taken = [...planned.values()].flatMap(({ ports }) => ports);
         const state: NetworkState = {
           mode: settings.mode,
           namespace: prefix + id,
           macAddress: randomMac(),
-          address: USER_ADDRESS,
+          address: isBridge ? await bridge.address(planned.values()) : USER_ADDRESS,
           mtu: MTU,
-          nameServer: await hostNameServer(),
+          nameServer,
           ports: await choosePorts(settings.ports, taken),
+          ...(isBridge ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
         };
         planned.set(state.namespace, state);
         return state;
-      }),
+      });
+    },
 
     adopt: (state) => void planned.set(state.namespace, state),
 
@@ -71,25 +84,34 @@ export function openNetworks({ rootDir }: { readonly rootDir: string }): Network
       const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
       await makeNamespace(state.namespace, signal);
       await fillNamespace(state, namespaceRules(state, destinations), signal);
+      if (state.mode === "bridge") {
+        await turns.take(() => bridge.make(idOf(state.namespace), state, planned.values(), signal));
+        return;
+      }
       const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
       await startSlirp(state.namespace, state.ports, runDir, onSpawn, signal);
     },
 
-    remove: async ({ namespace, uplink }) => {
-      await remove(namespace, uplink);
-      planned.delete(namespace);
+    remove: async ({ mode, namespace, uplink }) => {
+      if (mode === "user") await remove(namespace, uplink);
+      else await removeNamespace(namespace);
+      await turns.take(async () => {
+        planned.delete(namespace);
+        if (mode === "bridge") await bridge.remove(idOf(namespace), planned.values());
+      });
     },
 
-    sweep: async (ids) => {
-      const removed: string[] = [];
-      for (const name of await listNamespaces(prefix)) {
-        const id = name.slice(prefix.length);
-        if (!isId(id) || ids.has(id)) continue;
-        await remove(name, undefined);
-        removed.push(id);
-      }
-      return removed;
-    },
+    sweep: (ids) =>
+      turns.take(async () => {
+        const removed = new Set<string>();
+        for (const name of await listNamespaces(prefix)) {
+          if (!isId(idOf(name)) || ids.has(idOf(name))) continue;
+          await remove(name, undefined);
+          removed.add(idOf(name));
+        }
+        for (const id of await bridge.settle(ids, planned.values())) removed.add(id);
+        return [...removed];
+      }),
   };
 }
 

@@ -47,7 +47,12 @@ test("policy: what names no destination is refused, and cannot become a rule of 
 test("rules: denied before allowed before closed before the rest", async () => {
   const policy = settlePolicy({ allow: ["192.0.2.1:443"], deny: ["192.0.2.1"], default: "closed" });
   const to = await resolvePolicy(policy, async () => [], ["10.0.0.1", "8.8.8.8"]);
-  const guest = { address: "10.0.2.15", macAddress: "02:00:00:00:00:05", nameServer: "192.0.2.53" };
+  const guest = {
+    mode: "user",
+    address: "10.0.2.15",
+    macAddress: "02:00:00:00:00:05",
+    nameServer: "192.0.2.53",
+  } as const;
   const published = { hostAddress: "0.0.0.0", hostPort: 8080, containerPort: 80, protocol: "tcp" } as const;
   const rules = namespaceRules({ ...guest, ports: [published] }, to);
   const lines = rules.split("\n");

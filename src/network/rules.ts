@@ -12,9 +12,9 @@ import type { NetworkState } from "./state.ts";
 export const TABLE = "belljar";
 export const DENIED = "denied";
 
-type Guest = Pick<NetworkState, "address" | "macAddress" | "nameServer" | "ports">;
+type Guest = Pick<NetworkState, "mode" | "address" | "macAddress" | "nameServer" | "ports">;
 
-export function namespaceRules({ address, macAddress, nameServer, ports }: Guest, to: Destinations): string {
+export function namespaceRules({ mode, address, macAddress, nameServer, ports }: Guest, to: Destinations): string {
   const deny = `counter name ${DENIED} drop`;
   return [
     `table inet ${TABLE} {`,
@@ -33,7 +33,10 @@ export function namespaceRules({ address, macAddress, nameServer, ports }: Guest
           `iifname "${UPLINK}" ${protocol} dport ${hostPort} dnat ip to ${address}:${containerPort}`,
       ),
     ]),
-    chain("leave", "type nat hook postrouting priority 100; policy accept;", [`oifname "${UPLINK}" masquerade`]),
+    // On a bridge the guest's address is its own outside, too.
+    ...(mode === "bridge"
+      ? []
+      : [chain("leave", "type nat hook postrouting priority 100; policy accept;", [`oifname "${UPLINK}" masquerade`])]),
     chain("input", "type filter hook input priority 0; policy drop;", [
       'iifname "lo" accept',
       "ct state established,related accept",

@@ -3,11 +3,12 @@
  * first step of its making, so that nothing of it is ever unknown.
  */
 import { decodeProcessIdentity, type Field, networkLimits, type ProcessIdentity } from "../base/index.ts";
-import { IPV4, MAC_ADDRESS } from "./addresses.ts";
+import { IPV4, MAC_ADDRESS, parseRange } from "./addresses.ts";
+import type { NetworkSettings } from "./config.ts";
 import { decodePublishedPort, type PublishedPort } from "./ports.ts";
 
 export interface NetworkState {
-  readonly mode: "user";
+  readonly mode: NetworkSettings["mode"];
   /** Name of its network namespace, as `ip netns` lists it. */
   readonly namespace: string;
   /** Of the guest's interface. */
@@ -17,6 +18,8 @@ export interface NetworkState {
   /** Of the host; the guest asks the gateway, which hands the question on. */
   readonly nameServer?: string | undefined;
   readonly ports: readonly PublishedPort[];
+  /** Addresses and ranges that the host's own rules let a bridge network reach on the host itself: what was allowed, looked up. */
+  readonly allowed?: readonly string[] | undefined;
   /** The program behind a user-mode network, once it has been started. */
   readonly uplink?: ProcessIdentity | undefined;
 }
@@ -25,7 +28,7 @@ const NAMESPACE = /^belljar-[0-9a-f]{8}-[0-9a-f]{12}$/;
 
 export function decodeNetworkState(field: Field): NetworkState {
   return {
-    mode: field.field("mode").oneOf(["user"]),
+    mode: field.field("mode").oneOf(["user", "bridge"]),
     // It is removed as it is read: nothing but a namespace of ours.
     namespace: field.field("namespace").string({ pattern: NAMESPACE }),
     macAddress: field.field("macAddress").string({ pattern: MAC_ADDRESS }),
@@ -33,6 +36,18 @@ export function decodeNetworkState(field: Field): NetworkState {
     mtu: field.field("mtu").integer({ min: 576, max: 65_535 }),
     nameServer: field.field("nameServer").optional((text) => text.string({ pattern: IPV4 })),
     ports: field.field("ports").array(decodePublishedPort, { maxItems: networkLimits.portsMax }),
+    allowed: field
+      .field("allowed")
+      .optional((list) =>
+        list.array(decodeRange, { maxItems: networkLimits.rulesMax * networkLimits.addressesPerNameMax }),
+      ),
     uplink: field.field("uplink").optional(decodeProcessIdentity),
   };
+}
+
+/** It becomes a part of a rule as it is read. */
+function decodeRange(field: Field): string {
+  const text = field.string({ maxLength: 18 });
+  if (parseRange(text) !== undefined) return text;
+  throw field.expected("an address or range");
 }

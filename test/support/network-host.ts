@@ -14,8 +14,8 @@ export interface NetworkHost {
   readonly address: string;
   /** Runs a program in it to its end, and answers what it printed; undefined when it failed. */
   run(...command: readonly string[]): Promise<string | undefined>;
-  /** An HTTP server that answers with what it was asked, and by whom. */
-  serve(address: string, port: number): Promise<void>;
+  /** An HTTP server that answers with what it was asked, and by whom; in the host, or wherever this command leads. */
+  serve(address: string, port: number, where?: readonly string[]): Promise<void>;
 }
 
 const ADDRESS = "10.99.0.1";
@@ -43,10 +43,11 @@ export async function networkHost(t: TestScope): Promise<NetworkHost> {
       return undefined;
     }
   };
-  const serve = async (address: string, port: number): Promise<void> => {
-    const script = `require("http").createServer((q, r) => r.end("served " + q.url + " to " + q.socket.remoteAddress))
+  const serve = async (address: string, port: number, where: readonly string[] = within): Promise<void> => {
+    const script = `require("http").createServer((q, r) => r.end("served " + q.url + " to " + q.socket.remoteAddress.replace("::ffff:", "")))
       .listen(${port}, "${address}", () => console.log("up"))`;
-    const child = spawn(program ?? "", [...words, process.execPath, "-e", script], {
+    const [first = "", ...others] = [...where, process.execPath, "-e", script];
+    const child = spawn(first, others, {
       stdio: ["ignore", "pipe", "inherit"],
     });
     t.after(async () => {

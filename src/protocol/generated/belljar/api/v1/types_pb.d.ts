@@ -801,7 +801,7 @@ export declare const SandboxSpecSchema: GenMessage<SandboxSpec>;
  */
 export declare type NetworkSpec = Message<"belljar.api.v1.NetworkSpec"> & {
   /**
-   * `none` or `user`.
+   * `none`, `user` or `bridge`.
    *
    * @generated from field: optional string mode = 1;
    */

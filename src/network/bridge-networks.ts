@@ -1,0 +1,119 @@
+/**
+ * The bridge networks of one root: its bridge is there while a sandbox of it is on it, with a range that is chosen once and kept in
+ * `network.json`, so that sandboxes that were planned keep their addresses.
+ */
+import { join } from "node:path";
+import { BelljarError, type Field } from "../base/index.ts";
+import { type Disk, StateFile, type StateSchema } from "../store/index.ts";
+import { parseRange, type Range, rangeText } from "./addresses.ts";
+import {
+  type BridgeHost,
+  bridgeName,
+  chooseAddress,
+  chooseRange,
+  listPorts,
+  makeBridge,
+  makePort,
+  portName,
+  removeLink,
+  usedRanges,
+  writeHostRules,
+} from "./bridge.ts";
+import type { NetworkState } from "./state.ts";
+
+interface BridgeState {
+  readonly range: string;
+}
+
+const schema: StateSchema<BridgeState> = {
+  kind: "network",
+  migrations: [],
+  decode: (field: Field) => ({ range: field.field("range").string({ maxLength: 18 }) }),
+};
+
+export class BridgeNetworks {
+  readonly #name: string;
+  readonly #file: StateFile<BridgeState>;
+  #range: Range | undefined;
+  #lastAddress: string | undefined;
+
+  /** @param key of the root, in names of what is made on the host */
+  constructor(key: string, rootDir: string, disk?: Disk) {
+    this.#name = bridgeName(key);
+    this.#file = new StateFile(join(rootDir, "network.json"), schema, disk);
+  }
+
+  /** An address that none of these has. @throws BelljarError `NO_FREE_ADDRESS` */
+  async address(planned: Iterable<NetworkState>): Promise<string> {
+    const { range } = await this.#host();
+    const taken = new Set([...planned].filter(isBridge).map(({ address }) => address));
+    const address = chooseAddress(range, taken, this.#lastAddress);
+    this.#lastAddress = address;
+    return address;
+  }
+
+  /** The bridge, this sandbox's link to it, and the host's rules for all of these. */
+  async make(
+    id: string,
+    state: NetworkState,
+    planned: Iterable<NetworkState>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const host = await this.#host();
+    await makeBridge(host);
+    await makePort(host, id, state, signal);
+    await writeHostRules(host, [...planned].filter(isBridge));
+  }
+
+  /** Everything of this sandbox that is not in its namespace, and of the root, when it was the last. */
+  async remove(id: string, left: Iterable<NetworkState>): Promise<void> {
+    await removeLink(portName(id));
+    await this.#write([...left].filter(isBridge));
+  }
+
+  /**
+   * Brings the host in line with these sandboxes, whatever a former owner had left. Answers whose links were removed.
+   * @param ids of all sandboxes that have a network, also of those whose state cannot be read
+   */
+  async settle(ids: ReadonlySet<string>, planned: Iterable<NetworkState>): Promise<readonly string[]> {
+    if ((await this.#readRange()) === undefined) return [];
+    const lost = (await listPorts(this.#name)).filter((id) => !ids.has(id));
+    for (const id of lost) await removeLink(portName(id));
+    await this.#write([...planned].filter(isBridge));
+    return lost;
+  }
+
+  async #write(networks: readonly NetworkState[]): Promise<void> {
+    const host = await this.#host();
+    await writeHostRules(host, networks);
+    if (networks.length === 0 && (await listPorts(host.name)).length === 0) await removeLink(host.name);
+  }
+
+  async #host(): Promise<BridgeHost> {
+    const range = (await this.#readRange()) ?? (await this.#chooseRange());
+    return { name: this.#name, range };
+  }
+
+  async #readRange(): Promise<Range | undefined> {
+    if (this.#range !== undefined) return this.#range;
+    try {
+      const { range } = await this.#file.read();
+      this.#range = parseRange(range);
+      return this.#range;
+    } catch (error) {
+      if (error instanceof BelljarError && error.reason === "STATE_MISSING") return undefined;
+      throw error;
+    }
+  }
+
+  async #chooseRange(): Promise<Range> {
+    const range = chooseRange(await usedRanges());
+    await this.#file.write({ range: rangeText(range) });
+    this.#range = range;
+    return range;
+  }
+}
+
+function isBridge({ mode }: NetworkState): boolean {
+  return mode === "bridge";
+}
