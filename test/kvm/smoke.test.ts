@@ -51,3 +51,36 @@ test(
   },
   OPTIONS,
 );
+
+test(
+  "a sandbox is checkpointed, restored and forked, and its copies are somebody else",
+  async (t) => {
+    const cli = async (...args: string[]): Promise<string> => {
+      const { status, stdout, stderr } = await runCli(t, args, { timeoutMs: TIMEOUT_MS });
+      assert.equal(status, 0, `${args.join(" ")}: ${stderr}`);
+      return stdout.toString().trim();
+    };
+    const script = "i=0; while :; do i=$((i+1)); echo $i >> /numbers; sleep 1; done";
+    await cli("run", "-d", "--name", "source", "--accel", "kvm", "busybox", "sh", "-c", script);
+    await cli("exec", "source", "sh", "-c", "head -c 2000000 /dev/urandom > /data; sync");
+    const digest = await cli("exec", "source", "md5sum", "/data");
+    await cli("checkpoint", "create", "source", "kept");
+    await cli("fork", "--name", "forked", "source");
+    await cli("rm", "-f", "source");
+    await cli("restore", "--name", "restored", "kept");
+    const hostnames = new Set<string>();
+    for (const copy of ["forked", "restored"]) {
+      assert.equal(await cli("exec", copy, "md5sum", "/data"), digest);
+      const numbers = (await cli("exec", copy, "cat", "/numbers")).split("\n").map(Number);
+      assert.deepEqual(
+        numbers,
+        numbers.map((_, index) => index + 1),
+      );
+      hostnames.add(await cli("exec", copy, "hostname"));
+    }
+    assert.equal(hostnames.size, 2);
+    await cli("rm", "-f", "forked", "restored");
+    await cli("checkpoint", "rm", "kept");
+  },
+  OPTIONS,
+);
