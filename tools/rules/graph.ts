@@ -13,6 +13,7 @@ const ENTRY_POINTS = [
   "bench/main.ts",
   "test/support/preload.ts",
   "test/fault/kill-anywhere.ts",
+  "test/soak/checkpoints.ts",
   "test/soak/postgres.ts",
   "test/soak/forks.ts",
   "test/soak/soak.ts",
