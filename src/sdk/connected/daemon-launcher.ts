@@ -5,9 +5,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
+import net from "node:net";
 import { join } from "node:path";
 import { apiLimits, BelljarError, hasErrno, type Log } from "../../base/index.ts";
-import { daemonLogPath, daemonProgram, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
+import { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
 import { acquireLock, type FileLock } from "../../store/index.ts";
 import type { Paths } from "../paths.ts";
 
@@ -50,7 +51,9 @@ export class DaemonLauncher implements Launcher {
       return;
     }
     try {
-      this.#child = await this.#spawn();
+      // Whoever had the lock before may have started one meanwhile.
+      if (await isListening(daemonSocketPath(this.#paths.run))) await this.#unlock();
+      else this.#child = await this.#spawn();
     } catch (error) {
       await this.#unlock();
       throw error;
@@ -123,6 +126,19 @@ export class DaemonLauncher implements Launcher {
     return new BelljarError("DAEMON_START_FAILED", `the daemon ended with ${status} while it started: ${said}`, {
       facts: { log: path, status },
     });
+  }
+}
+
+async function isListening(socketPath: string): Promise<boolean> {
+  const socket = net.connect(socketPath);
+  try {
+    return await new Promise<boolean>((resolve) => {
+      socket.setTimeout(apiLimits.connectTimeoutMs, () => resolve(false));
+      socket.once("connect", () => resolve(true));
+      socket.once("error", () => resolve(false));
+    });
+  } finally {
+    socket.destroy();
   }
 }
 
