@@ -93,7 +93,8 @@ async function hostObjects(): Promise<Set<string>> {
   const objects = await networkObjects();
   for (const line of (await readFile("/proc/self/mountinfo", "utf8")).split("\n")) {
     const place = line.split(" ")[4];
-    if (place !== undefined) objects.add(`mount ${place}`);
+    // `ip netns` makes it once, for all namespaces that will ever be.
+    if (place !== undefined && place !== "/run/netns") objects.add(`mount ${place}`);
   }
   for (const name of await readdir("/sys/block")) {
     const backing = await readFile(`/sys/block/${name}/loop/backing_file`, "utf8").catch(() => undefined);
