@@ -1,6 +1,7 @@
 /**
- * Whether sandboxes of one image share its layers: `node bench/sharing.ts [--sandboxes 200] [--guests 4]`. Some guests run
- * and read every file of them; then many sandboxes are made, each with a container of the image, and paused. Printed is what can be read
+ * Whether sandboxes of one image share its layers: `node bench/sharing.ts [--sandboxes 100] [--vms 200] [--guests 4]`. Some guests run
+ * and read every file of them; then many sandboxes are made, each with a container of the image, and paused (an emulated one takes 126 MiB
+ * of the host); then more VMs with the same disks, whose CPUs are stopped before they have read any. Printed is what can be read
  * off the host: which files the VMMs have open, how many pages of them are in the page cache, what each of them read until its container
  * ran, and what lies on disk.
  */
@@ -8,6 +9,8 @@ import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
+import { newId, silentLog } from "../src/base/index.ts";
+import { createQemu, type DiskConfig, type Vm } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { makeImage } from "./image-fixture.ts";
 import { percentile } from "./measure.ts";
@@ -20,7 +23,8 @@ const MEMORY_KEPT_MB = 1_500;
 
 const { values } = parseArgs({
   options: {
-    sandboxes: { type: "string", default: "200" },
+    sandboxes: { type: "string", default: "100" },
+    vms: { type: "string", default: "200" },
     guests: { type: "string", default: "4" },
     dir: { type: "string" },
   },
@@ -43,6 +47,10 @@ async function main(): Promise<void> {
     layers.map(({ path }) => path),
   );
   await many(
+    runtime,
+    layers.map(({ path }) => path),
+  );
+  await vms(
     runtime,
     layers.map(({ path }) => path),
   );
@@ -121,6 +129,36 @@ async function many(runtime: Runtime, layers: readonly string[]): Promise<void> 
   say(`read by a VMM until its container ran: ${spread(vmmReads)}; by their owner for each: ${spread(ownReads)}`);
   say(`memory of a VMM that is its own: ${spread(resident)}`);
   for (const sandbox of sandboxes) await sandbox.delete({ force: true });
+}
+
+/** VMs with the same disks whose CPUs are stopped right after the start. */
+async function vms(runtime: Runtime, layers: readonly string[]): Promise<void> {
+  const guestImage = await runtime.guestImages.current();
+  const qemu = createQemu({ log: silentLog });
+  const running: Vm[] = [];
+  const before = await hostCache();
+  try {
+    for (let index = 0; index < Number(values.vms); index += 1) {
+      const id = newId();
+      await mkdir(join(dir, id), { mode: 0o700 });
+      const { kernelPath, initrdPath, kernelArguments, rootPath } = guestImage;
+      const disks = [rootPath, ...layers].map(
+        (path, at): DiskConfig => ({ serial: at === 0 ? "root" : `l-${at}`, path, format: "raw", readOnly: true }),
+      );
+      const vm = await qemu.start({
+        ...{ id, runDir: join(dir, id), acceleration: "tcg", memoryMib: 128, cpus: 1, disks },
+        boot: { kernelPath, initrdPath, kernelArguments },
+      });
+      running.push(vm);
+      await vm.pause();
+    }
+    const pids = running.map((vm) => vm.save().vmm.pid);
+    const used = await openFiles(pids, layers);
+    say(`${running.length} VMs: each layer is one file that ${used.join(", ")} VMMs have open`);
+    say(`page cache of the host +${mb((await hostCache()) - before)}; of the layers ${mb(await cachedBytes(layers))}`);
+  } finally {
+    for (const vm of running) await vm.kill();
+  }
 }
 
 /** What nobody shares with it. */
