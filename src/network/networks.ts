@@ -3,16 +3,23 @@
  * it, and `remove` undoes it, as often as it is asked, for whoever has the state. What no state speaks of, `sweep` finds by its name.
  */
 import { randomBytes } from "node:crypto";
-import { BelljarError, isId, type ProcessIdentity } from "../base/index.ts";
+import { BelljarError, isId, type ProcessIdentity, parseJson } from "../base/index.ts";
 import { type Disk, Turns } from "../store/index.ts";
 import { BridgeNetworks } from "./bridge-networks.ts";
 import type { NetworkSettings } from "./config.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
 import { choosePorts } from "./host-ports.ts";
 import { MTU, USER_ADDRESS } from "./layout.ts";
-import { fillNamespace, listNamespaces, makeNamespace, namespacePrefix, removeNamespace } from "./namespace.ts";
+import {
+  fillNamespace,
+  inNamespace,
+  listNamespaces,
+  makeNamespace,
+  namespacePrefix,
+  removeNamespace,
+} from "./namespace.ts";
 import { resolvePolicy } from "./policy.ts";
-import { namespaceRules } from "./rules.ts";
+import { DENIED, namespaceRules, TABLE } from "./rules.ts";
 import { endSlirp, findSlirp, startSlirp } from "./slirp.ts";
 import type { NetworkState } from "./state.ts";
 
@@ -38,6 +45,8 @@ export interface Networks {
   make(state: NetworkState, settings: NetworkSettings, options: MakeOptions): Promise<void>;
   /** After the VMM has ended. What is not there is success. */
   remove(state: NetworkState): Promise<void>;
+  /** Packets of the guest that were dropped or refused so far. @throws BelljarError `NETWORK_FAILED` */
+  denied(state: NetworkState): Promise<number>;
   /** Removes what belongs to none of these sandboxes; answers whose it was. */
   sweep(ids: ReadonlySet<string>): Promise<readonly string[]>;
 }
@@ -101,6 +110,14 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       });
     },
 
+    denied: async ({ namespace }) => {
+      const text = await inNamespace(namespace, ["nft", "-j", "list", "counter", "inet", TABLE, DENIED]);
+      const counts = parseJson(text, "nft", "NETWORK_FAILED")
+        .field("nftables")
+        .array((item) => item.field("counter").optional((counter) => counter.field("packets").integer({ min: 0 })));
+      return counts.find((count) => count !== undefined) ?? 0;
+    },
+
     sweep: (ids) =>
       turns.take(async () => {
         const removed = new Set<string>();
@@ -123,6 +140,7 @@ export const noNetworks: Networks = {
   adopt: () => {},
   make: async () => {},
   remove: async () => {},
+  denied: async () => 0,
   sweep: async () => [],
 };
 

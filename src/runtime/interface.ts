@@ -546,6 +546,8 @@ export interface SandboxStats {
     readonly processes: number;
   };
   readonly containers: Readonly<Record<string, ContainerStats>>;
+  /** Of the guest's, dropped or refused by the rules of its network since the VM's start. */
+  readonly deniedPackets?: number | undefined;
 }
 
 export type SandboxEvent =

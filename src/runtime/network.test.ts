@@ -37,6 +37,7 @@ test("network: the VM runs in its namespace, the guest is told, and all of it en
       ["0.0.0.0", 40_001],
     ],
   );
+  assert.equal((await sandbox.stats()).deniedPackets, 3);
   await sandbox.stop();
   assert.deepEqual([...networks.made.keys(), ...networks.planned.keys()], []);
   assert.equal((await sandbox.info()).network, undefined);

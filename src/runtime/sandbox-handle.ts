@@ -113,7 +113,13 @@ export class RuntimeSandbox implements SandboxHandle {
       if (state === "stopped") continue;
       containers[id] = await this.#managed.container(id).stats();
     }
-    return { host, guest: { memoryTotalBytes, memoryAvailableBytes, agentResidentBytes, processes }, containers };
+    const deniedPackets = await sandbox.deniedPackets();
+    return {
+      host,
+      guest: { memoryTotalBytes, memoryAvailableBytes, agentResidentBytes, processes },
+      containers,
+      ...(deniedPackets === undefined ? {} : { deniedPackets }),
+    };
   }
 
   watch(options: CallOptions = {}): AsyncIterable<SandboxEvent> {

@@ -398,6 +398,12 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.devices.findAll(signal);
   }
 
+  /** Packets of the guest that the rules of its network have dropped or refused; undefined without a network. */
+  async deniedPackets(): Promise<number | undefined> {
+    const { network } = this.state;
+    return network === undefined ? undefined : await this.#deps.networks.denied(network);
+  }
+
   /** Tells the guest of the network that it has now; nothing for one without. */
   configureNetwork(signal?: AbortSignal): Promise<void> {
     return configureGuest(this, signal);

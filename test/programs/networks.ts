@@ -1,6 +1,6 @@
 /**
  * Makes, removes and sweeps networks in the network namespace that it runs in, as the owner of a root would: what is planned is in files
- * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `remove ROOT ID`, `sweep ROOT`; prints JSON.
+ * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`; prints JSON.
  */
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -27,6 +27,9 @@ switch (verb) {
     process.stdout.write(`${JSON.stringify(state)}\n`);
     break;
   }
+  case "denied":
+    process.stdout.write(`${await networks.denied(await read(id))}\n`);
+    break;
   case "remove":
     await networks.remove(await read(id));
     await rm(path(id));

@@ -38,6 +38,10 @@ export class MemoryNetworks implements Networks {
     this.planned.delete(namespace);
   }
 
+  async denied({ namespace }: NetworkState): Promise<number> {
+    return this.made.has(namespace) ? 3 : 0;
+  }
+
   async sweep(ids: ReadonlySet<string>): Promise<readonly string[]> {
     const lost = [...this.made.keys()].filter((name) => !ids.has(name.slice(-12)));
     for (const name of lost) this.made.delete(name);

@@ -36,6 +36,10 @@ class Owner {
     assert.notEqual(await this.#run("remove", id), undefined);
   }
 
+  async denied(id: string): Promise<number> {
+    return Number(await this.#run("denied", id));
+  }
+
   async sweep(): Promise<readonly string[]> {
     return JSON.parse((await this.#run("sweep")) ?? "");
   }
@@ -123,6 +127,10 @@ test("a bridge network: ports lead in, the rules hold, and all of it is undone, 
     `http://${host.address}:9001/`,
   ]);
   await assert.rejects(forged);
+
+  // One try for each closed destination; those to its own loopback never leave a guest.
+  assert.ok((await owner.denied(one)) > 3);
+  assert.equal(await owner.denied(two), 3);
 
   // Half of a network that nobody knows, as a kill leaves it.
   const lost = "00000000000d";

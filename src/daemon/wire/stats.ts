@@ -38,13 +38,16 @@ export function fromContainerStats(wire: api.ContainerStats | undefined): Contai
 
 export function toSandboxStats(stats: SandboxStats): MessageInitShape<typeof api.SandboxStatsSchema> {
   const containers = Object.entries(stats.containers).map(([id, each]) => [id, toContainerStats(each)] as const);
-  return { host: { ...stats.host }, guest: { ...stats.guest }, containers: Object.fromEntries(containers) };
+  const { host, guest, deniedPackets } = stats;
+  return given({ host: { ...host }, guest: { ...guest }, containers: Object.fromEntries(containers), deniedPackets });
 }
 
 export function fromSandboxStats(wire: api.SandboxStats | undefined): SandboxStats {
   if (wire?.host === undefined || wire.guest === undefined) throw incomplete("stats");
   const containers = Object.entries(wire.containers).map(([id, each]) => [id, fromContainerStats(each)] as const);
-  return { host: bare(wire.host), guest: bare(wire.guest), containers: Object.fromEntries(containers) };
+  const { host, guest, deniedPackets } = wire;
+  const denied = deniedPackets === undefined ? {} : { deniedPackets };
+  return { host: bare(host), guest: bare(guest), containers: Object.fromEntries(containers), ...denied };
 }
 
 /** The message's own fields, without what the codec keeps with it. */

@@ -357,6 +357,13 @@ export declare type SandboxStats = Message<"belljar.api.v1.SandboxStats"> & {
    * @generated from field: map<string, belljar.api.v1.ContainerStats> containers = 3;
    */
   containers: { [key: string]: ContainerStats };
+
+  /**
+   * Of the guest's, dropped or refused by the rules of its network.
+   *
+   * @generated from field: optional double denied_packets = 60;
+   */
+  deniedPackets?: number | undefined;
 };
 
 /**
