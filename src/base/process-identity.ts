@@ -21,9 +21,10 @@ async function readBootId(): Promise<string> {
   return cachedBootId;
 }
 
-interface ProcessStat {
+export interface ProcessStat {
   readonly state: string;
   readonly startTicks: number;
+  readonly threads: number;
 }
 
 async function readStat(pid: number): Promise<ProcessStat | undefined> {
@@ -34,15 +35,24 @@ async function readStat(pid: number): Promise<ProcessStat | undefined> {
     if (hasErrno(error, "ENOENT") || hasErrno(error, "ESRCH")) return undefined;
     throw error;
   }
-  // The second field is the name in parentheses and may hold anything, parentheses too: count from the last one.
+  return parseStat(text);
+}
+
+/** Of /proc/PID/stat. The second field is the name in parentheses and may hold anything, parentheses too: count from the last one. */
+export function parseStat(text: string): ProcessStat {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return { state: fields[0] ?? "?", startTicks: Number(fields[19]) };
+  return { state: fields[0] ?? "?", startTicks: Number(fields[19]), threads: Number(fields[17]) };
+}
+
+/** A zombie has let go of everything, once its last thread has ended; its first one may be the first to end. */
+export function isGone({ state, threads }: ProcessStat): boolean {
+  return state === "X" || (state === "Z" && threads <= 1);
 }
 
 /** The identity of a live process, or undefined when there is none with this pid. A zombie counts as gone. */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | undefined> {
   const stat = await readStat(pid);
-  if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
+  if (stat === undefined || isGone(stat)) return undefined;
   return { pid, startTicks: stat.startTicks, bootId: await readBootId() };
 }
 
