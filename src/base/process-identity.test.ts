@@ -21,7 +21,7 @@ test("a process is its pid and its start: it is there until it has ended, and it
   assert.equal(await signalProcess(identity, "SIGKILL"), false);
 });
 
-test("names may hold anything; a zombie is gone when the last of its threads is", () => {
+test("names may hold anything; a zombie is gone when the last of its threads is", async () => {
   assert.deepEqual(parseStat(stat("a) Z (b", "S", 3)), { state: "S", startTicks: 98765, threads: 3 });
   const gone = [
     isGone(parseStat(stat("x", "S", 1))),
