@@ -1,6 +1,7 @@
 /** What touches the VM, under real KVM: run by `npm run test:kvm` inside an emulated machine that has it (tools/kvm). */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { openEmbedded } from "../support/embedded.ts";
 import { runCli, test } from "../support/harness.ts";
 
 /** Everything here is several times slower than on real hardware. */
@@ -55,32 +56,32 @@ test(
 test(
   "a sandbox is checkpointed, restored and forked, and its copies are somebody else",
   async (t) => {
-    const cli = async (...args: string[]): Promise<string> => {
-      const { status, stdout, stderr } = await runCli(t, args, { timeoutMs: TIMEOUT_MS });
-      assert.equal(status, 0, `${args.join(" ")}: ${stderr}`);
-      return stdout.toString().trim();
-    };
+    const runtime = await openEmbedded(t);
     const script = "i=0; while :; do i=$((i+1)); echo $i >> /numbers; sleep 1; done";
-    await cli("run", "-d", "--name", "source", "--accel", "kvm", "busybox", "sh", "-c", script);
-    await cli("exec", "source", "sh", "-c", "head -c 2000000 /dev/urandom > /data; sync");
-    const digest = await cli("exec", "source", "md5sum", "/data");
-    await cli("checkpoint", "create", "source", "kept");
-    await cli("fork", "--name", "forked", "source");
-    await cli("rm", "-f", "source");
-    await cli("restore", "--name", "restored", "kept");
+    const container = { command: ["sh", "-c", script] };
+    const source = await runtime.sandboxes.create({ image: "busybox", acceleration: "kvm", container });
+    const { stdout: digest } = await source.exec([
+      "sh",
+      "-c",
+      "head -c 2000000 /dev/urandom > /data; sync; md5sum /data",
+    ]);
+    await source.checkpoint({ name: "kept" });
+    const [forked] = await source.fork(1);
+    await source.delete({ force: true });
+    const restored = await runtime.checkpoints.restore("kept");
     const hostnames = new Set<string>();
-    for (const copy of ["forked", "restored"]) {
-      assert.equal(await cli("exec", copy, "md5sum", "/data"), digest);
-      const numbers = (await cli("exec", copy, "cat", "/numbers")).split("\n").map(Number);
+    for (const copy of [forked, restored]) {
+      const shown = await copy?.exec(["sh", "-c", "md5sum /data; hostname; cat /numbers"]);
+      const [data, hostname, ...numbers] = (shown?.stdout ?? "").trim().split("\n");
+      assert.equal(`${data}\n`, digest);
       assert.deepEqual(
         numbers,
-        numbers.map((_, index) => index + 1),
+        numbers.map((_, index) => String(index + 1)),
       );
-      hostnames.add(await cli("exec", copy, "hostname"));
+      hostnames.add(hostname ?? "");
+      assert.equal((await copy?.info())?.vmm?.acceleration, "kvm");
     }
     assert.equal(hostnames.size, 2);
-    await cli("rm", "-f", "forked", "restored");
-    await cli("checkpoint", "rm", "kept");
   },
-  OPTIONS,
+  { timeoutMs: 2 * TIMEOUT_MS },
 );

@@ -1,24 +1,12 @@
 /** Checkpoints of real VMs: what runs is frozen, goes on, and comes back as others, each with memory, disks and an identity of its own. */
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { silentLog } from "../../src/base/index.ts";
-import { Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
-import { type TestScope, tempDir, test } from "../support/harness.ts";
+import type { SandboxHandle } from "../../src/sdk/index.ts";
+import { openEmbedded } from "../support/embedded.ts";
+import { tempDir, test } from "../support/harness.ts";
 
 /** Counts in memory, and writes each number to its disk and to its output. */
 const COUNTER = "i=0; while :; do i=$((i+1)); echo $i >> /numbers; echo $i; sleep 0.2; done";
-
-async function openRuntime(t: TestScope): Promise<Runtime> {
-  const paths = resolvePaths({ root: await tempDir(t) }, { ...process.env, BELLJAR_RUN: await tempDir(t) }, 0);
-  const shared = resolvePaths({}, process.env, 0);
-  const runtime = await Runtime.open({ paths: { ...paths, templates: shared.templates }, log: silentLog });
-  t.after(async () => {
-    for (const { id } of await runtime.sandboxes.list())
-      await (await runtime.sandboxes.get(id)).delete({ force: true });
-    await runtime[Symbol.asyncDispose]();
-  });
-  return runtime;
-}
 
 async function numbers(sandbox: SandboxHandle): Promise<number[]> {
   const { stdout } = await sandbox.exec(["cat", "/numbers"]);
@@ -44,7 +32,7 @@ async function passes(sandbox: SandboxHandle, beyond: number): Promise<number[]>
 }
 
 test("a running sandbox is checkpointed, goes on, and is restored twice after it is gone", async (t) => {
-  const runtime = await openRuntime(t);
+  const runtime = await openEmbedded(t);
   const source = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sh", "-c", COUNTER] } });
   const digest = await source.exec(["sh", "-c", "head -c 3000000 /dev/urandom > /data && sync && md5sum < /data"]);
   await passes(source, 3);
@@ -77,7 +65,7 @@ test("a running sandbox is checkpointed, goes on, and is restored twice after it
 });
 
 test("forks go on from one instant and diverge alone; a fork is checkpointed and restored as well", async (t) => {
-  const runtime = await openRuntime(t);
+  const runtime = await openEmbedded(t);
   const source = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sh", "-c", COUNTER] } });
   await source.exec(["sh", "-c", "echo shared > /shared; mkdir -p /dev/shm; echo memory > /dev/shm/shared"]);
   const forks = await source.fork({ count: 3, name: "f{n}" });
@@ -102,7 +90,7 @@ test("forks go on from one instant and diverge alone; a fork is checkpointed and
 });
 
 test("what cannot be saved is refused by name, before anything is stopped", async (t) => {
-  const runtime = await openRuntime(t);
+  const runtime = await openEmbedded(t);
   const dir = await tempDir(t);
   const mounts = [{ type: "bind", source: dir, target: "/live", how: "live" }] as const;
   const live = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sleep", "1000"], mounts } });
