@@ -20,7 +20,7 @@ const UNIT_TIMEOUT_MS = 5 * 60_000;
 const VM_TIMEOUT_MS = 15 * 60_000;
 /** Emulated guests: more at once than this only makes each of them slower. */
 const FILES_AT_ONCE = 2;
-const KVM_TIMEOUT_S = 900;
+const KVM_TIMEOUT_S = 1_800;
 
 export async function test(): Promise<number> {
   const stages: readonly (readonly [string, () => Promise<number>])[] = [
