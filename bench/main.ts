@@ -3,12 +3,13 @@
  * bench/out/. Warm page cache; which acceleration was used is stated with the result.
  */
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
-import { cpus, release, tmpdir } from "node:os";
+import { mkdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { cpus, release } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import type { Acceleration } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
+import { runInOwnPlace } from "../test/support/own-place.ts";
 import { type Boot, bootOnce, copyOnce } from "./boot.ts";
 import { measureCheckpoints } from "./checkpoints.ts";
 import { measureFio } from "./fio.ts";
@@ -31,8 +32,7 @@ const RECOVERIES = 10;
 const STREAM_MB = 32;
 
 async function main(): Promise<void> {
-  // Short: sockets are made below it.
-  const state = await mkdtemp(join(tmpdir(), "bench-"));
+  const { dir: state } = await runInOwnPlace("bench-");
   const environment = { ...process.env, BELLJAR_ROOT: join(state, "root"), BELLJAR_RUN: join(state, "run") };
   const cli = async (...args: string[]): Promise<void> => {
     await run(join(repository, "bin/belljar"), args, { env: environment });
@@ -57,7 +57,6 @@ async function main(): Promise<void> {
     await report(measurements, acceleration);
   } finally {
     await cli("daemon", "stop").catch(() => {});
-    await rm(state, { recursive: true, force: true });
   }
 }
 

@@ -6,12 +6,13 @@
  * ran, and what lies on disk.
  */
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import { newId, silentLog } from "../src/base/index.ts";
 import { createQemu, type DiskConfig, type Vm } from "../src/hypervisor/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
+import { runInOwnPlace } from "../test/support/own-place.ts";
 import { makeImage } from "./image-fixture.ts";
 import { percentile } from "./measure.ts";
 
@@ -29,7 +30,7 @@ const { values } = parseArgs({
     dir: { type: "string" },
   },
 });
-const dir = await mkdtemp(join(values.dir ?? "/var/tmp", "b-"));
+const { dir } = await runInOwnPlace("b-", values.dir ?? "/var/tmp");
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 async function main(): Promise<void> {
@@ -232,8 +233,4 @@ function mb(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
-try {
-  await main();
-} finally {
-  await rm(dir, { recursive: true, force: true });
-}
+await main();

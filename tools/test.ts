@@ -1,8 +1,8 @@
 /** The stages of `npm test`, each with node's own test runner; every stage runs, whatever the one before it found. */
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { networkObjects } from "../test/support/leaks.ts";
+import { makeOwnPlace } from "../test/support/own-place.ts";
 import { check } from "./check.ts";
 import { repository, runCommand } from "./command.ts";
 
@@ -61,31 +61,27 @@ export async function testKvm(): Promise<number> {
 
 async function runFiles(patterns: readonly string[], timeoutMs: number): Promise<number> {
   const before = await hostObjects();
-  const dir = await mkdtemp(join(tmpdir(), "bj-"));
+  await using place = await makeOwnPlace("bj-");
   // Made by the first test that needs one, and used by all.
-  const templates = await mkdtemp(join(tmpdir(), "bj-templates-"));
-  try {
-    const { status } = await runCommand(
-      process.execPath,
-      [
-        "--test",
-        // A file whose tests have ended is over, whatever it left open: the preload names that and fails the file.
-        "--test-force-exit",
-        `--test-concurrency=${FILES_AT_ONCE}`,
-        `--test-timeout=${timeoutMs}`,
-        `--import=${PRELOAD}`,
-        ...patterns,
-      ],
-      { env: { TMPDIR: dir, BELLJAR_TEMPLATES: templates } },
-    );
-    const leaks = (await readdir(dir)).map((name) => `file ${join(dir, name)}`);
-    leaks.push(...[...(await hostObjects())].filter((name) => !before.has(name)));
-    if (leaks.length === 0) return status;
-    process.stdout.write(`the tests left behind:\n${leaks.map((leak) => `  ${leak}\n`).join("")}`);
-    return status === 0 ? 1 : status;
-  } finally {
-    for (const each of [dir, templates]) await rm(each, { recursive: true, force: true });
-  }
+  await using templates = await makeOwnPlace("bj-templates-");
+  const { status } = await runCommand(
+    process.execPath,
+    [
+      "--test",
+      // A file whose tests have ended is over, whatever it left open: the preload names that and fails the file.
+      "--test-force-exit",
+      `--test-concurrency=${FILES_AT_ONCE}`,
+      `--test-timeout=${timeoutMs}`,
+      `--import=${PRELOAD}`,
+      ...patterns,
+    ],
+    { env: { TMPDIR: place.dir, BELLJAR_TEMPLATES: templates.dir } },
+  );
+  const leaks = (await readdir(place.dir)).map((name) => `file ${join(place.dir, name)}`);
+  leaks.push(...[...(await hostObjects())].filter((name) => !before.has(name)));
+  if (leaks.length === 0) return status;
+  process.stdout.write(`the tests left behind:\n${leaks.map((leak) => `  ${leak}\n`).join("")}`);
+  return status === 0 ? 1 : status;
 }
 
 /** What belongs to no process and no directory: it is compared over the whole stage. */

@@ -5,7 +5,7 @@
  */
 import { spawn } from "node:child_process";
 import { open, readdir, readFile, rm, stat } from "node:fs/promises";
-import { basename, sep } from "node:path";
+import { basename, join, sep } from "node:path";
 import {
   BelljarError,
   deviceLimits,
@@ -24,6 +24,12 @@ import {
 export const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
 export const STORAGE_DAEMON = "qemu-storage-daemon";
 const BACK_END_PROGRAMS = [VIRTIOFSD, STORAGE_DAEMON];
+
+/**
+ * Where virtiofsd writes its pid, in a file named by its socket's path, and leaves it. It locks that file: one that no server has
+ * any more keeps nobody from starting.
+ */
+const PID_FILES_DIR = "/run/virtiofsd";
 
 /** Flags of a socket that accepts connections, as the kernel lists them. */
 const LISTENING = "00010000";
@@ -65,7 +71,7 @@ export async function startBackEnd(command: BackEndCommand, signal?: AbortSignal
   }
 }
 
-/** Ends it, whoever started it, and removes its socket and log; one that is gone is success. */
+/** Ends it, whoever started it, and removes its socket, log and pid file; one that is gone is success. */
 export async function endBackEnd(
   identity: ProcessIdentity,
   { what, socketPath, logPath }: Pick<BackEndCommand, "what" | "socketPath" | "logPath">,
@@ -78,7 +84,7 @@ export async function endBackEnd(
         throw new BelljarError("INTERNAL", `${what}, process ${identity.pid}, is still there after SIGKILL`);
       }
     }
-    for (const path of [socketPath, logPath]) await rm(path, { force: true });
+    for (const path of [socketPath, logPath, pidFileOf(socketPath)]) await rm(path, { force: true });
   });
 }
 
@@ -109,13 +115,35 @@ export async function findBackEnds(
   return found;
 }
 
-/** Ends every back end with a socket below this directory; answers how many there were. */
+/**
+ * Ends every back end with a socket below this directory, and removes what those have left that ended by themselves; answers how
+ * many there were.
+ */
 export async function endBackEndsOf(runDir: string): Promise<number> {
   const found = await findBackEnds(runDir);
   for (const { identity, program, socketPath } of found) {
     await endBackEnd(identity, { what: basename(program), socketPath, logPath: logPathOf(socketPath) });
   }
+  const prefix = basename(pidFileOf(`${runDir}${sep}`)).slice(0, -".pid".length);
+  for (const name of await readdir(PID_FILES_DIR).catch(() => [])) {
+    // The names of two paths may be the same: `/run/a/b` and `/run/a.b`.
+    if (name.startsWith(prefix) && !(await isServing(join(PID_FILES_DIR, name)))) {
+      await rm(join(PID_FILES_DIR, name), { force: true });
+    }
+  }
   return found.length;
+}
+
+/** Where virtiofsd says its pid; nothing to find there for another program. */
+export function pidFileOf(socketPath: string): string {
+  return join(PID_FILES_DIR, `${socketPath.replaceAll("/", ".")}.pid`);
+}
+
+/** Whether the process that a pid file names is a virtiofsd; the number may be another program's by now. */
+async function isServing(pidFile: string): Promise<boolean> {
+  const pid = Number.parseInt(await readFile(pidFile, "utf8").catch(() => ""), 10);
+  const commandLine = Number.isInteger(pid) ? await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "") : "";
+  return commandLine.split("\0").includes(VIRTIOFSD);
 }
 
 export function logPathOf(socketPath: string): string {

@@ -8,10 +8,11 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Base, COUNTER, FLOOD, type KillPoint, TARGET } from "../programs/owner-commands.ts";
+import { endLeaks } from "../support/leaks.ts";
 import type { Random } from "../support/random.ts";
 import { describeTarget, pointsOf, type Scenario } from "./kill-points.ts";
 import { OwnerError, OwnerProcess } from "./owner-process.ts";
-import { Counter, endProcesses, type FoundSandbox, findOrphans, listSandboxes, type Place } from "./world.ts";
+import { Counter, type FoundSandbox, findOrphans, listSandboxes, type Place } from "./world.ts";
 
 const WITNESS = "witness";
 /** From the call that opens the root until its sandboxes are there to be used: what is promised of a host that is not overloaded. */
@@ -106,7 +107,7 @@ export class Campaign {
   /** Whatever happened. */
   async abandon(): Promise<void> {
     await this.#owner?.kill();
-    await endProcesses(this.#place);
+    await endLeaks(this.#place);
   }
 
   async #lookAfter(

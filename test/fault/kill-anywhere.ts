@@ -2,11 +2,10 @@
  * `kill-anywhere.ts [--points all|none|N] [--random N] [--seed N] [--operations a,b] [--json FILE]`: the whole campaign, by
  * hand. Takes hours without KVM, since whatever makes or starts a sandbox boots a VM for each point.
  */
-import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { runInOwnPlace } from "../support/own-place.ts";
 import { seededRandom } from "../support/random.ts";
 import { Campaign, type Kill, RECOVERY_LIMIT_MS } from "./campaign.ts";
 import { scenarios } from "./kill-points.ts";
@@ -21,8 +20,8 @@ const { values } = parseArgs({
   },
 });
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
-const dir = await mkdtemp(join(tmpdir(), "ka-"));
-const place = { testId: randomBytes(8).toString("hex"), dir, rootDir: join(dir, "root"), runDir: join(dir, "run") };
+const { dir, testId } = await runInOwnPlace("ka-");
+const place = { testId, dir, rootDir: join(dir, "root"), runDir: join(dir, "run") };
 await mkdir(place.rootDir);
 const random = seededRandom(Number(values.seed));
 const campaign = new Campaign(
@@ -31,9 +30,6 @@ const campaign = new Campaign(
   RECOVERY_LIMIT_MS,
 );
 const points: Record<string, number> = {};
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => void campaign.abandon().finally(() => process.exit(1)));
-}
 try {
   await campaign.begin();
   const chosen = values.operations.split(",");
@@ -58,8 +54,6 @@ try {
       `${JSON.stringify({ seed: values.seed, points, witnessCount, kills }, undefined, 1)}\n`,
     );
   }
-  if (process.exitCode === 0) await rm(dir, { recursive: true, force: true });
-  else say(`kept for a look: ${dir}`);
 }
 
 function pick<T>(items: readonly T[], count: number): T[] {

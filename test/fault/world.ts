@@ -152,15 +152,3 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   }
   return orphans;
 }
-
-/** Ends what is left of a campaign that failed: its VMs outlive it otherwise. Resolves when they are gone. */
-export async function endProcesses({ testId, dir }: Place): Promise<void> {
-  const untilMs = performance.now() + GRACE_MS;
-  do {
-    const leaks = await findLeaks({ testId, dir, before: await networkObjects() });
-    const pids = leaks.flatMap((leak) => /^process (\d+):/.exec(leak)?.[1] ?? []);
-    for (const pid of pids) process.kill(Number(pid), "SIGKILL");
-    if (leaks.length === 0) return;
-    await sleep(50);
-  } while (performance.now() < untilMs);
-}

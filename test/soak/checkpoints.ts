@@ -4,12 +4,11 @@
  * until then is what they should have, and they go on from there. With an image of PostgreSQL (see `postgres.ts`) it is one of them.
  */
 import { createHash } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type ContainerHandle, Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+import { runInOwnPlace } from "../support/own-place.ts";
 import { seededRandom } from "../support/random.ts";
 
 const { values } = parseArgs({
@@ -129,7 +128,7 @@ async function check(sandbox: SandboxHandle, used: readonly Program[]): Promise<
   }
 }
 
-const dir = await mkdtemp(join(tmpdir(), "ck-"));
+const { dir } = await runInOwnPlace("ck-");
 const environment = { ...process.env, BELLJAR_RUN: join(dir, "run") };
 const random = seededRandom(Number(values.seed));
 let failed = 0;
@@ -177,5 +176,4 @@ let failed = 0;
   const { pid } = await runtime.daemon();
   process.kill(pid, "SIGTERM");
 }
-await rm(dir, { recursive: true, force: true });
 process.exitCode = failed === 0 ? 0 : 1;

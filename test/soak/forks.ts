@@ -5,12 +5,12 @@
  * The first process of the source has drawn random numbers before it is saved, and tells the time all along: how far a copy's clock
  * is off is the smallest difference between a time and its arrival, which has the way to the host in it.
  */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { silentLog } from "../../src/base/index.ts";
 import { Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+import { runInOwnPlace } from "../support/own-place.ts";
 
 const { values } = parseArgs({
   options: {
@@ -79,7 +79,7 @@ async function look(runtime: Runtime, checkpoint: string): Promise<Copy> {
   }
 }
 
-const dir = await mkdtemp(join(tmpdir(), "fk-"));
+const { dir } = await runInOwnPlace("fk-");
 const shared = resolvePaths({}, process.env, 0);
 const own = resolvePaths({ root: join(dir, "root") }, { ...process.env, BELLJAR_RUN: join(dir, "run") }, 0);
 const runtime = await Runtime.open({ paths: { ...own, templates: shared.templates }, log: silentLog });
@@ -104,7 +104,6 @@ try {
     await (await runtime.sandboxes.get(id)).delete({ force: true }).catch((error: unknown) => say(String(error)));
   }
   await runtime[Symbol.asyncDispose]();
-  await rm(dir, { recursive: true, force: true });
 }
 
 const everything = copies.flatMap(({ values: found }) => [...found.values()]);

@@ -5,13 +5,12 @@
  *
  * Without an image, a root file system is made of Debian's packages (`mmdebstrap`).
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { runTool } from "../../src/base/index.ts";
 import { type ProcessHandle, Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+import { runInOwnPlace } from "../support/own-place.ts";
 import { seededRandom } from "../support/random.ts";
 
 const { values } = parseArgs({
@@ -162,7 +161,7 @@ async function makeImage(dir: string): Promise<string> {
   return path;
 }
 
-const dir = await mkdtemp(join(tmpdir(), "pg-"));
+const { dir } = await runInOwnPlace("pg-");
 const paths = resolvePaths(
   { root: values.root ?? join(dir, "root"), run: join(dir, "run") },
   process.env,
@@ -231,7 +230,6 @@ const recoveriesMs: number[] = [];
     process.kill((await runtime.daemon()).pid, "SIGTERM");
   }
 }
-await rm(dir, { recursive: true, force: true });
 const sorted = recoveriesMs.toSorted((a, b) => a - b);
 say(`${kills.vm} kills of the VM, ${kills.owner} of the owner; ${acknowledged.join(" and ")} commits; ${lost} lost`);
 say(

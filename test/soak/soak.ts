@@ -6,20 +6,21 @@
  * delete. In the second one process does the same for the whole time without being killed, so that what it keeps adds up.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { OwnerProcess } from "../fault/owner-process.ts";
-import { endProcesses, findOrphans, listSandboxes, type Place } from "../fault/world.ts";
+import { findOrphans, listSandboxes, type Place } from "../fault/world.ts";
 import { COUNTER, type OperationName, TARGET } from "../programs/owner-commands.ts";
+import { endLeaks } from "../support/leaks.ts";
+import { runInOwnPlace } from "../support/own-place.ts";
 import { growth, type Sample } from "./growth.ts";
 
 const { values } = parseArgs({
   options: { minutes: { type: "string", default: "60" }, json: { type: "string" } },
 });
 const say = (line: string): void => void process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
-const dir = await mkdtemp(join(tmpdir(), "so-"));
+const { dir } = await runInOwnPlace("so-");
 
 class Root {
   readonly samples: Sample[] = [];
@@ -95,12 +96,9 @@ for (const { place } of Object.values(roots)) await mkdir(place.rootDir, { recur
 const abandon = async (): Promise<void> => {
   for (const root of Object.values(roots)) {
     await root.owner?.kill();
-    await endProcesses(root.place);
+    await endLeaks(root.place);
   }
 };
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => void abandon().finally(() => process.exit(1)));
-}
 
 const untilMs = performance.now() + Number(values.minutes) * 60_000;
 let failure: unknown;
@@ -126,7 +124,6 @@ const grown = Object.entries(roots).flatMap(([name, { samples }]) =>
 );
 const longest = Math.max(0, ...roots.killed.samples.map(({ recoveryMs }) => recoveryMs));
 say(`${roots.killed.samples.length} rounds in each root, longest recovery ${longest} ms`);
-await rm(dir, { recursive: true, force: true });
 process.exitCode = failure === undefined && !grown.includes(true) ? 0 : 1;
 
 async function writeReport(path: string): Promise<void> {

@@ -1,13 +1,14 @@
 /**
  * `test` for everything that touches the host: each test has a directory, a root and a run directory of its own, and fails
- * when it leaves behind a process, mount, socket, loop device, network object, open file or temporary file.
+ * when it leaves behind a process, mount, socket, loop device, network object, open file or temporary file. Processes that it
+ * has left are ended then.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test as nodeTest } from "node:test";
-import { findLeaks, networkObjects } from "./leaks.ts";
+import { endLeaks, findLeaks, lookAgain, networkObjects } from "./leaks.ts";
 import type { TestScope } from "./scope.ts";
 
 export { type CliOptions, type CliProcess, type CliResult, cliEnvironment, runCli, startCli } from "./cli.ts";
@@ -51,9 +52,11 @@ export function test(name: string, work: (t: TestScope) => Promise<void>, option
     }
     restore("TMPDIR", previous.TMPDIR);
     restore("BELLJAR_TEST_ID", previous.BELLJAR_TEST_ID);
-    const leaks = await findLeaks({ testId, dir, before });
-    const temporary = await readdir(join(dir, "tmp"));
-    leaks.push(...temporary.map((file) => `temporary file ${file}`));
+    const leaks = await lookAgain(async () => {
+      const temporary = await readdir(join(dir, "tmp"));
+      return [...(await findLeaks({ testId, dir, before })), ...temporary.map((file) => `temporary file ${file}`)];
+    });
+    if (leaks.length > 0) await endLeaks({ testId, dir });
     // Never into a mount: what is there may be the host's.
     if (!leaks.some((leak) => leak.startsWith("mount "))) {
       await rm(dir, { recursive: true, force: true }).catch((error: unknown) => leaks.push(String(error)));

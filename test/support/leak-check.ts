@@ -1,12 +1,10 @@
-/** `leak-check.ts TEST-ID DIRECTORY PID`: one line for each thing that the test file of process PID left behind. */
+/**
+ * `leak-check.ts TEST-ID DIRECTORY PID`: one line for each thing that the test file of process PID left behind; what of it would go on
+ * by itself is ended then.
+ */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { findLeaks, networkObjects } from "./leaks.ts";
-
-/** A process that was killed may take a moment to be gone; what is gone by then was not left behind. */
-const GRACE_MS = 1000;
-const INTERVAL_MS = 20;
+import { endLeaks, findLeaks, lookAgain, networkObjects } from "./leaks.ts";
 
 const [testId, dir, pid] = process.argv.slice(2);
 if (testId === undefined || dir === undefined || pid === undefined) {
@@ -24,9 +22,6 @@ async function look(scope: { testId: string; dir: string; pid: string }): Promis
   return leaks;
 }
 
-let leaks = await look({ testId, dir, pid });
-for (const until = performance.now() + GRACE_MS; leaks.length > 0 && performance.now() < until; ) {
-  await sleep(INTERVAL_MS);
-  leaks = await look({ testId, dir, pid });
-}
+const leaks = await lookAgain(() => look({ testId, dir, pid }));
+if (leaks.length > 0) await endLeaks({ testId, dir, pid });
 process.stdout.write(leaks.map((leak) => `${leak}\n`).join(""));

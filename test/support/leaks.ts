@@ -1,14 +1,22 @@
 /**
- * What a test may not leave behind. Two test files run at once, so everything is attributed: processes by an environment
- * variable that they inherit or by the test's directory on their command line, the rest by that directory.
+ * What a test may not leave behind. Two test files run at once, so everything is attributed: processes by the environment that
+ * they inherit (an id, the test's directory) or by that directory on their command line, the rest by that directory. `endLeaks`
+ * takes away what would go on by itself; a file that is left harms nobody.
  */
 import { createHash } from "node:crypto";
-import { readdir, readFile, readlink } from "node:fs/promises";
+import { readdir, readFile, readlink, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { identifyProcess, type ProcessIdentity, runTool, signalProcess } from "../../src/base/index.ts";
 import { readHierarchies } from "../../src/resources/index.ts";
 
 /** In /proc/net/tcp. */
 const TCP_LISTEN = "0A";
+/** What was told to end may take a moment to be gone; what is gone by then was not left behind. */
+const GRACE_MS = 2_000;
+const INTERVAL_MS = 20;
+/** Where virtiofsd writes one file for each socket, named by its path with dots for slashes. */
+const PID_FILES_DIR = "/run/virtiofsd";
 
 export interface LeakScope {
   /** In the environment of every process that the test starts, as BELLJAR_TEST_ID. */
@@ -31,8 +39,42 @@ export async function findLeaks(scope: LeakScope): Promise<string[]> {
     leakedHandles(scope),
     leakedNetwork(scope),
     leakedCgroups(scope),
+    leakedPidFiles(scope),
   ]);
   return found.flat();
+}
+
+/** Looks until a look finds nothing, and for a moment at most. Answers what the last one found. */
+export async function lookAgain(look: () => Promise<string[]>): Promise<string[]> {
+  const untilMs = performance.now() + GRACE_MS;
+  let leaks = await look();
+  while (leaks.length > 0 && performance.now() < untilMs) {
+    await sleep(INTERVAL_MS);
+    leaks = await look();
+  }
+  return leaks;
+}
+
+/** Ends the processes of a test, and removes what then belongs to nobody outside of its directory. */
+export async function endLeaks(scope: Pick<LeakScope, "testId" | "dir" | "pid">): Promise<void> {
+  await endProcesses(scope);
+  for (const path of await findPidFiles(scope.dir)) await rm(path, { force: true });
+  for (const dir of await findCgroups(scope.dir)) await rmdir(dir).catch(() => {});
+  const keys = await rootKeys(scope.dir);
+  for (const name of await list("/run/netns")) {
+    if (!keys.some((key) => name.startsWith(`belljar-${key}-`))) continue;
+    await runTool("ip", ["netns", "delete", name]).catch(() => {});
+  }
+}
+
+/** Ends every process of a test but this one; resolves when they are gone. */
+export async function endProcesses(scope: Pick<LeakScope, "testId" | "dir" | "pid">): Promise<void> {
+  // Once more while there are any: one of them may have started another meanwhile.
+  await lookAgain(async () => {
+    const found = await findProcesses(scope);
+    for (const { identity } of found) await signalProcess(identity, "SIGKILL");
+    return found.map(({ commandLine }) => commandLine);
+  });
 }
 
 export async function networkObjects(): Promise<Set<string>> {
@@ -43,10 +85,25 @@ export async function networkObjects(): Promise<Set<string>> {
   ]);
 }
 
-async function leakedProcesses({ testId, dir, pid }: LeakScope): Promise<string[]> {
-  const leaks: string[] = [];
+interface FoundProcess {
+  readonly identity: ProcessIdentity;
+  readonly commandLine: string;
+}
+
+async function leakedProcesses(scope: LeakScope): Promise<string[]> {
+  const found = await findProcesses(scope);
+  return found.map(
+    ({ identity, commandLine }) => `process ${identity.pid}: ${commandLine.replaceAll("\0", " ").slice(0, 160)}`,
+  );
+}
+
+async function findProcesses({ testId, dir, pid }: Pick<LeakScope, "testId" | "dir" | "pid">): Promise<FoundProcess[]> {
+  const found: FoundProcess[] = [];
   for (const name of await list("/proc")) {
     if (!/^\d+$/.test(name) || Number(name) === process.pid || name === pid) continue;
+    // Before the rest is read: whoever gets this number later has another identity.
+    const identity = await identifyProcess(Number(name)).catch(() => undefined);
+    if (identity === undefined) continue;
     const [environment, commandLine, stat] = await Promise.all([
       read(`/proc/${name}/environ`),
       read(`/proc/${name}/cmdline`),
@@ -55,12 +112,12 @@ async function leakedProcesses({ testId, dir, pid }: LeakScope): Promise<string[
     const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     // A zombie has neither environment nor command line; it is its parent's, and shows in the parent's own test.
     if (state === "Z") continue;
-    const marked = environment.split("\0").includes(`BELLJAR_TEST_ID=${testId}`) || commandLine.includes(dir);
-    if (marked || (pid !== undefined && parent === pid)) {
-      leaks.push(`process ${name}: ${commandLine.replaceAll("\0", " ").slice(0, 160)}`);
-    }
+    const words = environment.split("\0");
+    const isMarked =
+      words.includes(`BELLJAR_TEST_ID=${testId}`) || environment.includes(dir) || commandLine.includes(dir);
+    if (isMarked || (pid !== undefined && parent === pid)) found.push({ identity, commandLine });
   }
-  return leaks;
+  return found;
 }
 
 async function leakedMounts({ dir }: LeakScope): Promise<string[]> {
@@ -117,19 +174,32 @@ async function rootKeys(dir: string): Promise<string[]> {
   return [...roots].map((root) => createHash("sha256").update(root).digest("hex").slice(0, 8));
 }
 
-/** Wherever this process has its groups. */
 async function leakedCgroups({ dir }: LeakScope): Promise<string[]> {
+  return (await findCgroups(dir)).map((path) => `cgroup ${path}`);
+}
+
+/** Wherever this process has its groups. */
+async function findCgroups(dir: string): Promise<string[]> {
   const keys = await rootKeys(dir);
-  const leaks: string[] = [];
+  const found: string[] = [];
   for (const hierarchy of await readHierarchies()) {
     for (const key of keys) {
       const home = join(hierarchy.dir, "belljar", key);
-      leaks.push(
-        ...(await list(home)).flatMap((name) => (/^[0-9a-z]{12}$/.test(name) ? [`cgroup ${join(home, name)}`] : [])),
-      );
+      found.push(...(await list(home)).filter((name) => /^[0-9a-z]{12}$/.test(name)).map((name) => join(home, name)));
     }
   }
-  return leaks;
+  return found;
+}
+
+async function leakedPidFiles({ dir }: LeakScope): Promise<string[]> {
+  return (await findPidFiles(dir)).map((path) => `file ${path}`);
+}
+
+async function findPidFiles(dir: string): Promise<string[]> {
+  const names = await list(PID_FILES_DIR);
+  return names
+    .filter((name) => name.startsWith(`${dir}/`.replaceAll("/", ".")))
+    .map((name) => join(PID_FILES_DIR, name));
 }
 
 /** Namespaces that are named after a root or a test are theirs: another file, which runs at once, may just have made one. */

@@ -6,6 +6,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { BelljarError, type Log, silentLog, systemClock } from "../../src/base/index.ts";
 import { writeOverlay } from "../../src/container/qcow2.ts";
+import { endBackEndsOf } from "../../src/devices/index.ts";
 import { noCgroups } from "../../src/resources/index.ts";
 import { openRuntime, type RuntimeCore, type RuntimeDeps } from "../../src/runtime/index.ts";
 import { systemError } from "../../src/store/disk.ts";
@@ -126,6 +127,8 @@ export class MemoryRuntime {
     const runtime = new MemoryRuntime(dir, silentLog, pci);
     Object.assign(runtime.deps, change);
     await runtime.reopen();
+    // Programs behind devices are real ones, and outlive a test that fails in its middle.
+    t.after(() => endBackEndsOf(runtime.deps.runDir));
     t.after(() => runtime.core.release());
     return runtime;
   }

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { test as ownedTest } from "../../support/harness.ts";
 
 const run = (program: string, ...args: string[]): string => execFileSync(program, args).toString("utf8");
 
@@ -19,6 +20,10 @@ const leaks: Readonly<Record<string, () => Promise<void> | void>> = {
   "process without environment": () => {
     const env = { PATH: "/usr/bin:/bin" };
     spawn("tail", ["-f", "/dev/null", join(tmpdir(), "x")], { stdio: "ignore", detached: true, env }).unref();
+  },
+  "pid file of virtiofsd": () => {
+    mkdirSync("/run/virtiofsd", { recursive: true, mode: 0o700 });
+    writeFileSync(join("/run/virtiofsd", `${join(tmpdir(), "s").replaceAll("/", ".")}.pid`), "1\n");
   },
   "temporary file": () => writeFileSync(join(tmpdir(), "left"), "x"),
   "state of a root": () => {
@@ -57,8 +62,14 @@ async function listen(where: string | number): Promise<void> {
   );
 }
 
-test("leaves something behind", async () => {
-  const leak = leaks[process.env["LEAK"] ?? ""];
-  if (leak === undefined) throw new Error(`there is no leak of this kind: ${process.env["LEAK"]}`);
-  await leak();
-});
+if (process.env["LEAK"] === "test that leaves a process") {
+  ownedTest("leaves a process behind", async () => {
+    spawn("sleep", ["300"], { stdio: "ignore", detached: true }).unref();
+  });
+} else {
+  test("leaves something behind", async () => {
+    const leak = leaks[process.env["LEAK"] ?? ""];
+    if (leak === undefined) throw new Error(`there is no leak of this kind: ${process.env["LEAK"]}`);
+    await leak();
+  });
+}
