@@ -388,6 +388,8 @@ export const checkpointLimits = {
   /** Files of one archive of a checkpoint, and how long it may take to read or write it. */
   archiveEntriesMax: 100_000,
   archiveTimeoutMs: 6 * 60 * 60_000,
+  /** While an owner that begins removes what killed makers of archives have left. */
+  archiveLockTimeoutMs: 60_000,
   /** Copies of one snapshot that are started at the same time. */
   copiesAtOnce: 4,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */

@@ -5,7 +5,7 @@
  * What is taken in may come from anybody: only regular files under names that a checkpoint has are unpacked, and every byte is compared
  * with the manifest before the checkpoint is there. That the manifest itself is the one that was written, nobody can say.
  */
-import { access, mkdir, mkdtemp, open, readdir, rename, rm } from "node:fs/promises";
+import { access, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { BelljarError, checkpointLimits, hasErrno, runTool } from "../base/index.ts";
 import { linkInto } from "../container/index.ts";
@@ -28,7 +28,8 @@ export async function exportCheckpoint(
   signal?: AbortSignal,
 ): Promise<CheckpointState> {
   const state = await store.verify(id, signal);
-  const gathered = await mkdtemp(join(store.dir, TEMPORARY_MARK));
+  await using temporary = await store.temporary(signal);
+  const gathered = temporary.dir;
   const partial = join(dirname(path), `.${basename(path)}${TEMPORARY_MARK}${id}`);
   try {
     for (const layer of state.needs.filter((each) => LAYER.test(basename(each)))) {
@@ -44,7 +45,6 @@ export async function exportCheckpoint(
     await rename(partial, path);
     await syncDirectory(dirname(path));
   } finally {
-    await rm(gathered, { recursive: true, force: true });
     await rm(partial, { force: true });
   }
   return state;
@@ -60,15 +60,11 @@ export async function importCheckpoint(
     throw new BelljarError("INVALID_ARGUMENT", `${path} cannot be read`, { facts: { path }, cause });
   });
   await checkEntries(path, signal);
-  await mkdir(store.dir, { recursive: true, mode: 0o700 });
-  const dir = await mkdtemp(join(store.dir, TEMPORARY_MARK));
-  try {
-    const how = ["--extract", "--sparse", "--no-same-owner", "--no-same-permissions", "--delay-directory-restore"];
-    await tar([...how, `--file=${path}`, "-C", dir], signal);
-    return await store.accept(dir, signal);
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
+  await using temporary = await store.temporary(signal);
+  const { dir } = temporary;
+  const how = ["--extract", "--sparse", "--no-same-owner", "--no-same-permissions", "--delay-directory-restore"];
+  await tar([...how, `--file=${path}`, "-C", dir], signal);
+  return await store.accept(dir, signal);
 }
 
 /** Before anything is unpacked. @throws BelljarError `CHECKPOINT_CORRUPT` */

@@ -12,7 +12,7 @@ export function checkCheckpointable(state: SandboxState<ContainerState>): void {
   });
 }
 
-export function findBlockers(state: SandboxState<ContainerState>): string[] {
+function findBlockers(state: SandboxState<ContainerState>): string[] {
   const { vm, containers, devices = [], settings } = state;
   const found: string[] = [];
   for (const container of containers) {

@@ -72,9 +72,8 @@ export async function capture(deps: CaptureDeps, dir: string, signal?: AbortSign
     await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
     const frozen: FrozenDisk[] = [];
     for (const disk of disks) frozen.push({ serial: disk.serial, files: await chainOf(disk) });
-    const times = { ...pausedMs, scanMs: memory.scanMs, copyMs: memory.copyMs };
     const snapshot = snapshotOf(state, memory, pagesPath, devicesPath, frozen, logs);
-    return { snapshot, times, written: memory.written };
+    return { snapshot, times: pausedMs, written: memory.written };
   } catch (error) {
     await still.end("resumed").catch((failure: unknown) => {
       sandbox.log.error("a sandbox could not go on after a checkpoint that failed", {

@@ -1,17 +1,20 @@
 /**
  * The checkpoints of a root: `checkpoints/<id>/`. One appears by a rename, complete and synced, its manifest written last; it is never
- * changed after that. What a killed writer left is removed when the root is opened.
+ * changed after that. What a killed writer left is removed when the root is opened. Archives are written and read by any process,
+ * which has a lock for that time: what such a one has made goes only when nobody does.
  */
-import { mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, hasErrno, isId } from "../base/index.ts";
-import { type Disk, publish, StateFile, TEMPORARY_MARK } from "../store/index.ts";
+import { BelljarError, checkpointLimits, hasErrno, isId } from "../base/index.ts";
+import { acquireLock, type Disk, publish, StateFile, TEMPORARY_MARK } from "../store/index.ts";
 import { checkFiles, type Linked, linkFiles, readSnapshot, writeFiles } from "./checkpoint-files.ts";
 import { type CheckpointState, checkpointSchema } from "./checkpoint-state.ts";
 import { FileDigests } from "./file-digests.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 const MANIFEST = "manifest.json";
+/** Of directories in which an archive is made or unpacked. */
+const ARCHIVE_MARK = `${TEMPORARY_MARK}archive-`;
 
 /** What the files do not say by themselves. */
 export type CheckpointAbout = Omit<CheckpointState, "devicesAt" | "devicesBytes" | "disks" | "files" | "logs">;
@@ -129,11 +132,53 @@ export class CheckpointStore {
     return bytes;
   }
 
-  /** Removes what makers that were killed have left; answers how many there were. */
+  /** A directory beside the checkpoints, in which an archive is made or unpacked; goes when it is disposed of. */
+  async temporary(signal?: AbortSignal): Promise<{ readonly dir: string } & AsyncDisposable> {
+    await mkdir(this.dir, { recursive: true, mode: 0o700 });
+    const lock = await acquireLock(this.#archiveLock, {
+      mode: "shared",
+      timeoutMs: checkpointLimits.archiveLockTimeoutMs,
+      what: "the archives of checkpoints",
+      signal,
+    });
+    try {
+      const dir = await mkdtemp(join(this.dir, ARCHIVE_MARK));
+      return {
+        dir,
+        [Symbol.asyncDispose]: async () => {
+          await using _lock = lock;
+          await rm(dir, { recursive: true, force: true });
+        },
+      };
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  /** Removes what makers that were killed have left, for the owner of the root; answers their names. */
   async sweep(): Promise<readonly string[]> {
     const unfinished = (await this.#names()).filter((name) => name.includes(TEMPORARY_MARK));
-    for (const name of unfinished) await rm(join(this.dir, name), { recursive: true, force: true });
-    return unfinished;
+    const ofArchives = unfinished.filter((name) => name.startsWith(ARCHIVE_MARK));
+    await using lock = ofArchives.length > 0 ? await this.#lockArchives() : undefined;
+    const abandoned = lock === undefined ? unfinished.filter((name) => !ofArchives.includes(name)) : unfinished;
+    for (const name of abandoned) await rm(join(this.dir, name), { recursive: true, force: true });
+    return abandoned;
+  }
+
+  get #archiveLock(): string {
+    return join(this.dir, "archives.lock");
+  }
+
+  /** Undefined while another process makes or unpacks one. */
+  async #lockArchives(): Promise<AsyncDisposable | undefined> {
+    const what = "the archives of checkpoints";
+    try {
+      return await acquireLock(this.#archiveLock, { mode: "exclusive", timeoutMs: 0, what });
+    } catch (error) {
+      if (BelljarError.from(error).reason === "LOCKED") return undefined;
+      throw error;
+    }
   }
 
   async #read(id: string): Promise<CheckpointState> {

@@ -1,6 +1,5 @@
 /** Frozen guests: templates that new sandboxes start from, checkpoints of whole sandboxes, and copies of either. */
 export { exportCheckpoint, importCheckpoint } from "./archive.ts";
-export { findBlockers } from "./blockers.ts";
 export { type CaptureDeps, type Captured, capture } from "./capture.ts";
 export type { CheckpointState } from "./checkpoint-state.ts";
 export { CheckpointDraft, CheckpointStore, type FoundCheckpoint, isError } from "./checkpoint-store.ts";

@@ -44,6 +44,4 @@ export interface SnapshotTimes {
   readonly pauseMs: number;
   /** Its containers did, from the first that was frozen to the last that was thawed. */
   readonly frozenMs: number;
-  readonly scanMs: number;
-  readonly copyMs: number;
 }

@@ -16,7 +16,7 @@ export class MemoryGuestMemory implements GuestMemory {
     this.#saves += 1;
     await writeFile(path, Buffer.alloc(3 * PAGE_BYTES, this.#saves), { flag: "wx" });
     const pages = blocks.map(({ name, sizeBytes }) => ({ name, sizeBytes, runs: Uint32Array.of(1, 2, 7, 1) }));
-    return { blocks: pages, scanMs: 1, copyMs: 1, written: Promise.resolve() };
+    return { blocks: pages, written: Promise.resolve() };
   };
 
   readonly load: GuestMemory["load"] = async (_pid, _blocks, pages, { path, at }) => {

@@ -83,6 +83,7 @@ export class MemoryRuntime {
   /** Path to its owners: how many share it, or that one has it alone. */
   readonly #locks = new Map<string, number | "exclusive">();
   #core: RuntimeCore | undefined;
+  readonly #dead: RuntimeCore[] = [];
 
   private constructor(dir: string, log: Log, pci: MemoryPciHost) {
     this.pci = pci;
@@ -129,7 +130,7 @@ export class MemoryRuntime {
     await runtime.reopen();
     // Programs behind devices are real ones, and outlive a test that fails in its middle.
     t.after(() => endBackEndsOf(runtime.deps.runDir));
-    t.after(() => runtime.core.release());
+    t.after(() => Promise.all([runtime.core, ...runtime.#dead].map((each) => each.release())));
     return runtime;
   }
 
@@ -152,6 +153,13 @@ export class MemoryRuntime {
     this.#locks.clear();
     this.#core = await openRuntime(this.deps);
     return this.#core;
+  }
+
+  /** Another process becomes the owner while this one has died at a call that never comes back: the test holds it. */
+  async takeOver(): Promise<RuntimeCore> {
+    this.#dead.push(this.core);
+    this.#core = undefined;
+    return await this.reopen();
   }
 
   readonly #lock: typeof acquireLock = async (path, options) => {

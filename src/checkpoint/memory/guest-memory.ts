@@ -11,8 +11,6 @@ import type { BlockPages } from "./page-runs.ts";
 
 export interface SavedMemory {
   readonly blocks: readonly BlockPages[];
-  readonly scanMs: number;
-  readonly copyMs: number;
   /** Settles when the file has everything. */
   readonly written: Promise<void>;
 }
@@ -56,11 +54,9 @@ class ThreadedMemory implements GuestMemory {
   async save(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<SavedMemory> {
     const places = blocks.map(({ address, sizeBytes }) => ({ address, sizeBytes }));
     const { copied, done } = this.#ask<SaveRequest>({ kind: "save", pid, blocks: places, path });
-    const { runs, scanMs, copyMs } = await publishStep("host", "save memory", () =>
-      Promise.race([copied, never(done)]),
-    );
+    const { runs } = await publishStep("host", "save memory", () => Promise.race([copied, never(done)]));
     const found = blocks.map(({ name, sizeBytes }, index) => ({ name, sizeBytes, runs: runs[index] ?? NONE }));
-    return { blocks: found, scanMs, copyMs, written: done };
+    return { blocks: found, written: done };
   }
 
   async load(

@@ -48,15 +48,13 @@ function serve(port: MessagePort): void {
 
 function save({ id, pid, blocks, path }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
   stage ??= Buffer.alloc(STAGE_BYTES);
-  const started = performance.now();
   const scanned = withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
-  const found = performance.now();
   withFile(path, "wx", (out) => {
     const sink = new Sink(out, stage ?? Buffer.alloc(CHUNK_BYTES));
     withFile(`/proc/${pid}/mem`, "r", (memory) => {
       for (const [index, runs] of scanned.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
     });
-    send({ id, kind: "copied", runs: scanned, scanMs: found - started, copyMs: performance.now() - found });
+    send({ id, kind: "copied", runs: scanned });
     sink.flush();
   });
   send({ id, kind: "done" });

@@ -41,8 +41,6 @@ export type MemoryAnswer =
       readonly id: number;
       readonly kind: "copied";
       readonly runs: readonly PageRuns[];
-      readonly scanMs: number;
-      readonly copyMs: number;
     }
   | { readonly id: number; readonly kind: "done" }
   | { readonly id: number; readonly kind: "failed"; readonly code: string; readonly message: string };
