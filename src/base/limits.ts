@@ -385,6 +385,8 @@ export const checkpointLimits = {
   forksMax: 256,
   /** How long a guest that has answered is left alone before it is made a template. */
   templateRestMs: 500,
+  /** What the container that such a guest rehearses with may write. */
+  rehearsalTmpfsBytes: 1024 * 1024,
   /** Files of one archive of a checkpoint, and how long it may take to read or write it. */
   archiveEntriesMax: 100_000,
   archiveTimeoutMs: 6 * 60 * 60_000,

@@ -1,5 +1,5 @@
 /**
- * Boots a guest whose memory is a file, waits until its agent has answered and it has come to rest, and freezes it: the file is
+ * Boots a guest whose memory is a file, has it rehearse what its copies will do, waits until it has come to rest, and freezes it: the file is
  * its memory, and beside it lies its device state. The VM is gone then, and the file must never change again.
  */
 import { mkdir, open, rm } from "node:fs/promises";
@@ -8,6 +8,7 @@ import type { AgentLink, ConnectAgent } from "../agent-client/index.ts";
 import { type Clock, checkpointLimits, type Log, newId, runTool, sandboxLimits } from "../base/index.ts";
 import type { Hypervisor, Vm, VmConfig } from "../hypervisor/interface.ts";
 import { endError } from "../sandbox/index.ts";
+import { rehearse } from "./rehearsal.ts";
 
 export interface FreezeDeps {
   readonly hypervisor: Hypervisor;
@@ -30,7 +31,7 @@ export async function freezeGuest(deps: FreezeDeps, vm: VmConfig, dir: string, s
   await memory.truncate(vm.memoryMib * 1024 * 1024);
   await withVm(deps, { ...vm, memoryFile: { path: frozen.memoryPath, use: "shared" } }, { signal }, async (booted) => {
     const link = await meet(deps, booted, signal);
-    await link.call("getGuestStats", {}, { signal });
+    await rehearse(link, deps.clock.nowMs(), signal);
     await link.close();
     // What a boot leaves to do in the background is done once here, and not in every copy.
     await deps.clock.sleep(checkpointLimits.templateRestMs, signal);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { BelljarError } from "../base/index.ts";
+import { ROOT_SERIAL } from "../sandbox/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
 import { Templates } from "./index.ts";
 
@@ -65,6 +66,26 @@ test("the first sandbox makes a template, the others start from it; each configu
   assert.equal((await stat(join(world.dir, digest ?? "", "memory"))).mode & 0o777, 0o400);
 });
 
+test("the guest rehearses a container before it is frozen, and has none any more then", async (t) => {
+  const world = await open(t);
+  const sandbox = await world.runtime.core.sandboxes.create({ image: "busybox" });
+  const { calls } = world.runtime.guests;
+  for (const method of ["createContainer", "startContainer", "execProcess", "freeze", "thaw", "removeContainer"]) {
+    assert.ok(
+      calls.some((call) => call.startsWith(method)),
+      method,
+    );
+  }
+  const { containers } = world.runtime.guests.guest(sandbox.id);
+  assert.deepEqual(
+    [...containers.keys()],
+    (await sandbox.containers.list()).map(({ id }) => id),
+  );
+  world.runtime.guests.fault("execProcess", { kind: "fail", error: new BelljarError("AGENT_FAILED", "no program") });
+  const booted = await world.runtime.core.sandboxes.create({ image: "busybox", memoryMib: 512 });
+  assert.equal((await booted.info()).vmm?.template, undefined);
+});
+
 test("several at once wait for one template; another owner finds it", async (t) => {
   const world = await open(t);
   const { sandboxes } = world.runtime.core;
@@ -113,7 +134,9 @@ test("a damaged template is told and not used; removed, it is made again", async
   });
   const { guestImages } = world.runtime.deps;
   const image = await guestImages.current();
-  const vm = { id: "any", runDir: "", acceleration: "tcg", memoryMib: 256, cpus: 1, boot: image, disks: [] } as const;
+  const root = { serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true } as const;
+  const size = { memoryMib: 256, cpus: 1 };
+  const vm = { id: "any", runDir: "", acceleration: "tcg", ...size, boot: image, disks: [root] } as const;
   const wish = { vm, guestImage: image.digest, domain: "" };
   await assert.rejects(again.get(wish), { reason: "TEMPLATE_CORRUPT", message: /memory/ });
   await assert.rejects(again.remove("none"), { reason: "TEMPLATE_NOT_FOUND" });

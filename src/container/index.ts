@@ -55,7 +55,7 @@ export { type LogSnapshot, Outputs } from "./outputs.ts";
 export { reservePciDevices } from "./pci-devices.ts";
 export { sharedDevices, unplugUnusedShared } from "./shared-directories.ts";
 export { growFor, shrinkToNeed, sizeFor, wantedSize } from "./sizing.ts";
-export { commandLine } from "./spec.ts";
+export { buildProcess, buildSpec, commandLine } from "./spec.ts";
 export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";
 export type { BlockIoStats, ContainerStats, NetworkStats } from "./stats.ts";
 export { type ProcessStatus, toMilliseconds, toStatus } from "./status.ts";

@@ -3,7 +3,7 @@
  * still while its VM is paused, and is gone with it.
  *
  * What a process does is said by its command: `run` goes on until a signal, `stubborn` until SIGKILL, `exit N` ends at once,
- * `echo TEXT` writes and ends, `missing` does not exist. A test may also end a process, write for it, and play faults: calls that
+ * `echo TEXT` writes and ends, `busybox true` ends, `missing` does not exist. A test may also end a process, write for it, and play faults: calls that
  * fail, that are held, whose answer is lost, or is wrong.
  */
 import { setImmediate } from "node:timers/promises";
@@ -221,7 +221,8 @@ export class MemoryGuest {
     this.#nextPid += 1;
     container.processes.set(processId, process);
     if (args[0] === "echo") process.write(1, `${args.slice(1).join(" ")}\n`);
-    if (args[0] === "exit" || args[0] === "echo") process.exit(args[0] === "exit" ? Number(args[1]) : 0);
+    if (args[0] === "exit") process.exit(Number(args[1]));
+    if (args[0] === "echo" || args.join(" ") === "busybox true") process.exit(0);
     if (processId === "")
       void process.until(() => process.end !== undefined, 2 ** 31 - 1).then(() => this.#endAll(container));
     return process;

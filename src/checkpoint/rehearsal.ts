@@ -1,0 +1,59 @@
+/**
+ * Has a guest do what its copies will do first, before it is frozen: it is told who it is, and runs a container with one more process,
+ * of its own root file system. What that brings into its memory (programs, modules, compiled code) its copies find there, and share.
+ *
+ * Nothing of it stays but that: the container is removed, and a copy is told anew who it is.
+ */
+import { randomBytes } from "node:crypto";
+import type { AgentLink } from "../agent-client/index.ts";
+import { BelljarError, checkpointLimits, linkLimits, newId, sandboxLimits } from "../base/index.ts";
+import { buildProcess, buildSpec } from "../container/index.ts";
+import { ROOT_SERIAL } from "../sandbox/index.ts";
+
+const CONTAINER = "rehearsal";
+const EXEC = "exec";
+const SIGKILL = 9;
+const ENTROPY_BYTES = 64;
+
+/** Commands of the guest's own busybox. */
+const STAY = ["busybox", "sleep", "86400"];
+const LOOK = ["busybox", "true"];
+
+/** @throws BelljarError what an agent's call throws, `TEMPLATE_FAILED` when a process of it ends otherwise than it must */
+export async function rehearse(link: AgentLink, realtimeMs: number, signal: AbortSignal): Promise<void> {
+  const options = { signal, timeoutMs: sandboxLimits.launchCallTimeoutMs };
+  const hostname = CONTAINER;
+  const sandboxId = newId();
+  await link.call(
+    "configureSandbox",
+    { sandboxId, hostname, realtimeNs: BigInt(realtimeMs) * 1_000_000n, entropy: randomBytes(ENTROPY_BYTES) },
+    options,
+  );
+  const container = { containerId: CONTAINER };
+  await link.call(
+    "createContainer",
+    {
+      ...container,
+      specJson: toJson(buildSpec({}, { hostname, command: STAY })),
+      rootfs: { layers: [{ serial: ROOT_SERIAL }], tmpfsBytes: BigInt(checkpointLimits.rehearsalTmpfsBytes) },
+    },
+    options,
+  );
+  await link.call("startContainer", container, options);
+  const processJson = toJson(buildProcess({}, { hostname, command: LOOK }));
+  const further = { ...container, processId: EXEC };
+  await link.call("execProcess", { ...further, processJson }, options);
+  const { exitCode } = await link.call("waitProcess", { ...further, waitMs: linkLimits.longPollMs }, options);
+  if (exitCode !== 0) throw new BelljarError("TEMPLATE_FAILED", `a process in the guest ended with status ${exitCode}`);
+  await link.call("readOutput", { ...further, stream: 1, maxBytes: 1, waitMs: 1 }, options);
+  await link.call("releaseProcess", further, options);
+  await link.call("freeze", { saving: true }, options);
+  await link.call("thaw", { event: "resumed", sandboxId, generation: 0 }, options);
+  await link.call("signalProcess", { ...container, signal: SIGKILL, all: true }, options);
+  await link.call("waitProcess", { ...container, waitMs: linkLimits.longPollMs }, options);
+  await link.call("removeContainer", container, options);
+}
+
+function toJson(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value));
+}
