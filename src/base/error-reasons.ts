@@ -117,6 +117,11 @@ export const errorReasons = reasons({
     remedy: "Give more of the id.",
   },
   CHECKPOINT_EXISTS: { code: "already_exists", meaning: "Another checkpoint has this name." },
+  CHECKPOINT_IN_USE: {
+    code: "failed_precondition",
+    meaning: "Sandboxes are being started from the checkpoint at this moment.",
+    remedy: "Wait until they run, then try again.",
+  },
   CHECKPOINT_INCOMPLETE: { code: "data_loss", meaning: "A file of the checkpoint is missing, or cut short." },
   CHECKPOINT_CORRUPT: {
     code: "data_loss",
@@ -205,7 +210,7 @@ export const errorReasons = reasons({
   // --- templates ---
   TEMPLATE_NOT_FOUND: {
     code: "not_found",
-    meaning: "No template has this digest.",
+    meaning: "No template has this digest or name.",
     remedy: "See `belljar template ls`.",
   },
   TEMPLATE_CORRUPT: {

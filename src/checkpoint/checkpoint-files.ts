@@ -4,6 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { BelljarError, hasErrno } from "../base/index.ts";
 import { linkInto } from "../container/index.ts";
 import { syncDirectory } from "../store/index.ts";
+import { checkpointDigest } from "./checkpoint-digest.ts";
 import { readImage, writeImage } from "./checkpoint-image.ts";
 import type { CheckpointDisk, CheckpointFile, CheckpointLog, CheckpointState } from "./checkpoint-state.ts";
 import type { FileDigests } from "./file-digests.ts";
@@ -121,7 +122,7 @@ export async function readSnapshot(dir: string, checkpoint: CheckpointState): Pr
   const hasBase = checkpoint.files.some(({ path }) => path === files.base);
   return {
     state,
-    memory: hasBase ? { path: join(dir, files.base), template: checkpoint.template } : undefined,
+    memory: hasBase ? { path: join(dir, files.base), template: baseOf(checkpoint) } : undefined,
     pages,
     pagesPath: join(dir, files.pages),
     pagesAt: 0,
@@ -153,6 +154,11 @@ export async function copyBeginning(from: string, to: string, sizeBytes: number)
   }
   await truncate(to, sizeBytes);
   return true;
+}
+
+/** What the memory below is the memory of. */
+function baseOf(checkpoint: CheckpointState): string | undefined {
+  return checkpoint.isTemplate === true ? checkpointDigest(checkpoint) : checkpoint.template;
 }
 
 async function listLayers(dir: string): Promise<string[]> {

@@ -20,6 +20,8 @@ export interface CheckpointState {
   /** Digest of the guest image that the VM booted. */
   readonly guestImage: string;
   readonly template?: string | undefined;
+  /** Its memory is one file that all copies share: sandboxes are started from it. */
+  readonly isTemplate?: boolean | undefined;
   /** The checkpoint that its source was restored from. */
   readonly parent?: string | undefined;
   readonly pauseMs: number;
@@ -95,6 +97,7 @@ export const checkpointSchema: StateSchema<CheckpointState> = {
       traits: decodeTraits(field.field("traits")),
       guestImage: field.field("guestImage").string({ maxLength: 128 }),
       template: digest("template"),
+      isTemplate: field.field("isTemplate").optional((value) => value.boolean()),
       parent: field.field("parent").optional((value) => value.string({ maxLength: 64 })),
       pauseMs: times("pauseMs"),
       frozenMs: times("frozenMs"),

@@ -7,7 +7,7 @@ import { mkdir, mkdtemp, open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, checkpointLimits, hasErrno, isId } from "../base/index.ts";
 import { acquireLock, type Disk, publish, StateFile, TEMPORARY_MARK } from "../store/index.ts";
-import { checkFiles, type Linked, linkFiles, readSnapshot, writeFiles } from "./checkpoint-files.ts";
+import { checkFiles, files, type Linked, linkFiles, readSnapshot, writeFiles } from "./checkpoint-files.ts";
 import { type CheckpointState, checkpointSchema } from "./checkpoint-state.ts";
 import { FileDigests } from "./file-digests.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -130,6 +130,11 @@ export class CheckpointStore {
     const dir = join(this.dir, id, "disks");
     for (const name of await list(dir)) bytes += (await stat(join(dir, name))).blocks * 512;
     return bytes;
+  }
+
+  /** Bytes of the file that copies map their memory from, as it lies on the host. */
+  async memoryBytes(id: string): Promise<number> {
+    return (await stat(join(this.dir, id, files.base))).blocks * 512;
   }
 
   /** A directory beside the checkpoints, in which an archive is made or unpacked; goes when it is disposed of. */

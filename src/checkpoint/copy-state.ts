@@ -13,6 +13,9 @@ export interface CopyIdentity {
   readonly createdAtMs: number;
   readonly runDir: string;
   readonly keepExec: boolean;
+  readonly ends?:
+    | { readonly stopWithMain?: boolean | undefined; readonly autoRemove?: boolean | undefined }
+    | undefined;
   /** To be published in place of the source's, which get free ports of the host. */
   readonly ports?: readonly PortConfig[] | undefined;
 }
@@ -30,7 +33,7 @@ export function copyState(
   identity: CopyIdentity,
   paths: ReadonlyMap<string, string>,
 ): CopiedState {
-  const { id, name, hostname, createdAtMs, runDir, keepExec, ports } = identity;
+  const { id, name, hostname, createdAtMs, runDir, keepExec, ends, ports } = identity;
   const moved = withDiskPaths(source, paths);
   const first: SandboxState<ContainerState> = {
     ...moved,
@@ -38,7 +41,13 @@ export function copyState(
     name,
     createdAtMs,
     runDir,
-    settings: { ...moved.settings, hostname, network: copiedNetwork(moved.settings.network, ports) },
+    settings: {
+      ...moved.settings,
+      hostname,
+      network: copiedNetwork(moved.settings.network, ports),
+      stopWithMain: ends?.stopWithMain ?? moved.settings.stopWithMain,
+      autoRemove: ends?.autoRemove ?? moved.settings.autoRemove,
+    },
     state: "ready",
     pending: { operation: "create", sinceMs: createdAtMs },
     cgroups: undefined,

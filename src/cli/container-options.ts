@@ -31,7 +31,8 @@ export interface ContainerOptions extends CommonOptions {
   readonly accel?: "auto" | "kvm" | "tcg";
   readonly entrypoint?: string;
   readonly hostname?: string;
-  readonly template: boolean;
+  /** False with `--no-template`. */
+  readonly template?: string | false;
   readonly templateDomain?: string;
   readonly network?: string;
   readonly publish?: readonly string[];
@@ -67,7 +68,7 @@ export const collect = (value: string, previous: readonly string[] = []): readon
 
 export function addContainerOptions(command: Command): Command {
   return command
-    .argument("<image>", "name of an image (see `belljar image ls`)")
+    .argument("[image]", "name of an image (see `belljar image ls`); with --template the first word of a command")
     .argument("[command...]", "command and arguments; the image's own when left out")
     .option("--rootfs", "the image is a block device or disk image with a file system, used as it is")
     .option("-i, --interactive", "give the container an open standard input")
@@ -84,6 +85,7 @@ export function addContainerOptions(command: Command): Command {
     .addOption(new Option("--accel <how>", "acceleration").choices(["auto", "kvm", "tcg"]).default("auto"))
     .option("--entrypoint <program>", "instead of the image's entrypoint; an empty string removes it")
     .option("--hostname <name>", "host name (the sandbox's id)")
+    .option("--template <name>", "go on where a template was taken that was made of a sandbox, by name or digest")
     .option("--no-template", "boot a kernel instead of starting from a template")
     .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
     .option(
@@ -140,6 +142,14 @@ export function addContainerOptions(command: Command): Command {
     .passThroughOptions();
 }
 
+/** @throws BelljarError `INVALID_ARGUMENT` without one */
+export function needImage(image: string | undefined): string {
+  if (image !== undefined) return image;
+  throw new BelljarError("INVALID_ARGUMENT", "missing required argument 'image'", {
+    remedy: "Name an image, or with `--template` a template that was made of a sandbox.",
+  });
+}
+
 /** For a new sandbox. */
 export async function sandboxConfig(
   image: string,
@@ -156,7 +166,7 @@ export async function sandboxConfig(
     cpusMax: options.cpusMax === undefined ? undefined : parseCount(options.cpusMax, "--cpus-max", { min: 1, max: 32 }),
     acceleration: options.accel,
     hostname: options.hostname,
-    template: options.template ? undefined : false,
+    template: options.template === false ? false : undefined,
     templateDomain: options.templateDomain,
     dns: { servers: options.dns, search: options.dnsSearch, options: options.dnsOption },
     network: networkConfig(options),
@@ -215,7 +225,8 @@ export function storageBytes({
 function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknown>> {
   return {
     "--hostname": options.hostname,
-    "--no-template": options.template ? undefined : true,
+    "--template": options.template === false ? undefined : options.template,
+    "--no-template": options.template === false ? true : undefined,
     "--template-domain": options.templateDomain,
     "--memory-max": options.memoryMax,
     "--cpus-max": options.cpusMax,

@@ -11,9 +11,11 @@ import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hyper
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
 import { type Capability, inspectHost } from "../resources/index.ts";
 import {
+  type CheckpointInfo,
   type CheckpointName,
   exportNamed,
   importNamed,
+  listTemplates,
   openRuntime,
   type RuntimeCore,
   readLayerUse,
@@ -92,6 +94,10 @@ export class Host {
   /** Checkpoints never change: nobody has to own the root to read or add one. */
   async exportCheckpoint(nameOrId: string, path: string, signal?: AbortSignal): Promise<CheckpointName> {
     return await exportNamed(this.#deps.paths.root, nameOrId, resolve(path), signal);
+  }
+
+  async listWarmTemplates(): Promise<readonly CheckpointInfo[]> {
+    return await listTemplates(this.#deps.paths.root);
   }
 
   async importCheckpoint(path: string, signal?: AbortSignal): Promise<CheckpointName> {

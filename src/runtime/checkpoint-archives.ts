@@ -2,6 +2,8 @@
 import { join } from "node:path";
 import { CheckpointStore, exportCheckpoint, importCheckpoint, isError } from "../checkpoint/index.ts";
 import { systemDisk } from "../store/index.ts";
+import { checkpointInfo } from "./checkpoint-info.ts";
+import type { CheckpointInfo } from "./interface.ts";
 import { findNamed } from "./names.ts";
 
 export interface CheckpointName {
@@ -25,6 +27,17 @@ export async function exportNamed(
 export async function importNamed(rootDir: string, path: string, signal?: AbortSignal): Promise<CheckpointName> {
   const { id, name } = await importCheckpoint(storeOf(rootDir), path, signal);
   return { id, name };
+}
+
+/** Those that sandboxes can be started from, oldest first; one that cannot be read is no such one. */
+export async function listTemplates(rootDir: string): Promise<readonly CheckpointInfo[]> {
+  const store = storeOf(rootDir);
+  const infos: CheckpointInfo[] = [];
+  for (const { id, state } of await store.list()) {
+    if (isError(state) || state.isTemplate !== true) continue;
+    infos.push(checkpointInfo(state, await store.diskBytes(id), await store.memoryBytes(id)));
+  }
+  return infos;
 }
 
 function storeOf(rootDir: string): CheckpointStore {

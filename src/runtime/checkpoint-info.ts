@@ -1,6 +1,6 @@
 /** What callers are told of checkpoints, and what a checkpoint says of itself. */
 import { BelljarError, VERSION } from "../base/index.ts";
-import type { Captured, CheckpointState } from "../checkpoint/index.ts";
+import { type Captured, type CheckpointState, checkpointDigest } from "../checkpoint/index.ts";
 import { bootOf, savedConfig } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { openGuestImage } from "./guest-image.ts";
@@ -10,7 +10,7 @@ type About = Omit<CheckpointState, "devicesAt" | "devicesBytes" | "disks" | "fil
 
 export async function aboutCheckpoint(
   runtime: RuntimeDeps,
-  { id, name }: { readonly id: string; readonly name: string },
+  { id, name, isTemplate }: { readonly id: string; readonly name: string; readonly isTemplate?: boolean },
   { snapshot, times }: Captured,
 ): Promise<About> {
   const { state, memory } = snapshot;
@@ -33,13 +33,15 @@ export async function aboutCheckpoint(
     traits: await runtime.hypervisor.traits({ ...savedConfig(vm), id: "any", runDir: "/any", boot: bootOf(image) }),
     guestImage: state.guestImage,
     ...(memory?.template === undefined ? {} : { template: memory.template }),
+    ...(isTemplate === true ? { isTemplate } : {}),
     pauseMs: times.pauseMs,
     frozenMs: times.frozenMs,
     needs: [...new Set(others.map(({ path }) => path))],
   };
 }
 
-export function checkpointInfo(state: CheckpointState, disksBytes: number): CheckpointInfo {
+/** @param memoryBytes on the host, of a template */
+export function checkpointInfo(state: CheckpointState, disksBytes: number, memoryBytes?: number): CheckpointInfo {
   const { id, name, createdAtMs, source, image, containers, memoryMib, cpus, traits, template, devicesBytes } = state;
   const { pauseMs, frozenMs, files } = state;
   return {
@@ -55,7 +57,9 @@ export function checkpointInfo(state: CheckpointState, disksBytes: number): Chec
     acceleration: traits.acceleration,
     hypervisor: traits.hypervisor,
     template,
-    pagesBytes: files.find(({ path }) => path === "pages.img")?.sizeBytes ?? 0,
+    ...(state.isTemplate === true ? { isTemplate: true } : {}),
+    digest: checkpointDigest(state),
+    pagesBytes: memoryBytes ?? files.find(({ path }) => path === "pages.img")?.sizeBytes ?? 0,
     devicesBytes,
     disksBytes,
     pauseMs,
@@ -76,6 +80,7 @@ export function unreadableCheckpointInfo(id: string, error: BelljarError): Check
     cpus: 0,
     acceleration: "tcg",
     hypervisor: "",
+    digest: "",
     pagesBytes: 0,
     devicesBytes: 0,
     disksBytes: 0,

@@ -4,13 +4,16 @@ import { BelljarError, checkName, checkpointLimits, newId } from "../base/index.
 import {
   type CheckpointState,
   CheckpointStore,
+  checkpointDigest,
   type FoundCheckpoint,
   isError,
   laySnapshot,
+  warmSnapshot,
 } from "../checkpoint/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
 import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
+import { CheckpointUses } from "./checkpoint-uses.ts";
 import { type CopyWish, makeCopy } from "./copies.ts";
 import { settleForkOptions } from "./fork-options.ts";
 import type {
@@ -27,10 +30,12 @@ import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { findMismatches } from "./restore-check.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
+import { findTemplate, type TemplateStart } from "./template-start.ts";
 
 export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   readonly #deps: CheckpointsDeps;
   readonly #store: CheckpointStore;
+  readonly #uses = new CheckpointUses();
 
   constructor(deps: CheckpointsDeps) {
     const { rootDir, disk = systemDisk } = deps.runtime;
@@ -38,16 +43,22 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     this.#store = new CheckpointStore(join(rootDir, "checkpoints"), disk);
   }
 
-  async create(managed: ManagedSandbox, { name, stop, signal }: CheckpointOptions): Promise<CheckpointInfo> {
+  async create(
+    managed: ManagedSandbox,
+    { name, stop, asTemplate, signal }: CheckpointOptions,
+  ): Promise<CheckpointInfo> {
     const id = newId();
     const checked = name === undefined ? id : checkName(name, "the name of the checkpoint");
-    const { runtime } = this.#deps;
+    const { runtime, memory } = this.#deps;
     await using draft = await this.#store.begin(id, checked);
     const { captured, linked } = await managed.capture(draft.dir, ({ snapshot }) => draft.link(snapshot), signal);
     // It runs again: the rest takes the time that it takes.
     await captured.written;
-    const about = await aboutCheckpoint(runtime, { id, name: checked }, captured);
-    const state = await draft.publish(captured.snapshot, linked, about);
+    const isTemplate = asTemplate === true;
+    const taken = captured.snapshot;
+    const snapshot = isTemplate ? await warmSnapshot(memory, taken, draft.dir, signal) : taken;
+    const about = await aboutCheckpoint(runtime, { id, name: checked, isTemplate }, { ...captured, snapshot });
+    const state = await draft.publish(snapshot, linked, about);
     if (stop === true) await managed.stop({ force: true });
     return await this.#info(state);
   }
@@ -108,7 +119,19 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   async restore(nameOrId: string, options: RestoreOptions = {}): Promise<SandboxHandle> {
-    const found = await this.#readable(nameOrId);
+    return await this.#restore(await this.#readable(nameOrId), "restored", options);
+  }
+
+  /** A sandbox of a template that was made of one. @throws BelljarError `TEMPLATE_NOT_FOUND`, and what `restore` throws */
+  async start(nameOrDigest: string, options: TemplateStart): Promise<SandboxHandle> {
+    const templates = (await this.#store.list())
+      .flatMap(({ state }) => (isError(state) || state.isTemplate !== true ? [] : [state]))
+      .map((state) => ({ id: state.id, name: state.name, digest: checkpointDigest(state), state }));
+    return await this.#restore(findTemplate(templates, nameOrDigest).state, "forked", options);
+  }
+
+  async #restore(found: CheckpointState, event: CopyWish["event"], options: TemplateStart): Promise<SandboxHandle> {
+    using _held = this.#uses.hold(found.id);
     const { findings } = await this.#check(found, options);
     const wrong = findings.filter(({ fits }) => !fits);
     if (wrong.length > 0) {
@@ -121,9 +144,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         },
       );
     }
-    const { signal, name, hostname, ports, keepExec = false } = options;
+    const { signal, name, hostname, ports, keepExec = false, stopWithMain, autoRemove } = options;
     const { snapshot } = await this.#store.open(found.id, signal);
-    const copy = await this.#copy({ snapshot, name, hostname, ports, keepExec, event: "restored", signal });
+    const ends = { stopWithMain, autoRemove };
+    const copy = await this.#copy({ snapshot, name, hostname, ports, keepExec, ends, event, signal });
     return new RuntimeSandbox(copy, this, true);
   }
 
@@ -139,6 +163,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   async remove(nameOrId: string): Promise<CheckpointInfo> {
     const { id, state } = await this.#find(nameOrId);
     const info = isError(state) ? unreadableCheckpointInfo(id, state) : await this.#info(state);
+    this.#uses.checkUnused(id, info.name);
     await this.#store.remove(id);
     return info;
   }
@@ -179,6 +204,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   async #info(state: CheckpointState): Promise<CheckpointInfo> {
-    return checkpointInfo(state, await this.#store.diskBytes(state.id));
+    const memoryBytes = state.isTemplate === true ? await this.#store.memoryBytes(state.id) : undefined;
+    return checkpointInfo(state, await this.#store.diskBytes(state.id), memoryBytes);
   }
 }

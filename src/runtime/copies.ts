@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { messageChain } from "../base/index.ts";
 import {
+  type CopyIdentity,
   copyLogs,
   copyState,
   findLayers,
@@ -26,12 +27,14 @@ export interface CopyWish {
   readonly hostname?: string | undefined;
   readonly ports?: readonly PortConfig[] | undefined;
   readonly keepExec: boolean;
+  /** When the copy ends; as its source did unless told. */
+  readonly ends?: CopyIdentity["ends"] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 export async function makeCopy(
   { runtime, managed: managedDeps, memory, onMade }: CheckpointsDeps,
-  { id, name, snapshot, event, hostname = id, ports, keepExec, signal }: CopyWish,
+  { id, name, snapshot, event, hostname = id, ports, keepExec, ends, signal }: CopyWish,
 ): Promise<ManagedSandbox> {
   const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
   const deps = sandboxDeps(runtime);
@@ -42,6 +45,7 @@ export async function makeCopy(
     hostname,
     ports,
     keepExec,
+    ends,
     createdAtMs: runtime.clock.nowMs(),
     runDir: join(runtime.runDir, id),
   };

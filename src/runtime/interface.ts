@@ -80,6 +80,11 @@ export interface CheckpointOptions extends CallOptions {
   readonly name?: string | undefined;
   /** Ends the sandbox once the checkpoint is there; it goes on unless told. */
   readonly stop?: boolean | undefined;
+  /**
+   * Lays its memory out to be shared: `create` with `template` starts sandboxes from it, in which everything runs as it did. It takes
+   * more room than a checkpoint does.
+   */
+  readonly asTemplate?: boolean | undefined;
 }
 
 export interface RestoreOptions extends CallOptions {
@@ -117,6 +122,10 @@ export interface CheckpointInfo {
   readonly hypervisor: string;
   /** The template whose pages it does not hold; absent when it holds all of them. */
   readonly template?: string | undefined;
+  /** Sandboxes can be started from it: their memory is shared until they change it. */
+  readonly isTemplate?: boolean | undefined;
+  /** Of all that is in it. */
+  readonly digest: string;
   /** Bytes of memory in it, of device state, and of disks as they lie on the host. */
   readonly pagesBytes: number;
   readonly devicesBytes: number;
@@ -142,7 +151,13 @@ export interface RestoreFinding {
 }
 
 /** Storage is the first container's. */
-export interface SandboxCreateConfig extends SandboxConfig, StorageOptions {
+export interface SandboxCreateConfig extends Omit<SandboxConfig, "template">, StorageOptions {
+  /**
+   * Start from a template, made on first use; true unless told. Without one every start boots a kernel. The name, id or digest of one
+   * that was made of a sandbox is in place of everything else but a name, a host name, published ports, and what is to happen when it
+   * stops: the new sandbox goes on where that one was.
+   */
+  readonly template?: boolean | string | undefined;
   /** Name of an image that is here (see `runtime.images`). */
   readonly image?: string | undefined;
   /** In place of an image: a root file system that is ready. */

@@ -13,7 +13,7 @@ const POSSIBLE = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
 export function findNamed<T extends Named>(
   things: Iterable<T>,
   nameOrId: string,
-  what: "sandbox" | "container" | "checkpoint",
+  what: "sandbox" | "container" | "checkpoint" | "template",
   notFound: ErrorReason,
   ambiguous: ErrorReason = "SANDBOX_AMBIGUOUS",
 ): T {

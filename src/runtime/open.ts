@@ -29,6 +29,7 @@ import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { recoverLater, recoverSandbox } from "./recover.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
+import { settleTemplateStart } from "./template-start.ts";
 import { RuntimeVolumes } from "./volumes.ts";
 
 export interface RuntimeCore {
@@ -256,8 +257,12 @@ class Runtime implements RuntimeCore {
   }
 
   async #create(config: SandboxCreateConfig, options: SandboxCreateOptions): Promise<SandboxHandle> {
+    const { template } = config;
+    if (typeof template === "string") {
+      return await this.checkpoints.start(template, settleTemplateStart(config, options));
+    }
     const id = newId();
-    const settled = settleSandboxConfig(config, id);
+    const settled = settleSandboxConfig({ ...config, template }, id);
     const made = await this.#make(
       settled.name,
       (signal) =>

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { BelljarError, checkName } from "../base/index.ts";
 import type { CheckpointState, CheckpointStore } from "../checkpoint/index.ts";
 import type { MachineTraits } from "../hypervisor/index.ts";
-import { bootOf, savedConfig } from "../sandbox/index.ts";
+import { bootOf, checkHostname, savedConfig } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { openGuestImage } from "./guest-image.ts";
 import type { RestoreFinding, RestoreOptions } from "./interface.ts";
@@ -17,12 +17,13 @@ export async function findMismatches(
 ): Promise<readonly RestoreFinding[]> {
   const findings: RestoreFinding[] = [];
   const note = (what: string, fits: boolean, detail: string): void => void findings.push({ what, fits, detail });
-  const { signal, name } = options;
+  const { signal, name, hostname } = options;
 
   if (name !== undefined) {
     await look(note, "name", name, () => checkName(name, "the name"));
     if (!options.isNameFree) note("name", false, `there is a sandbox ${name} already`);
   }
+  if (hostname !== undefined) await look(note, "hostname", hostname, () => checkHostname(hostname));
   const image = await openGuestImage(runtime.guestImages, state.guestImage).catch((error: unknown) =>
     BelljarError.from(error),
   );

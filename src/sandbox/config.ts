@@ -107,12 +107,7 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
   if (sharedMemoryBytes !== undefined) {
     checkRange("shared memory", sharedMemoryBytes, 1, sandboxLimits.sharedMemoryMaxBytes, "bytes");
   }
-  const hostname = config.hostname ?? id;
-  if (!HOSTNAME.test(hostname)) {
-    throw new BelljarError("INVALID_ARGUMENT", `hostname ${JSON.stringify(hostname.slice(0, 80))} is not a host name`, {
-      remedy: "Use at most 63 letters, digits, dashes and dots.",
-    });
-  }
+  const hostname = checkHostname(config.hostname ?? id);
   return {
     name: config.name === undefined ? id : checkName(config.name, "the name"),
     annotations,
@@ -141,6 +136,14 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
         config.templateDomain === undefined ? undefined : checkName(config.templateDomain, "the template domain"),
     },
   };
+}
+
+/** @throws BelljarError `INVALID_ARGUMENT` */
+export function checkHostname(hostname: string): string {
+  if (HOSTNAME.test(hostname)) return hostname;
+  throw new BelljarError("INVALID_ARGUMENT", `hostname ${JSON.stringify(hostname.slice(0, 80))} is not a host name`, {
+    remedy: "Use at most 63 letters, digits, dashes and dots.",
+  });
 }
 
 /** @throws BelljarError `INVALID_ARGUMENT` */

@@ -8,6 +8,7 @@ export {
 } from "./annotations.ts";
 export {
   checkCpus,
+  checkHostname,
   checkMemoryMib,
   type DnsConfig,
   maxSize,

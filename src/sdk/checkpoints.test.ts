@@ -155,3 +155,14 @@ test("what was made for a client that had gone by then is deleted; its checkpoin
   await until(() => fake.checkpoints.all.size === 2);
   assert.deepEqual([...fake.all.keys()], [sandbox.id]);
 });
+
+test("a template is made of a sandbox, and others are started from it", async (t) => {
+  const { fake, runtime, sandbox } = await setUp(t);
+  await sandbox.files.write("/count", "1");
+  const template = await sandbox.checkpoint({ name: "warm", asTemplate: true });
+  assert.equal(template.isTemplate, true);
+  assert.deepEqual(await runtime.checkpoints.list(), [template]);
+  const made = await runtime.sandboxes.create({ template: "warm", name: "one", hostname: "box" });
+  assert.deepEqual([made.name, await text(made), (await made.info()).hostname], ["one", "1", "box"]);
+  assert.equal(fake.all.size, 2);
+});

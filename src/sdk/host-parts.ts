@@ -3,7 +3,7 @@ import type { Templates } from "../checkpoint/index.ts";
 import type { BuildOptions, GuestImage, GuestImages } from "../guest/index.ts";
 import type { ImageStore } from "../images/index.ts";
 import type { Capability } from "../resources/index.ts";
-import type { CheckpointName } from "../runtime/index.ts";
+import type { CheckpointInfo, CheckpointName } from "../runtime/index.ts";
 import type { Paths } from "./paths.ts";
 
 /** What this host has, whoever owns the root. */
@@ -20,7 +20,10 @@ export interface HostParts {
 }
 
 /** Frozen guests that sandboxes start from; they are made when they are first needed. */
-export type HostTemplates = Pick<Templates, "list" | "remove">;
+export interface HostTemplates extends Pick<Templates, "list" | "remove"> {
+  /** Those that were made of sandboxes, with everything that ran in them; removed as the checkpoints that they are. Oldest first. */
+  listWarm(): Promise<readonly CheckpointInfo[]>;
+}
 
 /** Checkpoints as files, for other hosts. Named as checkpoints are: id, unambiguous prefix of it, or name. */
 export interface CheckpointArchives {

@@ -41,10 +41,11 @@ export class LazyHost implements HostParts {
       export: async (name, path, options) => (await this.open()).exportCheckpoint(name, path, options?.signal),
       import: async (path, options) => (await this.open()).importCheckpoint(path, options?.signal),
     };
-    const templates = async (): Promise<HostTemplates> => (await this.open()).templates;
+    const templates = async (): Promise<Host["templates"]> => (await this.open()).templates;
     this.templates = {
       list: async () => (await templates()).list(),
       remove: async (digest) => (await templates()).remove(digest),
+      listWarm: async () => (await this.open()).listWarmTemplates(),
     };
   }
 

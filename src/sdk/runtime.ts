@@ -109,7 +109,8 @@ function membersOf(parts: LazyHost): HostParts {
 /** A program that names no command wants a container to use: what the image would run by itself often ends at once. */
 function keepingAlive(sandboxes: Sandboxes): Sandboxes {
   return {
-    create: (config, options) => sandboxes.create(withKeepAlive(config), options),
+    create: (config, options) =>
+      sandboxes.create(typeof config.template === "string" ? config : withKeepAlive(config), options),
     get: (nameOrId) => sandboxes.get(nameOrId),
     list: () => sandboxes.list(),
     events: (options) => sandboxes.events(options),

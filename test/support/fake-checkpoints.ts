@@ -58,13 +58,16 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
     this.#sandboxes = sandboxes;
   }
 
-  async create(source: S, { name, stop = false, signal }: CheckpointOptions): Promise<CheckpointInfo> {
+  async create(
+    source: S,
+    { name, stop = false, asTemplate = false, signal }: CheckpointOptions,
+  ): Promise<CheckpointInfo> {
     await this.#wait(signal);
     const id = newId();
     if (name !== undefined && [...this.all.values()].some(({ info }) => info.name === name)) {
       throw new BelljarError("CHECKPOINT_EXISTS", `there is a checkpoint ${name} already`);
     }
-    const info = infoOf(id, name ?? id, source.info());
+    const info = { ...infoOf(id, name ?? id, source.info()), ...(asTemplate ? { isTemplate: true } : {}) };
     this.all.set(id, { info, frozen: source.copy({ keepExec: true, generation: info.source.generation }) });
     if (stop) this.#sandboxes.end(source);
     return info;
@@ -90,6 +93,10 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
     const [misfit] = this.misfits;
     if (misfit !== undefined) throw new BelljarError("CHECKPOINT_MISMATCH", `${misfit.what}: ${misfit.detail}`);
     return this.#add(frozen.copy(options));
+  }
+
+  async start(template: string, { name, hostname }: CopyOptions): Promise<SandboxHandle> {
+    return this.#add(this.find(template).frozen.copy({ name, hostname }));
   }
 
   async check(nameOrId: string, { name, hostname, keepExec, signal }: RestoreOptions = {}): Promise<RestoreReport> {
@@ -161,6 +168,7 @@ function infoOf(id: string, name: string, source: SandboxInfo): CheckpointInfo {
     acceleration: "tcg",
     hypervisor: "QEMU 0.0.0",
     template: "ab12",
+    digest: id.padEnd(64, "0"),
     pagesBytes: 8_000_000,
     devicesBytes: 200_000,
     disksBytes: 3_000_000,

@@ -276,6 +276,7 @@ export class FakeRuntime {
           this.cancelled += 1;
           throw error;
         }
+        if (typeof config.template === "string") return await this.checkpoints.start(config.template, config);
         const sandbox = new FakeSandbox(config);
         if (options.start !== false) sandbox.move("running");
         return this.#add(sandbox);

@@ -98,7 +98,8 @@ function addList(checkpoint: Command, holder: ContextHolder): void {
   ).action(async (options: ListOptions) => {
     const context = createContext(options, holder);
     await using runtime = await context.connect();
-    const infos = await runtime.checkpoints.list();
+    // Templates have a list of their own.
+    const infos = (await runtime.checkpoints.list()).filter(({ isTemplate }) => isTemplate !== true);
     if (options.quiet === true) {
       for (const { id } of infos) context.output.line(id);
       return;

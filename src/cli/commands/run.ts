@@ -5,12 +5,14 @@ import {
   addContainerOptions,
   type ContainerOptions,
   furtherContainerConfig,
+  needImage,
   sandboxConfig,
 } from "../container-options.ts";
 import { type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { runInForeground, settleSandbox } from "../foreground.ts";
 import { SignalRelay } from "../signals.ts";
 import { splitTarget } from "../target.ts";
+import { checkTemplateOptions, runTemplate } from "../template-run.ts";
 import { checkTerminal, terminalSize } from "../terminal.ts";
 
 interface RunOptions extends ContainerOptions {
@@ -34,9 +36,22 @@ export function addRunCommand(program: Command, holder: ContextHolder, setStatus
     )
     .option("-d, --detach", "leave it running, and print the sandbox's id")
     .option("--rm", "delete the sandbox when the command ends");
-  withCommonOptions(addContainerOptions(command)).action(async (image: string, args: string[], options: RunOptions) => {
-    setStatus(await run(image, args, options, holder));
-  });
+  withCommonOptions(addContainerOptions(command)).action(
+    async (image: string | undefined, args: string[], options: RunOptions) => {
+      const words = image === undefined ? args : [image, ...args];
+      const { template } = options;
+      if (typeof template !== "string") setStatus(await run(needImage(image), args, options, holder));
+      else {
+        checkTemplateOptions(command, words);
+        const context = createContext(options, holder);
+        if (options.detach !== true)
+          checkTerminal({ interactive: options.interactive === true, tty: options.tty === true });
+        using relay = new SignalRelay();
+        await using runtime = await context.connect(relay.signal);
+        setStatus(await runTemplate(runtime, template, words, options, context, relay));
+      }
+    },
+  );
 }
 
 async function run(

@@ -32,6 +32,8 @@ export function fromCheckpointInfo(wire: api.CheckpointInfo | undefined): Checkp
     acceleration: wire.acceleration === "kvm" ? "kvm" : "tcg",
     hypervisor: wire.hypervisor,
     template: wire.template,
+    ...(wire.isTemplate === true ? { isTemplate: true } : {}),
+    digest: wire.digest,
     pagesBytes: wire.pagesBytes,
     devicesBytes: wire.devicesBytes,
     disksBytes: wire.disksBytes,
@@ -43,9 +45,9 @@ export function fromCheckpointInfo(wire: api.CheckpointInfo | undefined): Checkp
 
 export function toCheckpointRequest(
   sandbox: string,
-  { name, stop }: CheckpointOptions,
+  { name, stop, asTemplate }: CheckpointOptions,
 ): MessageInitShape<typeof api.CreateCheckpointRequestSchema> {
-  return given({ sandbox, name, stop });
+  return given({ sandbox, name, stop, asTemplate });
 }
 
 export function toForkRequest(

@@ -44,7 +44,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     stopWithMain: config.stopWithMain,
     autoRemove: config.autoRemove,
     vfio: config.vfio === undefined ? undefined : given({ ...config.vfio }),
-    template: config.template,
+    ...(typeof config.template === "string" ? { fromTemplate: config.template } : { template: config.template }),
     templateDomain: config.templateDomain,
     container: config.container === undefined ? undefined : toContainerSpec(config.container),
     storageBytes: config.storageBytes,
@@ -79,7 +79,7 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
       wire.vfio === undefined
         ? undefined
         : given({ coldPlug: vfioPortOf(wire.vfio.coldPlug), hotPlug: vfioPortOf(wire.vfio.hotPlug) }),
-    template: wire.template,
+    template: wire.fromTemplate ?? wire.template,
     templateDomain: wire.templateDomain,
     container: wire.container === undefined ? undefined : fromContainerSpec(wire.container),
     storageBytes: wire.storageBytes,

@@ -35,6 +35,13 @@ export declare type CreateCheckpointRequest = Message<"belljar.api.v1.CreateChec
    * @generated from field: optional bool stop = 3;
    */
   stop?: boolean | undefined;
+
+  /**
+   * Sandboxes can be started from it: SandboxSpec.from_template.
+   *
+   * @generated from field: optional bool as_template = 4;
+   */
+  asTemplate?: boolean | undefined;
 };
 
 /**
@@ -487,6 +494,20 @@ export declare type CheckpointInfo = Message<"belljar.api.v1.CheckpointInfo"> & 
    * @generated from field: optional string problem = 18;
    */
   problem?: string | undefined;
+
+  /**
+   * Sandboxes can be started from it.
+   *
+   * @generated from field: optional bool is_template = 20;
+   */
+  isTemplate?: boolean | undefined;
+
+  /**
+   * Of all that is in it.
+   *
+   * @generated from field: string digest = 21;
+   */
+  digest: string;
 };
 
 /**

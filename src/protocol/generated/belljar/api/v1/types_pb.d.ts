@@ -783,6 +783,13 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
   templateDomain?: string | undefined;
 
   /**
+   * Name, id or digest of a template that was made of a sandbox: the new one goes on where that was.
+   *
+   * @generated from field: optional string from_template = 52;
+   */
+  fromTemplate?: string | undefined;
+
+  /**
    * Loopback alone unless told.
    *
    * @generated from field: belljar.api.v1.NetworkSpec network = 60;

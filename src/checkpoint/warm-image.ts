@@ -1,0 +1,40 @@
+/**
+ * A checkpoint that sandboxes are started from again and again: its memory lies in one file, which all of them map and share until they
+ * change it, so that a start puts no pages anywhere. Like every checkpoint it never changes.
+ */
+import { createReadStream, createWriteStream } from "node:fs";
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { runTool } from "../base/index.ts";
+import { files } from "./checkpoint-files.ts";
+import { laySnapshot } from "./laid-snapshot.ts";
+import { countPages, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
+import type { Snapshot } from "./snapshot.ts";
+
+/** Of a snapshot whose files are in `dir`, a checkpoint that is not published yet. */
+export async function warmSnapshot(
+  memory: GuestMemory,
+  snapshot: Snapshot,
+  dir: string,
+  signal?: AbortSignal,
+): Promise<Snapshot> {
+  const path = join(dir, files.base);
+  const laying = join(dir, "laying");
+  const base = snapshot.memory === undefined ? undefined : { path };
+  const laid = await laySnapshot(memory, { ...snapshot, memory: base }, laying, signal);
+  if (laid.memory === undefined) return laid;
+  // Pages of zeros need no room, on disk or in the page cache.
+  await runTool("fallocate", ["--dig-holes", laying], { signal });
+  await rename(laying, path);
+  const pagesPath = join(dir, files.pages);
+  await dropBeginning(snapshot.pagesPath, laid.pagesAt, countPages(laid.pages) * PAGE_BYTES, join(dir, "rest"), signal);
+  await rename(join(dir, "rest"), pagesPath);
+  return { ...laid, memory: { path }, pagesPath, pagesAt: 0 };
+}
+
+async function dropBeginning(from: string, at: number, bytes: number, to: string, signal?: AbortSignal): Promise<void> {
+  if (bytes === 0) return await writeFile(to, "", { flag: "wx", mode: 0o600 });
+  const rest = createReadStream(from, { start: at, end: at + bytes - 1 });
+  await pipeline(rest, createWriteStream(to, { flags: "wx", mode: 0o600 }), { signal });
+}
