@@ -383,6 +383,8 @@ export const traceLimits = {
 export const checkpointLimits = {
   /** Sandboxes that one fork makes: each is a VM of its own. */
   forksMax: 256,
+  /** For the boot of a guest that a template is made of, once: longer than any other, for hosts that are slow or busy. */
+  templateBootTimeoutMs: 240_000,
   /** How long a guest that has answered is left alone before it is made a template. */
   templateRestMs: 500,
   /** What the container that such a guest rehearses with may write. */

@@ -5,7 +5,7 @@
 import { mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentLink, ConnectAgent } from "../agent-client/index.ts";
-import { type Clock, checkpointLimits, type Log, newId, runTool, sandboxLimits } from "../base/index.ts";
+import { type Clock, checkpointLimits, type Log, newId, runTool } from "../base/index.ts";
 import type { Hypervisor, Vm, VmConfig } from "../hypervisor/interface.ts";
 import { endError } from "../sandbox/index.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -92,6 +92,11 @@ async function meet({ connectAgent, log }: FreezeDeps, vm: Vm, signal: AbortSign
   const { promise: died, reject } = Promise.withResolvers<never>();
   died.catch(() => {});
   void vm.ended.then((end) => reject(endError("the template", end)));
-  const link = connectAgent({ socketPath: vm.agentSocketPath, timeoutMs: sandboxLimits.bootTimeoutMs, signal, log });
+  const link = connectAgent({
+    socketPath: vm.agentSocketPath,
+    timeoutMs: checkpointLimits.templateBootTimeoutMs,
+    signal,
+    log,
+  });
   return await Promise.race([link, died]);
 }
