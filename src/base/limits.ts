@@ -250,9 +250,11 @@ export const sandboxLimits = {
   drainTimeoutMs: 2_000,
   /** Another process that holds a sandbox's lock is only looking, or about to end. */
   lockTimeoutMs: 10_000,
+  /** The owner of a root keeps a sandbox's lock for so long after an operation; shorter than anybody waits for it. */
+  lockKeepMs: 1_000,
   /** A new owner that finds a sandbox locked goes on with the others after so long. */
   recoveryLockTimeoutMs: 1_500,
-  /** Sandboxes whose state a new owner reads at once; each costs a child process for its lock. */
+  /** Sandboxes whose state a new owner reads at once; each costs a child process for its lock, which is kept for its recovery. */
   recoveryReadsMax: 8,
   /** What a new owner waits for a sandbox's VMM, and then for its agent; those that are slower are waited for afterwards. */
   recoveryVmmTimeoutMs: 1_500,

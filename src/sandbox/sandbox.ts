@@ -13,7 +13,6 @@ import {
   type Clock,
   cancelledError,
   deviceLimits,
-  hasErrno,
   type Log,
   messageChain,
   sandboxLimits,
@@ -37,9 +36,10 @@ import type {
 } from "../hypervisor/interface.ts";
 import { guestNameServers, type Networks, namespacePath } from "../network/index.ts";
 import type { HostCgroups } from "../resources/index.ts";
-import { type acquireLock, type Disk, type LockOptions, type StateSchema, Turns } from "../store/index.ts";
+import { type acquireLock, type Disk, KeptLock, type StateSchema, Turns } from "../store/index.ts";
 import { linkMemory } from "./base-memory.ts";
 import { growthOf, maxSize } from "./config.ts";
+import { lockDirectory, lockToRead } from "./directory-lock.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
 import { configureGuest, makeNetwork, nicOf } from "./network.ts";
@@ -94,12 +94,18 @@ export class Sandbox<C extends SandboxedContainer> {
   readonly #deps: SandboxDeps<C>;
   readonly #record: SandboxRecord<C>;
   readonly #turns: Turns;
+  readonly #lock: KeptLock;
   readonly #listeners = new Set<StateListener<C>>();
   /** Waiters to be told when there is no sandbox any more. */
   readonly #gone = new AbortController();
   #machine: Machine | undefined;
 
-  private constructor(deps: SandboxDeps<C>, record: SandboxRecord<C>) {
+  private constructor(
+    deps: SandboxDeps<C>,
+    record: SandboxRecord<C>,
+    lock: KeptLock = new KeptLock(sandboxLimits.lockKeepMs),
+  ) {
+    this.#lock = lock;
     this.id = record.state.id;
     this.log = deps.log.with({ sandbox: this.id });
     this.#deps = deps;
@@ -135,12 +141,14 @@ export class Sandbox<C extends SandboxedContainer> {
    */
   static async restore<C extends SandboxedContainer>(deps: SandboxDeps<C>, id: string): Promise<Sandbox<C>> {
     const dir = join(deps.sandboxesDir, id);
-    await using _lock = await lockDirectory(deps, dir, {
-      mode: "shared",
-      timeoutMs: sandboxLimits.recoveryLockTimeoutMs,
-      what: `sandbox ${id}, to read it`,
-    });
-    return new Sandbox(deps, await SandboxRecord.open(deps, dir));
+    const lock = new KeptLock(sandboxLimits.lockKeepMs);
+    try {
+      await using _lock = await lockToRead(deps.lock, dir, id, lock);
+      return new Sandbox(deps, await SandboxRecord.open(deps, dir), lock);
+    } catch (error) {
+      await lock.close();
+      throw error;
+    }
   }
 
   get state(): SandboxState<C> {
@@ -248,12 +256,14 @@ export class Sandbox<C extends SandboxedContainer> {
       if (pending?.operation === "delete" && options.evenWhenDeleting !== true) {
         throw new BelljarError("SANDBOX_NOT_FOUND", `sandbox ${this.id} is being deleted`);
       }
-      await using _lock = await lockDirectory(this.#deps, this.#record.dir, {
-        mode: "exclusive",
-        timeoutMs: sandboxLimits.lockTimeoutMs,
-        what: `sandbox ${this.id}, to ${what} it`,
-        signal: options.signal,
-      });
+      await using _lock = await this.#lock.use(() =>
+        lockDirectory(this.#deps.lock, this.#record.dir, {
+          mode: "exclusive",
+          timeoutMs: sandboxLimits.lockTimeoutMs,
+          what: `sandbox ${this.id}, to ${what} it`,
+          signal: options.signal,
+        }),
+      );
       return await work();
     });
     try {
@@ -472,6 +482,7 @@ export class Sandbox<C extends SandboxedContainer> {
   /** Removes every trace; the VM must have ended. Whoever waits for something is told. */
   async remove(): Promise<void> {
     await this.#record.remove();
+    await this.#lock.close();
     this.#gone.abort(new BelljarError("SANDBOX_NOT_FOUND", `sandbox ${this.id} was deleted`));
   }
 
@@ -483,6 +494,7 @@ export class Sandbox<C extends SandboxedContainer> {
     await machine?.release();
     // What was under way sees that, and ends; the next owner must not find it writing.
     await this.#turns.take(async () => {});
+    await this.#lock.close();
   }
 
   get #nameServers(): readonly string[] {
@@ -555,20 +567,4 @@ function needsSwitch({ coldPlug, hotPlug }: VfioSettings): boolean {
 export interface ExclusiveOptions {
   readonly signal?: AbortSignal | undefined;
   readonly evenWhenDeleting?: boolean | undefined;
-}
-
-/** Shared for reading, exclusive for changing. */
-async function lockDirectory(
-  deps: { readonly lock: typeof acquireLock },
-  dir: string,
-  options: LockOptions,
-): Promise<AsyncDisposable> {
-  try {
-    return await deps.lock(join(dir, "lock"), options);
-  } catch (error) {
-    const isHarmless = ["ENOENT", "EROFS"].some((errno) => hasErrno(error, errno));
-    // Without a directory that can be written there is nothing that another process could lock either.
-    if (isHarmless) return { [Symbol.asyncDispose]: async () => {} };
-    throw error;
-  }
 }

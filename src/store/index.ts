@@ -12,6 +12,7 @@ export {
   writeFileDurably,
 } from "./durable-file.ts";
 export { decodeEnvelope, type Envelope, type EnvelopeHeader, encodeEnvelope } from "./envelope.ts";
+export { KeptLock } from "./kept-lock.ts";
 export { acquireLock, type FileLock, type LockOptions, withLock } from "./lock.ts";
 export { decodeState, type Migration, StateFile, type StateSchema } from "./state-file.ts";
 export { Turns } from "./turns.ts";
