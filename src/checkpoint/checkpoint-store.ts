@@ -57,7 +57,13 @@ export class CheckpointStore {
         const written = await writeFiles(dir, snapshot, linked, about, this.#digests);
         const state = { ...about, ...linked, ...written };
         await new StateFile(join(dir, MANIFEST), checkpointSchema, this.#disk).write(state);
-        await publish(dir, join(this.dir, id), this.#disk);
+        try {
+          await publish(dir, join(this.dir, id), this.#disk);
+        } catch (error) {
+          // One that has its name and may not keep it is not told of, and so is not there.
+          await rm(join(this.dir, id), { recursive: true, force: true });
+          throw error;
+        }
         return state;
       },
       release: () => void this.#reserved.delete(name),

@@ -57,7 +57,8 @@ export class SandboxRecord<C extends SandboxedContainer> {
       await new StateFile(join(unfinished, STATE_FILE), deps.schema, deps.disk).write(state);
       await publish(unfinished, dir, deps.disk);
     } catch (error) {
-      await rm(unfinished, { recursive: true, force: true }).catch(() => {});
+      // A directory that has its name and may not keep it is no sandbox's either: the id is a new one.
+      for (const path of [unfinished, dir]) await rm(path, { recursive: true, force: true }).catch(() => {});
       throw error;
     }
     return await SandboxRecord.open(deps, dir);
