@@ -1,8 +1,13 @@
-/** Runs the guest's identity program: fresh random numbers for its kernel, and the time. See src/guest/identity-program.ts. */
-import { spawn } from "node:child_process";
+/**
+ * Gives the guest's kernel fresh random numbers and the time, by a program that waits for them: see src/guest/identity-program.ts. A
+ * copy of a guest has it too, waiting.
+ */
+import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import type { Readable, Writable } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { toolLimits } from "../src/base/limits.ts";
+import { Turns } from "./turns.ts";
 
 export interface Identity {
   /** Any bytes that no other guest has been given. */
@@ -18,25 +23,68 @@ const ENTROPY_BYTES = 64;
 const ENTROPY_OFFSET = 16;
 const RECORD_BYTES = ENTROPY_OFFSET + 8 + ENTROPY_BYTES;
 
-/** @throws BelljarError `AGENT_FAILED` */
-export const applyIdentity: ApplyIdentity = (identity) =>
-  new Promise((resolve, reject) => {
-    const child = spawn(`/bin/${PROGRAM}`, [], { stdio: ["pipe", "ignore", "ignore"] });
-    const timer = setTimeout(() => child.kill("SIGKILL"), toolLimits.timeoutMs);
-    const fail = (how: string, cause?: unknown): void => {
-      clearTimeout(timer);
-      reject(new BelljarError("AGENT_FAILED", `${PROGRAM} in the guest ${how}`, { cause }));
-    };
-    // It runs, and waits for its record: the time in it is not old when it is set.
-    child.on("spawn", () => child.stdin.end(identityRecord(identity.entropy, identity.realtimeMs())));
-    child.stdin.on("error", () => {});
-    child.on("error", (cause) => fail("cannot be run", cause));
-    child.on("close", (code, signal) => {
-      if (code !== 0) return fail(code === null ? `was ended by ${signal}` : `ended with status ${code}`);
-      clearTimeout(timer);
-      resolve();
+interface Waiting {
+  readonly child: ChildProcessByStdio<Writable, Readable, null>;
+  /** Rejects when it ends. */
+  readonly ended: Promise<never>;
+}
+
+export class IdentityProgram {
+  readonly #path: string;
+  readonly #turns = new Turns();
+  #waiting: Promise<Waiting> | undefined;
+
+  constructor(path = `/bin/${PROGRAM}`) {
+    this.#path = path;
+  }
+
+  /** @throws BelljarError `AGENT_FAILED`; the next call starts another one */
+  readonly apply: ApplyIdentity = (identity) =>
+    this.#turns.take(async () => {
+      const { child, ended } = await this.#waitingProgram();
+      const { promise: late, reject } = Promise.withResolvers<never>();
+      const timer = setTimeout(() => {
+        child.kill("SIGKILL");
+        reject(failure("did not answer"));
+      }, toolLimits.timeoutMs);
+      const taken = new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
+      try {
+        // It runs, and waits for its record: the time in it is not old when it is set.
+        child.stdin.write(identityRecord(identity.entropy, identity.realtimeMs()));
+        await Promise.race([taken, ended, late]);
+      } finally {
+        clearTimeout(timer);
+        child.stdout.removeAllListeners("data");
+      }
     });
-  });
+
+  #waitingProgram(): Promise<Waiting> {
+    this.#waiting ??= this.#start().catch((error: unknown) => {
+      this.#waiting = undefined;
+      throw error;
+    });
+    return this.#waiting;
+  }
+
+  async #start(): Promise<Waiting> {
+    const child = spawn(this.#path, [], { stdio: ["pipe", "pipe", "ignore"] });
+    child.stdin.on("error", () => {});
+    const ended = new Promise<never>((_, reject) => {
+      child.on("error", (cause) => reject(failure("cannot be run", cause)));
+      child.on("close", (code, signal) => {
+        this.#waiting = undefined;
+        reject(failure(code === null ? `was ended by ${signal}` : `ended with status ${code}`));
+      });
+    });
+    ended.catch(() => {});
+    await Promise.race([new Promise((resolve) => child.once("spawn", resolve)), ended]);
+    return { child, ended };
+  }
+}
+
+function failure(how: string, cause?: unknown): BelljarError {
+  return new BelljarError("AGENT_FAILED", `${PROGRAM} in the guest ${how}`, { cause });
+}
 
 /** struct timespec, then struct rand_pool_info: bits, bytes, and as many of them. */
 export function identityRecord(entropy: Uint8Array, realtimeMs: number | undefined): Buffer {

@@ -10,7 +10,7 @@ import { Capacity } from "./capacity.ts";
 import { Cgroups } from "./cgroups.ts";
 import { Crun } from "./crun.ts";
 import { GuestMounts } from "./guest-mounts.ts";
-import { applyIdentity } from "./identity.ts";
+import { IdentityProgram } from "./identity.ts";
 import { IdentityFiles } from "./identity-files.ts";
 import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
@@ -44,9 +44,10 @@ async function main(): Promise<void> {
 
   const procDir = "/proc";
   const devDir = "/dev";
+  const identityProgram = new IdentityProgram();
   const system = new System({
     runTool,
-    applyIdentity,
+    applyIdentity: identityProgram.apply,
     procDir,
     nowMs: () => Date.now(),
   });

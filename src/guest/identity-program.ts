@@ -1,10 +1,12 @@
 /**
- * A program of 300 bytes that gives the guest fresh random numbers and the right time. Two VMs of one memory image would draw the
+ * A program of 300 bytes that gives the guest fresh random numbers and the right time, as often as it is told to. Two VMs of one memory image would draw the
  * same numbers: what is written to /dev/urandom is only mixed in at the kernel's next reseeding, which only an ioctl brings about,
  * and Node has none; nor has any package that the guest image could take for it and stay small.
  *
- * It reads one record from its standard input (`agent/identity.ts` writes it): struct timespec, or zeros to leave the clock alone;
- * then struct rand_pool_info with 64 bytes. Its exit status is 0, or 1 when the kernel refused a step.
+ * It reads records from its standard input (`agent/identity.ts` writes them): struct timespec, or zeros to leave the clock alone;
+ * then struct rand_pool_info with 64 bytes. For each it writes one byte when the kernel has taken it; it ends with status 1 when the
+ * kernel refused a step, or what it read was no whole record. It is started ahead and waits: in a copy of a guest that was just put
+ * into another process, starting a program is the slowest thing there is.
  */
 import { BelljarError } from "../base/index.ts";
 
@@ -23,11 +25,13 @@ const EDI = 0xbf;
 /** Numbers of Linux's interface, from its headers. */
 const linux = {
   read: 0,
+  write: 1,
   open: 2,
   ioctl: 16,
   exit: 60,
   clockSettime: 227,
   writeOnly: 1,
+  standardOutput: 1,
   addEntropy: 0x40085203,
   reseed: 0x5207,
 } as const;
@@ -66,14 +70,15 @@ function x64Code({ path, record }: Addresses): Buffer {
     failWhen(0x75);
   };
 
-  // The whole record, or nothing is done.
-  systemCall(linux.read, 0, record, RECORD_BYTES);
-  put(0x83, 0xf8, RECORD_BYTES);
-  failWhen(0x75);
   systemCall(linux.open, path, linux.writeOnly);
   put(0x85, 0xc0);
   failWhen(0x78);
   put(0x89, 0xc3);
+  const next = bytes.length;
+  // The whole record, or nothing is done.
+  systemCall(linux.read, 0, record, RECORD_BYTES);
+  put(0x83, 0xf8, RECORD_BYTES);
+  failWhen(0x75);
   systemCall(linux.ioctl, "ebx", linux.addEntropy, record + ENTROPY_OFFSET);
   failUnlessZero();
   systemCall(linux.ioctl, "ebx", linux.reseed, 0);
@@ -85,8 +90,9 @@ function x64Code({ path, record }: Addresses): Buffer {
   systemCall(linux.clockSettime, 0, record);
   failUnlessZero();
   bytes[skipsClock - 1] = bytes.length - skipsClock;
-  immediate(EDI, 0);
-  put(0xeb, 5);
+  systemCall(linux.write, linux.standardOutput, record, 1);
+  // Back to the next record.
+  put(0xe9, ...littleEndian(next - (bytes.length + 5)));
   const fail = bytes.length;
   immediate(EDI, 1);
   immediate(EAX, linux.exit);
@@ -97,7 +103,7 @@ function x64Code({ path, record }: Addresses): Buffer {
 
 function littleEndian(value: number): Buffer {
   const number = Buffer.alloc(4);
-  number.writeUInt32LE(value);
+  number.writeInt32LE(value | 0);
   return number;
 }
 
