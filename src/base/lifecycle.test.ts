@@ -34,7 +34,7 @@ const expectedSandbox: Readonly<Record<SandboxOperation, string>> = {
   checkpoint: "-yy-",
   createContainer: "yy--",
   addDevice: "yy--",
-  removeDevice: "yy--",
+  removeDevice: "yy-y",
   resize: "yy-y",
   stats: "-y--",
 };

@@ -40,7 +40,8 @@ const sandboxGuards = {
   checkpoint: ["running", "paused"],
   createContainer: ["ready", "running"],
   addDevice: ["ready", "running"],
-  removeDevice: ["ready", "running"],
+  /** Of a stopped one it is only forgotten: without its source the next VM could not start. */
+  removeDevice: ["ready", "running", "stopped"],
   stats: ["running"],
   /** A paused guest can neither take nor give. */
   resize: ["ready", "running", "stopped"],

@@ -368,7 +368,8 @@ export class DeviceManager {
   async #detach(id: string, holder: string, isWritten: boolean): Promise<void> {
     const before = this.get(id);
     if (!before.attachments.includes(holder)) throw underflow(before, holder, "attached");
-    if (before.attachments.length > 1) {
+    // Without a VM there is nothing to take it out of.
+    if (before.attachments.length > 1 || before.phase === "detached") {
       this.#change(id, { attachments: without(before.attachments, holder) });
       if (isWritten) await this.#deps.write();
       return;

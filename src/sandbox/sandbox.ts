@@ -122,7 +122,7 @@ export class Sandbox<C extends SandboxedContainer> {
         vm: () => this.machine.vm,
         whileAlive: (work) => this.machine.whileAlive(work),
         findInGuest: (question, signal) => this.#findInGuest(question, signal),
-        write: () => this.update((state) => ({ ...state, vm: this.machine.vm.save() })),
+        write: () => this.update((state) => ({ ...state, vm: this.#machine?.vm.save() ?? state.vm })),
         log: this.log,
       },
       record.state.devices ?? [],
