@@ -24,6 +24,8 @@ export {
   lifecycleOperations,
   lifecycleStates,
   type SandboxOperation,
+  type ShownState,
+  shownStates,
   transition,
 } from "./lifecycle.ts";
 export {
@@ -34,6 +36,7 @@ export {
   eventLimits,
   fileLimits,
   guestDeviceLimits,
+  hibernationLimits,
   imageLimits,
   linkLimits,
   logLimits,

@@ -32,6 +32,8 @@ const expectedSandbox: Readonly<Record<SandboxOperation, string>> = {
   release: "yyyy",
   monitor: "-y--",
   checkpoint: "-yy-",
+  hibernate: "-y--",
+  rewind: "-yyy",
   createContainer: "yy--",
   addDevice: "yy--",
   removeDevice: "yy-y",

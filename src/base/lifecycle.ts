@@ -9,6 +9,9 @@ import { BelljarError } from "./errors.ts";
 
 export const lifecycleStates = ["ready", "running", "paused", "stopped"] as const;
 export type LifecycleState = (typeof lifecycleStates)[number];
+/** What is told of a sandbox besides: a hibernated one stands still as a paused one does, and has no VM. */
+export const shownStates = [...lifecycleStates, "hibernated"] as const;
+export type ShownState = (typeof shownStates)[number];
 export type LifecycleKind = "sandbox" | "container";
 
 /** Why something ended; the first cause seen is kept. */
@@ -38,6 +41,9 @@ const sandboxGuards = {
   monitor: ["running"],
   /** Also the beginning of a fork. */
   checkpoint: ["running", "paused"],
+  hibernate: ["running"],
+  /** Back in place, to where a checkpoint was taken: whatever has become of it since. */
+  rewind: ["running", "paused", "stopped"],
   createContainer: ["ready", "running"],
   addDevice: ["ready", "running"],
   /** Of a stopped one it is only forgotten: without its source the next VM could not start. */

@@ -283,6 +283,8 @@ export const sandboxLimits = {
 
 /** Networks of sandboxes. */
 export const networkLimits = {
+  /** Open files of the program behind a network that are looked at for connections. */
+  uplinkSocketsMax: 4_096,
   /** Published ports of one sandbox, each number of a range counted: each is a socket or a rule on the host. */
   portsMax: 256,
   /** Entries of `allow` and `deny` each, and addresses that one host name may stand for. */
@@ -506,4 +508,20 @@ export const storeLimits = {
   headerMaxBytes: 1 * KIB,
   /** Writes of one state file that may wait for each other: as many as there are containers that change at once. */
   writesWaitingMax: 1_024,
+} as const;
+
+/** Sandboxes without activity, and those that have no VM for it. */
+export const hibernationLimits = {
+  idleTimeoutMinMs: 1_000,
+  idleTimeoutMaxMs: 30 * 24 * 3_600_000,
+  /** How often it is looked whether there is activity, at most and at least. */
+  idleLookMinMs: 250,
+  idleLookMaxMs: 15_000,
+  /** Calls under way are waited for so long before a sandbox is put to sleep by hand. */
+  callsEndTimeoutMs: 10_000,
+  /** Connections that wait for one sandbox to wake. */
+  waitingConnectionsMax: 256,
+  /** A client that connects to a published port waits so long for the sandbox behind it. */
+  connectTimeoutMs: 120_000,
+  connectRetryMs: 20,
 } as const;

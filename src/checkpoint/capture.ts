@@ -33,13 +33,25 @@ export interface Captured {
   readonly times: SnapshotTimes;
   /** Settles when the file of pages is whole. */
   readonly written: Promise<void>;
+  /** Of one that was to stay as it is: it goes on after all. */
+  readonly goOn: () => Promise<void>;
+}
+
+export interface CaptureOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** It goes on from the snapshot, and from nowhere else: it stands still when this is over. */
+  readonly stay?: boolean | undefined;
 }
 
 /**
  * In the sandbox's turn, with the intent written down. `dir` gets `pages.img` and `devices`.
  * @throws BelljarError `NOT_CHECKPOINTABLE`, `DISK_FULL`, what the VMM or the agent answered
  */
-export async function capture(deps: CaptureDeps, dir: string, signal?: AbortSignal): Promise<Captured> {
+export async function capture(
+  deps: CaptureDeps,
+  dir: string,
+  { signal, stay = false }: CaptureOptions = {},
+): Promise<Captured> {
   const { sandbox } = deps;
   checkCheckpointable(sandbox.state);
   const { vm } = sandbox.machine;
@@ -68,12 +80,12 @@ export async function capture(deps: CaptureDeps, dir: string, signal?: AbortSign
     // The guest runs on when nothing of this is under way any more.
     await Promise.allSettled(work);
     const [memory, logs] = await Promise.all(work);
-    const pausedMs = await still.end("resumed");
+    const pausedMs = stay ? { pauseMs: 0, frozenMs: 0 } : await still.end("resumed");
     await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
     const frozen: FrozenDisk[] = [];
     for (const disk of disks) frozen.push({ serial: disk.serial, files: await chainOf(disk) });
     const snapshot = snapshotOf(state, memory, pagesPath, devicesPath, frozen, logs);
-    return { snapshot, times: pausedMs, written: memory.written };
+    return { snapshot, times: pausedMs, written: memory.written, goOn: async () => void (await still.end("resumed")) };
   } catch (error) {
     await still.end("resumed").catch((failure: unknown) => {
       sandbox.log.error("a sandbox could not go on after a checkpoint that failed", {

@@ -6,6 +6,7 @@
 import { mkdir, mkdtemp, open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, checkpointLimits, hasErrno, isId } from "../base/index.ts";
+import { linkInto } from "../container/index.ts";
 import { acquireLock, type Disk, publish, StateFile, TEMPORARY_MARK } from "../store/index.ts";
 import { checkFiles, files, type Linked, linkFiles, readSnapshot, writeFiles } from "./checkpoint-files.ts";
 import { type CheckpointState, checkpointSchema } from "./checkpoint-state.ts";
@@ -121,6 +122,22 @@ export class CheckpointStore {
     await syncTree(dir, this.#disk);
     await publish(dir, this.dirOf(state.id), this.#disk);
     return state;
+  }
+
+  /** The same checkpoint as in another store, with the same files. Answers its id. */
+  async adopt(dir: string): Promise<string> {
+    const { id } = await this.#readIn(dir, "to go back to");
+    if ((await this.#names()).includes(id)) return id;
+    const aside = join(this.dir, `${TEMPORARY_MARK}${id}`);
+    await rm(aside, { recursive: true, force: true });
+    await mkdir(aside, { recursive: true, mode: 0o700 });
+    for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
+      const place = join(aside, entry.parentPath.slice(dir.length));
+      if (entry.isFile()) await linkInto(join(entry.parentPath, entry.name), place);
+    }
+    await syncTree(aside, this.#disk);
+    await publish(aside, join(this.dir, id), this.#disk);
+    return id;
   }
 
   async remove(id: string): Promise<void> {

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, machineIdOf } from "../base/index.ts";
-import { type HostSandbox, layOverlay, linkInto, overlayPath } from "../container/index.ts";
+import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { ROOT_SERIAL } from "../sandbox/index.ts";
@@ -16,6 +16,15 @@ import type { FrozenDisk, FrozenLog, Snapshot } from "./snapshot.ts";
 /** The names that a copy's own disks will have. Nothing is made. */
 export function planDisks(disks: readonly FrozenDisk[], disksDir: string): ReadonlyMap<string, string> {
   return new Map(disks.map(({ serial, files }) => [serial, overlayPath(diskPlace(disksDir, files))]));
+}
+
+/** The same for a sandbox that has other files for them, and no VM: they go. */
+export async function replaceDisks(disks: readonly FrozenDisk[], disksDir: string): Promise<void> {
+  for (const { files } of disks) {
+    const [last] = files;
+    if (last !== undefined) await removeOwnDisk(diskPlace(disksDir, [last]));
+  }
+  await makeDisks(disks, disksDir);
 }
 
 /** Makes them: the frozen files under names of the copy's own, and an empty one over each. */
@@ -45,7 +54,8 @@ export interface StartCopyDeps {
 }
 
 export interface StartCopyOptions {
-  readonly event: "restored" | "forked";
+  /** `resumed`: the sandbox itself, which knows nothing of its having been away but the time. */
+  readonly event: "restored" | "forked" | "resumed";
   readonly keepExec: boolean;
   readonly signal?: AbortSignal | undefined;
 }
@@ -82,14 +92,17 @@ export async function startCopy(
       event,
       sandboxId: sandbox.id,
       generation: sandbox.state.generation,
-      // The one that it has whenever it is started.
-      machineId: machineIdOf(sandbox.id),
-      bootId: randomUUID({ disableEntropyCache: true }),
+      ...(event === "resumed" ? {} : newIdentity(sandbox.id)),
       endProcesses: !keepExec,
     },
     signal,
   );
   refuseHookFailures(failures);
+}
+
+function newIdentity(id: string): { readonly machineId: string; readonly bootId: string } {
+  // The one that it has whenever it is started.
+  return { machineId: machineIdOf(id), bootId: randomUUID({ disableEntropyCache: true }) };
 }
 
 /** The saved VM with the disks that this sandbox has. */

@@ -10,7 +10,7 @@ import type { CommonOptions } from "./context.ts";
 import { parseContainerDevice } from "./device-options.ts";
 import { parseMount, parseVolume } from "./mount-options.ts";
 import { networkConfig } from "./network-options.ts";
-import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
+import { parseBytes, parseCount, parseDuration, parseMebibytes } from "./quantities.ts";
 
 const VFIO_PORTS = ["root-port", "switch-port", "no-port"] as const;
 type VfioPort = (typeof VFIO_PORTS)[number];
@@ -34,6 +34,7 @@ export interface ContainerOptions extends CommonOptions {
   /** False with `--no-template`. */
   readonly template?: string | false;
   readonly templateDomain?: string;
+  readonly idleTimeout?: string;
   readonly network?: string;
   readonly publish?: readonly string[];
   readonly allow?: readonly string[];
@@ -87,6 +88,10 @@ export function addContainerOptions(command: Command): Command {
     .option("--hostname <name>", "host name (the sandbox's id)")
     .option("--template <name>", "go on where a template was taken that was made of a sandbox, by name or digest")
     .option("--no-template", "boot a kernel instead of starting from a template")
+    .option(
+      "--idle-timeout <duration>",
+      "hibernate the sandbox when nobody has wanted anything of it for so long (30m)",
+    )
     .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
     .option(
       "--network <mode>",
@@ -168,6 +173,7 @@ export async function sandboxConfig(
     hostname: options.hostname,
     template: options.template === false ? false : undefined,
     templateDomain: options.templateDomain,
+    idleTimeoutMs: options.idleTimeout === undefined ? undefined : parseDuration(options.idleTimeout, "--idle-timeout"),
     dns: { servers: options.dns, search: options.dnsSearch, options: options.dnsOption },
     network: networkConfig(options),
     sharePids: options.sharePids,
@@ -228,6 +234,7 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--template": options.template === false ? undefined : options.template,
     "--no-template": options.template === false ? true : undefined,
     "--template-domain": options.templateDomain,
+    "--idle-timeout": options.idleTimeout,
     "--memory-max": options.memoryMax,
     "--cpus-max": options.cpusMax,
     "--dns": options.dns,

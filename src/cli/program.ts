@@ -13,6 +13,7 @@ import { addEventsCommand } from "./commands/events.ts";
 import { addExecCommand } from "./commands/exec.ts";
 import { addForkCommand } from "./commands/fork.ts";
 import { addGuestCommand } from "./commands/guest.ts";
+import { addHibernateCommand, addWakeCommand } from "./commands/hibernate.ts";
 import { addImageCommand } from "./commands/image.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
 import { addKillCommand } from "./commands/kill.ts";
@@ -60,6 +61,8 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addLogsCommand(program, holder, setStatus);
   addPauseCommand(program, holder);
   addResumeCommand(program, holder);
+  addHibernateCommand(program, holder);
+  addWakeCommand(program, holder);
   addUpdateCommand(program, holder);
   addStatsCommand(program, holder, setStatus);
   addCheckpointCommand(program, holder);

@@ -40,6 +40,14 @@ export function parseSignal(text: string, flag: string): number {
 const AGO = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
 const DURATIONS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
+/** Milliseconds of `90s` or `1.5h`; a number alone is seconds. */
+export function parseDuration(text: string, flag: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|)$/.exec(text.trim());
+  const unitMs = match?.[2] === "" ? 1000 : DURATIONS[match?.[2] ?? ""];
+  if (match === null || unitMs === undefined) throw invalid(flag, text, "a duration such as 90s, 30m or 12h");
+  return Math.round(Number(match[1]) * unitMs);
+}
+
 /** Milliseconds since the epoch: RFC 3339, seconds since the epoch, or how long ago (`10m`). */
 export function parseTime(text: string, flag: string, nowMs: number): number {
   const ago = AGO.exec(text.trim());

@@ -22,7 +22,9 @@ export function sandboxJson(info: SandboxInfo): unknown {
     ),
     devices: info.devices,
     network: { ...networkJson, addresses: info.network?.addresses ?? [] },
-    ports: info.network?.ports ?? [],
+    ports: (info.network ?? info.hibernation)?.ports ?? [],
+    hibernatedAt: time(info.hibernation?.sinceMs),
+    idleTimeoutMs: info.idleTimeoutMs,
     end: endJson(info.end),
     problem,
   };

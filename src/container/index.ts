@@ -30,7 +30,7 @@ export type {
   FileType,
   NumberedFileEvent,
 } from "./files-types.ts";
-export { chainOf, layOverlay, linkInto, overlayPath, writtenDisks } from "./frozen-disks.ts";
+export { chainOf, layOverlay, linkInto, overlayPath, removeOwnDisk, writtenDisks } from "./frozen-disks.ts";
 export { finishGrowth } from "./growth.ts";
 export { type HandedRoot, type RootfsConfig, takeRootfs } from "./handed-root.ts";
 export type { ContainerHost } from "./host.ts";

@@ -159,7 +159,11 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
 
 async function hasVm(sandboxes: Sandboxes, log: Log): Promise<boolean> {
   try {
-    return (await sandboxes.list()).some(({ state, problem }) => state !== "stopped" && problem === undefined);
+    return (await sandboxes.list()).some(({ state, problem, hibernation }) => {
+      // Without ports it can wait for the next daemon as well as for this one.
+      const isAtRest = state === "stopped" || hibernation?.ports.length === 0;
+      return !isAtRest && problem === undefined;
+    });
   } catch (error) {
     log.warn("the sandboxes could not be listed", { error: messageChain(error).join(": ") });
     return true;

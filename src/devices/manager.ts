@@ -195,6 +195,11 @@ export class DeviceManager {
     }
   }
 
+  /** Another VM goes on with these, which are plugged into it. */
+  replace(devices: readonly DeviceState[]): void {
+    this.#devices = devices;
+  }
+
   /** Of a VM that another process had: what may be plugged without its state saying so. */
   doubtful(): { disks: readonly DiskConfig[]; devices: readonly DeviceConfig[] } {
     const plugs = this.#devices.map(({ id, config, disk, device }) => {

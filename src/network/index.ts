@@ -26,5 +26,7 @@ export {
 export { NIC, namespacePath, TAP } from "./layout.ts";
 export { type MakeOptions, type Networks, noNetworks, openNetworks } from "./networks.ts";
 export { type PolicyConfig, type PolicyDefault, policyDefaults } from "./policy.ts";
-export { type PortConfig, type PublishedPort, parsePort, protocols } from "./ports.ts";
+export { decodePublishedPort, type PortConfig, type PublishedPort, parsePort, protocols } from "./ports.ts";
 export { decodeNetworkState, type NetworkState } from "./state.ts";
+export { parseTraffic, type Traffic } from "./traffic.ts";
+export { WaitingPorts, type WaitingPortsDeps } from "./waiting-ports.ts";

@@ -22,6 +22,7 @@ import { resolvePolicy } from "./policy.ts";
 import { DENIED, namespaceRules, TABLE } from "./rules.ts";
 import { endSlirp, findSlirp, startSlirp } from "./slirp.ts";
 import type { NetworkState } from "./state.ts";
+import { readTraffic, type Traffic } from "./traffic.ts";
 
 export interface MakeOptions {
   /** Of the sandbox: for the files of a program behind its network. */
@@ -47,6 +48,8 @@ export interface Networks {
   remove(state: NetworkState): Promise<void>;
   /** Packets of the guest that were dropped or refused so far. @throws BelljarError `NETWORK_FAILED` */
   denied(state: NetworkState): Promise<number>;
+  /** What goes over it just now. @param vmmPid the process that has the guest's end of it */
+  traffic(state: NetworkState, vmmPid: number): Promise<Traffic>;
   /** Removes what belongs to none of these sandboxes; answers whose it was. */
   sweep(ids: ReadonlySet<string>): Promise<readonly string[]>;
 }
@@ -118,6 +121,8 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       return counts.find((count) => count !== undefined) ?? 0;
     },
 
+    traffic: readTraffic,
+
     sweep: (ids) =>
       turns.take(async () => {
         const removed = new Set<string>();
@@ -141,6 +146,7 @@ export const noNetworks: Networks = {
   make: async () => {},
   remove: async () => {},
   denied: async () => 0,
+  traffic: async () => ({ packets: 0, connections: 0 }),
   sweep: async () => [],
 };
 

@@ -63,7 +63,8 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   async kill(options: KillOptions = {}): Promise<void> {
-    await this.#container.kill(options.number ?? SIGKILL, options.all === true, options.signal);
+    const { signal, number = SIGKILL, all = false } = options;
+    await this.#managed.awake(() => this.#container.kill(number, all, signal), signal);
   }
 
   async pause(): Promise<void> {
@@ -102,7 +103,7 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   async attach(options: AttachOptions = {}): Promise<ProcessHandle> {
-    return this.#processes.attach(options);
+    return await this.#managed.awake(async () => this.#processes.attach(options));
   }
 
   logs(options: LogOptions = {}): AsyncIterable<LogRecord> {
@@ -110,11 +111,11 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return await this.#processes.exec(command, options);
+    return await this.#managed.awake(() => this.#processes.exec(command, options), options.signal);
   }
 
   async spawn(command: readonly string[], options: ExecOptions = {}): Promise<ProcessHandle> {
-    return await this.#processes.spawn(command, options);
+    return await this.#managed.awake(() => this.#processes.spawn(command, options), options.signal);
   }
 
   async process(processId: string, options: AttachOptions = {}): Promise<ProcessHandle> {
@@ -140,7 +141,7 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   get files(): Files {
-    return containerFiles(this.#managed.sandbox, this.id);
+    return containerFiles(this.#managed, this.id);
   }
 
   get #container(): Container {
@@ -154,7 +155,7 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   #exclusive<T>(what: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.#managed.exclusive(what, work, signal);
+    return this.#managed.awake(() => this.#managed.exclusive(what, work, signal), signal);
   }
 }
 
@@ -172,14 +173,14 @@ export class RuntimeContainers implements Containers {
     // Until the state says that it is used.
     await using source = await findRoot(runtime, { image: imageName, rootfs }, signal);
     const { image, handed } = source;
-    const container = await this.#managed.exclusive(
-      "create a container in",
-      async () => {
-        checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
-        const deps = { sandbox, outputs, copies, mounts, makeDisk: makerOf(runtime) };
-        const onRecorded = (): PromiseLike<void> => source[Symbol.asyncDispose]();
-        return await createContainer(deps, image, rest, { name, storage, storageBytes, handed, onRecorded, signal });
-      },
+    const create = async (): Promise<Container> => {
+      checkSandboxOperation("createContainer", sandbox.state.state, sandbox.id);
+      const deps = { sandbox, outputs, copies, mounts, makeDisk: makerOf(runtime) };
+      const onRecorded = (): PromiseLike<void> => source[Symbol.asyncDispose]();
+      return await createContainer(deps, image, rest, { name, storage, storageBytes, handed, onRecorded, signal });
+    };
+    const container = await this.#managed.awake(
+      () => this.#managed.exclusive("create a container in", create, signal),
       signal,
     );
     return new RuntimeContainer(this.#managed, container.id);

@@ -20,7 +20,7 @@ export class RuntimeDevices implements Devices {
       if (config.kind === "vfio" && sandbox.vfioSettings.hotPlug === "no-port") throw noPort();
       return deviceInfo(await sandbox.devices.add(config, { signal }));
     };
-    return this.#managed.exclusive("add a device to", work, signal);
+    return this.#managed.awake(() => this.#managed.exclusive("add a device to", work, signal), signal);
   }
 
   remove(device: string, { signal }: CallOptions = {}): Promise<void> {
@@ -29,7 +29,7 @@ export class RuntimeDevices implements Devices {
       checkSandboxOperation("removeDevice", sandbox.state.state, sandbox.id);
       await sandbox.devices.remove(this.#find(device).id);
     };
-    return this.#managed.exclusive("remove a device from", work, signal);
+    return this.#managed.awake(() => this.#managed.exclusive("remove a device from", work, signal), signal);
   }
 
   async list(): Promise<readonly DeviceInfo[]> {

@@ -15,6 +15,7 @@ import {
   lifecycleStates,
   messageChain,
   parseJson,
+  shownStates,
   throwIfAborted,
 } from "../base/index.ts";
 import type { Disk, DiskFile } from "../store/index.ts";
@@ -217,6 +218,7 @@ function decodeEvent(line: Field): RuntimeEvent {
     atMs: line.field("atMs").number(),
   };
   const state = (): (typeof lifecycleStates)[number] => line.field("state").oneOf(lifecycleStates);
+  const shown = (): (typeof shownStates)[number] => line.field("state").oneOf(shownStates);
   const kind = line.field("kind").oneOf(["created", "renamed", "state", "container", "failed", "deleted"]);
   switch (kind) {
     case "created":
@@ -224,7 +226,7 @@ function decodeEvent(line: Field): RuntimeEvent {
     case "renamed":
       return { ...common, kind, oldName: line.field("oldName").string() };
     case "state":
-      return { ...common, kind, state: state() };
+      return { ...common, kind, state: shown() };
     case "container":
       return { ...common, kind, containerId: line.field("containerId").string(), state: state() };
     case "failed":

@@ -6,7 +6,15 @@ import { type DeviceState, titleOf } from "../devices/index.ts";
 import type { VmSize, VmState } from "../hypervisor/interface.ts";
 import { type NetworkState, namespacePath } from "../network/index.ts";
 import { maxSize, type SandboxState } from "../sandbox/index.ts";
-import type { ContainerInfo, DeviceInfo, NetworkInfo, SandboxInfo, SandboxResourcesInfo } from "./interface.ts";
+import type {
+  ContainerInfo,
+  DeviceInfo,
+  HibernationInfo,
+  NetworkInfo,
+  SandboxInfo,
+  SandboxResourcesInfo,
+} from "./interface.ts";
+import { shownState } from "./state-moves.ts";
 
 /** In states of older versions the template's own file is named, which lies in a directory of the digest's name. */
 function templateDirectory(path: string): string | undefined {
@@ -25,7 +33,9 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
   return {
     id,
     name,
-    state: state.state,
+    state: shownState(state),
+    hibernation: hibernationInfo(state),
+    idleTimeoutMs: settings.idleTimeoutMs,
     image,
     createdAtMs,
     memoryMib,
@@ -41,6 +51,11 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     end,
     problem,
   };
+}
+
+function hibernationInfo({ hibernation, state }: SandboxState<ContainerState>): HibernationInfo | undefined {
+  if (hibernation === undefined || state !== "paused") return undefined;
+  return { sinceMs: hibernation.sinceMs, ports: hibernation.ports };
 }
 
 function networkInfo({ mode, namespace, macAddress, address, ports }: NetworkState): NetworkInfo {

@@ -5,7 +5,7 @@
  * Names: a sandbox or container is named by its id, an unambiguous prefix of it, or its name. Every method throws
  * `BelljarError`; those that wait take an `AbortSignal`, which ends the waiting and undoes what the call had begun.
  */
-import type { EndCause, LifecycleState, OutputLine } from "../base/index.ts";
+import type { EndCause, LifecycleState, OutputLine, ShownState } from "../base/index.ts";
 import type {
   BlockIoStats,
   ContainerConfig,
@@ -251,6 +251,14 @@ export interface SandboxHandle extends AsyncDisposable {
   /** Stops the VM's CPUs. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /**
+   * Lets its VM go: it is kept as it is on disk, costs no memory and no time, and goes on where it was when somebody wants something of
+   * it. Calls that wait for something of its processes wait on. One that is hibernated is success.
+   * @throws BelljarError `NOT_CHECKPOINTABLE` with what stands in the way, `DISK_FULL`; it goes on then
+   */
+  hibernate(options?: CallOptions): Promise<void>;
+  /** What every call that needs the guest does by itself. One that is awake is success. */
+  wake(options?: CallOptions): Promise<void>;
   /** @throws BelljarError `INVALID_TRANSITION` when it runs, unless `force` stops it first. */
   delete(options?: { readonly force?: boolean | undefined } & CallOptions): Promise<void>;
   /** Its host name stays what it is. @throws BelljarError `SANDBOX_EXISTS` */
@@ -468,7 +476,11 @@ export type { EndCause };
 export interface SandboxInfo {
   readonly id: string;
   readonly name: string;
-  readonly state: LifecycleState;
+  /** `hibernated`: it has no VM, and goes on when somebody wants something of it. */
+  readonly state: ShownState;
+  readonly hibernation?: HibernationInfo | undefined;
+  /** Without activity for so long it is hibernated. */
+  readonly idleTimeoutMs?: number | undefined;
   readonly image: string;
   /** Milliseconds since the epoch. */
   readonly createdAtMs: number;
@@ -489,6 +501,13 @@ export interface SandboxInfo {
   readonly end?: EndCause | undefined;
   /** Its state file cannot be read, and this is why; the other fields say only what is known. */
   readonly problem?: string | undefined;
+}
+
+export interface HibernationInfo {
+  /** Milliseconds since the epoch. */
+  readonly sinceMs: number;
+  /** A connection to one of them wakes it. */
+  readonly ports: readonly PublishedPort[];
 }
 
 export interface NetworkInfo {
@@ -568,7 +587,7 @@ export interface SandboxStats {
 export type SandboxEvent =
   | { readonly kind: "created"; readonly atMs: number; readonly image: string }
   | { readonly kind: "renamed"; readonly atMs: number; readonly oldName: string }
-  | { readonly kind: "state"; readonly atMs: number; readonly state: LifecycleState }
+  | { readonly kind: "state"; readonly atMs: number; readonly state: ShownState }
   | { readonly kind: "container"; readonly atMs: number; readonly containerId: string; readonly state: LifecycleState }
   /** The monitor found the VMM or the agent failing, several times in a row; told once. */
   | { readonly kind: "failed"; readonly atMs: number; readonly part: "vmm" | "agent"; readonly message: string }

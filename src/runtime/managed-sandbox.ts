@@ -7,6 +7,7 @@ import {
   checkName,
   checkSandboxOperation,
   messageChain,
+  type SandboxOperation,
   sandboxLimits,
   transition,
 } from "../base/index.ts";
@@ -23,13 +24,16 @@ import {
   sharedDisks,
   sizeFor,
 } from "../container/index.ts";
+import { noNetworks } from "../network/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
 import { openGuestImage } from "./guest-image.ts";
+import { Hibernation } from "./hibernation.ts";
+import { IdleWatch } from "./idle-watch.ts";
 import type { CallOptions, SandboxEvent, SandboxResources, StopOptions } from "./interface.ts";
 import { updateResources } from "./sandbox-resources.ts";
-import { paused, resumed, stopped } from "./state-moves.ts";
+import { paused, resumed, shownState, stopped } from "./state-moves.ts";
 
 type State = SandboxState<ContainerState>;
 
@@ -51,8 +55,10 @@ export class ManagedSandbox {
   problem: string | undefined;
   readonly outputs: Outputs;
   readonly copies: Copies;
+  readonly hibernation: Hibernation;
   readonly #deps: ManagedSandboxDeps;
   readonly #monitor: Monitor;
+  readonly #idleWatch: IdleWatch;
 
   constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
     this.sandbox = sandbox;
@@ -71,6 +77,17 @@ export class ManagedSandbox {
         this.events.emit({ kind: "failed", atMs: deps.runtime.clock.nowMs(), part, message });
       },
     });
+    this.hibernation = new Hibernation({
+      ...{ runtime: deps.runtime, memory: deps.memory, sandbox, outputs: this.outputs, copies: this.copies },
+      monitor: this.#monitor,
+      takeUp: () => this.takeUp(),
+    });
+    this.#idleWatch = new IdleWatch({
+      sandbox,
+      hibernation: this.hibernation,
+      networks: deps.runtime.networks ?? noNetworks,
+      clock: deps.runtime.clock,
+    });
     sandbox.listen((before, after) => this.#onChange(before, after));
   }
 
@@ -84,6 +101,18 @@ export class ManagedSandbox {
 
   get state(): State {
     return this.sandbox.state;
+  }
+
+  /** @throws BelljarError `INVALID_TRANSITION` */
+  check(operation: SandboxOperation): void {
+    const { state, hibernation } = this.state;
+    try {
+      checkSandboxOperation(operation, state, this.sandbox.id);
+    } catch (error) {
+      if (hibernation === undefined) throw error;
+      const message = `sandbox ${this.sandbox.id} is hibernated, and does not wake for ${JSON.stringify(operation)}`;
+      throw new BelljarError("INVALID_TRANSITION", message, { remedy: "Wake it first." });
+    }
   }
 
   container(id: string): Container {
@@ -101,6 +130,12 @@ export class ManagedSandbox {
       note.catch((failure: unknown) => this.#warn("the end of a VM could not be noted", failure));
     });
     if (this.state.state === "running") this.#monitor.start();
+    this.#idleWatch.start();
+  }
+
+  /** It is awake while this is done, which begins at once in one that is. @throws BelljarError what a wake throws */
+  awake<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.hibernation.awake(work, signal);
   }
 
   /** Takes up what a former owner has let go of. */
@@ -111,16 +146,19 @@ export class ManagedSandbox {
   }
 
   async start({ signal }: CallOptions = {}): Promise<void> {
+    if (this.state.hibernation !== undefined) return await this.hibernation.wake(signal);
     await this.exclusive("start", () => this.#start(signal), signal);
   }
 
+  /** What the containers have not written yet is in the guest's memory: a hibernated one wakes for it, unless forced. */
   async stop(options: StopOptions = {}): Promise<void> {
-    await this.exclusive("stop", () => this.#stop(options), options.signal);
+    const work = (): Promise<void> => this.exclusive("stop", () => this.#stop(options), options.signal);
+    await (options.force === true ? work() : this.awake(work, options.signal));
   }
 
   async pause(): Promise<void> {
     await this.exclusive("pause", async () => {
-      this.#check("pause");
+      this.check("pause");
       await this.#during("pause", async () => {
         await this.#monitor.stop();
         const workloadFrozen = await this.#freeze();
@@ -139,8 +177,9 @@ export class ManagedSandbox {
   }
 
   async resume(): Promise<void> {
+    if (this.state.hibernation !== undefined) return await this.hibernation.wake();
     await this.exclusive("resume", async () => {
-      this.#check("resume");
+      this.check("resume");
       await this.#during("resume", () => this.#resume());
     });
   }
@@ -157,12 +196,12 @@ export class ManagedSandbox {
     return await this.exclusive(
       "checkpoint",
       async () => {
-        this.#check("checkpoint");
+        this.check("checkpoint");
         return await this.#during("checkpoint", async () => {
           await this.#monitor.stop();
           try {
             const { sandbox, outputs } = this;
-            const captured = await capture({ sandbox, outputs, memory: this.#deps.memory }, dir, signal);
+            const captured = await capture({ sandbox, outputs, memory: this.#deps.memory }, dir, { signal });
             return { captured, linked: await link(captured) };
           } finally {
             if (this.state.state === "running") this.#monitor.start();
@@ -184,7 +223,7 @@ export class ManagedSandbox {
       "delete",
       async () => {
         const isForced = options.force === true;
-        if (this.state.pending?.operation !== "delete" && !isForced) this.#check("delete");
+        if (this.state.pending?.operation !== "delete" && !isForced) this.check("delete");
         await this.#intend("delete", isForced);
         await this.remove();
       },
@@ -199,6 +238,8 @@ export class ManagedSandbox {
     await this.sandbox.endVm();
     await this.outputs.release();
     await this.copies.stopAll();
+    this.#idleWatch.stop();
+    await this.hibernation.close();
     for (const container of this.state.containers) await forgetDirectVolumes(this, container);
     await this.sandbox.remove();
     this.#deps.onDeleted(this.sandbox.id);
@@ -225,6 +266,7 @@ export class ManagedSandbox {
   /** The VM is no more, or is not to be any more: everything in it has stopped. The first cause is kept. */
   async markEnded(error: BelljarError | undefined, containersError = error): Promise<void> {
     await this.#monitor.stop();
+    this.#idleWatch.stop();
     await this.copies.stopAll();
     await this.sandbox.endVm();
     for (const { id } of this.state.containers) {
@@ -233,18 +275,21 @@ export class ManagedSandbox {
     }
     const atMs = this.runtime.clock.nowMs();
     await this.sandbox.update((state) => stopped(state, error, atMs, containersError), { force: true });
+    await this.hibernation.forget().catch((failure: unknown) => this.#warn("what it slept in is left", failure));
   }
 
   async release(): Promise<void> {
     this.events.end();
     await this.#monitor.stop();
+    this.#idleWatch.stop();
+    await this.hibernation.close();
     await this.outputs.release();
     await this.copies.stopAll();
     await this.sandbox.release();
   }
 
   async #start(signal: AbortSignal | undefined): Promise<void> {
-    this.#check("start");
+    this.check("start");
     const { state, containers } = this.state;
     if (state === "stopped") await this.#intend("start");
     else await this.sandbox.update((now) => ({ ...now, ...this.#moved("running"), pending: this.#pending("start") }));
@@ -370,10 +415,6 @@ export class ManagedSandbox {
     await this.sandbox.update((state) => ({ ...state, workloadFrozen: undefined }), { force: true });
   }
 
-  #check(operation: Parameters<typeof checkSandboxOperation>[0]): void {
-    checkSandboxOperation(operation, this.state.state, this.sandbox.id);
-  }
-
   #moved(to: State["state"]): Pick<State, "state"> {
     const from = this.state.state;
     return { state: from === to ? to : transition("sandbox", from, to, this.sandbox.id) };
@@ -403,10 +444,11 @@ export class ManagedSandbox {
   #onChange(before: State, after: State): void {
     const atMs = this.runtime.clock.nowMs();
     if (before.name !== after.name) this.events.emit({ kind: "renamed", atMs, oldName: before.name });
-    if (before.state !== after.state) this.events.emit({ kind: "state", atMs, state: after.state });
+    const [was, now] = [shownState(before), shownState(after)];
+    if (was !== now) this.events.emit({ kind: "state", atMs, state: now });
     for (const { id, state } of after.containers) {
-      const was = before.containers.find((container) => container.id === id)?.state;
-      if (was !== state) this.events.emit({ kind: "container", atMs, containerId: id, state });
+      const wasState = before.containers.find((container) => container.id === id)?.state;
+      if (wasState !== state) this.events.emit({ kind: "container", atMs, containerId: id, state });
     }
     this.#followMain(before, after);
     if (before.state !== "stopped" && after.state === "stopped" && after.settings.autoRemove) {

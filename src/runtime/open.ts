@@ -27,7 +27,7 @@ import type {
 import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
 import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
-import { recoverLater, recoverSandbox } from "./recover.ts";
+import { finishWake, recoverLater, recoverSandbox } from "./recover.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
 import { settleTemplateStart } from "./template-start.ts";
 import { RuntimeVolumes } from "./volumes.ts";
@@ -247,8 +247,10 @@ class Runtime implements RuntimeCore {
       const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed), { evenWhenDeleting: true });
       if (outcome === "live") await managed.takeUp();
       if (outcome === "waiting") void recoverLater(managed);
+      if (outcome === "unfinished") void finishWake(managed);
       if (outcome === "stopped" && before.state === "stopped" && before.settings.autoRemove) await managed.delete();
-      const isUnchanged = outcome === "stopped" && before.state === "stopped" && before.pending === undefined;
+      const isAtRest = outcome === "stopped" ? before.state === "stopped" : outcome === "hibernated";
+      const isUnchanged = isAtRest && before.pending === undefined && before.vm === undefined;
       if (!isUnchanged) this.#note("sandbox", sandbox.id, outcome);
     } catch (error) {
       managed.problem = messageChain(error).join(": ");

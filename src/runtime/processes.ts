@@ -7,7 +7,6 @@ import {
   changeContainer,
   checkSignal,
   type ExecRecord,
-  type HostSandbox,
   type ProcessStatus,
   readOutputHistory,
   resolveEnvironment,
@@ -80,7 +79,10 @@ export class Processes {
       stdin: state.config.stdin === true,
       offsets,
       agent: this.#agent,
-      readOutput: (request, { signal }) => output.read(request, signal),
+      readOutput: async (request, { signal }) => {
+        using _reader = this.#managed.hibernation.activity.reader();
+        return await output.read(request, signal);
+      },
       waitForEnd: (waitMs, { signal }) => within(waitMs, signal, (either) => this.wait(either)),
       signal: (number) => this.#signal("", number),
       release: () => output.detach(),
@@ -134,12 +136,13 @@ export class Processes {
   get #agent(): AgentCaller {
     const { sandbox } = this.#managed;
     return {
-      call: (method, request, options) => {
-        const operation = method === "writeInput" ? "writeInput" : "resize";
-        const { state, id } = this.#container.state;
-        checkContainerOperation(operation, state, sandbox.state.state, id);
-        return sandbox.call(method, request, options);
-      },
+      call: (method, request, options) =>
+        this.#managed.awake(async () => {
+          const operation = method === "writeInput" ? "writeInput" : "resize";
+          const { state, id } = this.#container.state;
+          checkContainerOperation(operation, state, sandbox.state.state, id);
+          return await sandbox.call(method, request, options);
+        }, options?.signal),
     };
   }
 
@@ -148,7 +151,7 @@ export class Processes {
     const container = this.#container;
     const address = { containerId: container.id, processId: record.id };
     const wait = async (waitMs: number, { signal }: CallOptions): Promise<ProcessStatus | undefined> => {
-      const answer = await whileAwake(sandbox, waitMs, signal, (either) =>
+      const answer = await whileAwake(this.#managed, waitMs, signal, (either) =>
         sandbox.call(
           "waitProcess",
           { ...address, waitMs: Math.min(waitMs, linkLimits.longPollMs) },
@@ -158,7 +161,7 @@ export class Processes {
       return answer?.ended === true ? toStatus(answer) : undefined;
     };
     const readOutput = async (request: OutputRequest, { signal }: CallOptions): Promise<OutputPiece> => {
-      const answer = await whileAwake(sandbox, request.waitMs, signal, (either) =>
+      const answer = await whileAwake(this.#managed, request.waitMs, signal, (either) =>
         sandbox.call(
           "readOutput",
           {
@@ -194,10 +197,12 @@ export class Processes {
   async #signal(processId: string, number: number): Promise<void> {
     checkSignal(number);
     const { sandbox } = this.#managed;
-    const { state, id } = this.#container.state;
-    if (state === "stopped") return;
-    checkContainerOperation("signal", state, sandbox.state.state, id);
-    await sendSignal(sandbox, { containerId: id, processId, signal: number, all: false });
+    await this.#managed.awake(async () => {
+      const { state, id } = this.#container.state;
+      if (state === "stopped") return;
+      checkContainerOperation("signal", state, sandbox.state.state, id);
+      await sendSignal(sandbox, { containerId: id, processId, signal: number, all: false });
+    });
   }
 }
 
@@ -213,7 +218,7 @@ function statusOf(state: ContainerState): ProcessStatus | undefined {
  * the time, or is paused meanwhile.
  */
 async function whileAwake<T>(
-  sandbox: HostSandbox,
+  { sandbox, hibernation }: ManagedSandbox,
   waitMs: number,
   signal: AbortSignal | undefined,
   ask: (signal: AbortSignal) => Promise<T>,
@@ -223,6 +228,7 @@ async function whileAwake<T>(
     const woke = await within(waitMs, signal, (either) => sandbox.until(isAwake, either));
     if (woke === undefined) return undefined;
   }
+  using _reader = hibernation.activity.reader();
   const asleep = new AbortController();
   const stop = sandbox.listen((_, after) => {
     if (after.state === "paused") asleep.abort();

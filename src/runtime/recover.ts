@@ -6,14 +6,14 @@ import { BelljarError, type LifecycleState, messageChain, sandboxLimits, withDea
 import { withDiskPaths } from "../checkpoint/index.ts";
 import { type ContainerState, sharedDevices } from "../container/index.ts";
 import type { VmState } from "../hypervisor/interface.ts";
-import type { SandboxState } from "../sandbox/index.ts";
+import type { SandboxIntent, SandboxState } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
 import { settleSize } from "./sandbox-resources.ts";
 import { paused, resumed } from "./state-moves.ts";
 
 /** What became of a sandbox, in words for a log. */
-export type Outcome = "live" | "stopped" | "removed" | "rolled back" | "waiting";
+export type Outcome = "live" | "stopped" | "removed" | "rolled back" | "waiting" | "hibernated" | "unfinished";
 
 /** In the sandbox's turn. Never waits longer than the limit for the VMM or the agent. */
 export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> {
@@ -24,6 +24,8 @@ export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> 
     await managed.remove();
     return operation === "create" ? "rolled back" : "removed";
   }
+  const sleep = await managed.hibernation.recover();
+  if (sleep !== undefined) return sleep;
   if (sandbox.state.vm === undefined) {
     await managed.markEnded(operation === "start" ? cutShort("its start") : lost(managed));
     return "stopped";
@@ -31,12 +33,8 @@ export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> 
   try {
     const { containers, runDir } = sandbox.state;
     const devices = containers.flatMap((container) => sharedDevices(container, runDir));
-    await bounded("the VMM", () =>
-      sandbox.attach(
-        containers.flatMap(({ disks }) => disks),
-        devices,
-      ),
-    );
+    const disks = containers.flatMap((each) => each.disks);
+    if (!sandbox.hasMachine) await bounded("the VMM", () => sandbox.attach(disks, devices));
   } catch (thrown) {
     const error = BelljarError.from(thrown);
     if (error.reason === "VMM_DIED") {
@@ -65,7 +63,8 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
     return "stopped";
   }
   await sandbox.update((state) => withDisksOf(state, sandbox.machine.vm.save()));
-  if (status === "paused" && operation === "checkpoint" && sandbox.state.state === "running") {
+  const isSaving = operation === "checkpoint" || operation === "hibernate";
+  if (status === "paused" && isSaving && sandbox.state.state === "running") {
     // Whoever stopped it for a moment has died.
     await bounded("the VMM", () => sandbox.machine.vm.resume());
     return await meetAgent(managed);
@@ -88,6 +87,8 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
       await sandbox.agent(signal);
       if (mayBeFrozen(sandbox.state)) {
         const { id, state } = sandbox;
+        // Its connections to the outside are another VM's.
+        if (state.pending?.operation === "wake") await sandbox.configureNetwork(signal);
         await sandbox.machine.thaw({ event: "resumed", sandboxId: id, generation: state.generation }, signal);
       }
       return await reconcileContainers(managed, signal);
@@ -122,10 +123,12 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
   return "live";
 }
 
+const MAY_FREEZE: ReadonlySet<SandboxIntent> = new Set(["checkpoint", "pause", "resume", "hibernate", "wake"]);
+
 /** Somebody was about to freeze its containers, or to thaw them. */
 function mayBeFrozen({ pending, workloadFrozen }: SandboxState<ContainerState>): boolean {
   const operation = pending?.operation;
-  return workloadFrozen === true || operation === "checkpoint" || operation === "pause" || operation === "resume";
+  return workloadFrozen === true || (operation !== undefined && MAY_FREEZE.has(operation));
 }
 
 /** What the VM's disks are now: overlays may have been put over them by an owner that did not live to write it down. */
@@ -158,6 +161,17 @@ export async function recoverLater(managed: ManagedSandbox): Promise<void> {
   } catch (error) {
     if (sandbox.gone.aborted) return;
     sandbox.log.warn("a sandbox could not be recovered", { cause: messageChain(error).join(": ") });
+  }
+}
+
+/** Its owner died while it woke: whoever wanted it awake finds it so. */
+export async function finishWake(managed: ManagedSandbox): Promise<void> {
+  const { sandbox, hibernation } = managed;
+  try {
+    await hibernation.wake();
+  } catch (error) {
+    if (sandbox.gone.aborted) return;
+    sandbox.log.warn("a sandbox could not be woken", { cause: messageChain(error).join(": ") });
   }
 }
 

@@ -1,5 +1,5 @@
 /** One sandbox, as callers hold it. */
-import { BelljarError, checkSandboxOperation, throwIfAborted } from "../base/index.ts";
+import { BelljarError, throwIfAborted } from "../base/index.ts";
 import type { ContainerStats, Files } from "../container/index.ts";
 import { readHostStats } from "../sandbox/index.ts";
 import type { CheckpointMoves } from "./checkpoint-moves.ts";
@@ -62,7 +62,15 @@ export class RuntimeSandbox implements SandboxHandle {
   }
 
   pause(): Promise<void> {
-    return this.#managed.pause();
+    return this.#managed.awake(() => this.#managed.pause());
+  }
+
+  async hibernate(options: CallOptions = {}): Promise<void> {
+    await this.#managed.hibernation.hibernate({ signal: options.signal });
+  }
+
+  wake(options: CallOptions = {}): Promise<void> {
+    return this.#managed.hibernation.wake(options.signal);
   }
 
   resume(): Promise<void> {
@@ -87,21 +95,22 @@ export class RuntimeSandbox implements SandboxHandle {
   }
 
   update(resources: SandboxResources, options: CallOptions = {}): Promise<void> {
-    return this.#managed.update(resources, options);
+    return this.#managed.awake(() => this.#managed.update(resources, options), options.signal);
   }
 
   checkpoint(options: CheckpointOptions = {}): Promise<CheckpointInfo> {
-    return this.#checkpoints.create(this.#managed, options);
+    return this.#managed.awake(() => this.#checkpoints.create(this.#managed, options), options.signal);
   }
 
   fork(options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
-    return this.#checkpoints.fork(this.#managed, typeof options === "number" ? { count: options } : options);
+    const wish = typeof options === "number" ? { count: options } : options;
+    return this.#managed.awake(() => this.#checkpoints.fork(this.#managed, wish), wish.signal);
   }
 
   async stats(): Promise<SandboxStats> {
     this.#checkThere();
     const { sandbox } = this.#managed;
-    checkSandboxOperation("stats", sandbox.state.state, this.id);
+    this.#managed.check("stats");
     const { pid } = await sandbox.machine.vm.info();
     const host = await readHostStats(pid);
     const { memoryTotalBytes, memoryAvailableBytes, agentResidentBytes, processes } = await sandbox.call(

@@ -1,5 +1,5 @@
 /** The moves of a sandbox as a whole: pure functions of its state, its containers' included. */
-import { type BelljarError, transition } from "../base/index.ts";
+import { type BelljarError, type ShownState, transition } from "../base/index.ts";
 import { type ContainerState, stoppedState } from "../container/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 
@@ -43,6 +43,7 @@ export function stopped(
     cgroups: undefined,
     network: undefined,
     vm: undefined,
+    hibernation: undefined,
     agentInstance: undefined,
     end,
     containers: state.containers.map((each) => ({
@@ -51,4 +52,27 @@ export function stopped(
       processes: [],
     })),
   };
+}
+
+/** Whatever it was, it goes on from elsewhere. */
+export function standing(state: State): State {
+  return state.state === "running" ? paused(state) : { ...state, state: "paused" };
+}
+
+/** It has no VM, and stands still until it wakes. */
+export function asleep(state: State): State {
+  return {
+    ...standing(state),
+    vm: undefined,
+    agentInstance: undefined,
+    network: undefined,
+    cgroups: undefined,
+    workloadFrozen: undefined,
+    pending: undefined,
+  };
+}
+
+/** What is told of its state. */
+export function shownState({ state, hibernation }: Pick<State, "state" | "hibernation">): ShownState {
+  return hibernation !== undefined && state === "paused" ? "hibernated" : state;
 }

@@ -1,6 +1,6 @@
 /** What a caller asks of a sandbox, checked before anything is made. */
 import { isIP } from "node:net";
-import { BelljarError, checkName, sandboxLimits } from "../base/index.ts";
+import { BelljarError, checkName, hibernationLimits, sandboxLimits } from "../base/index.ts";
 import type { Acceleration, VmSize } from "../hypervisor/interface.ts";
 import { type NetworkConfig, type NetworkSettings, settleNetwork } from "../network/index.ts";
 import type { SizingRules } from "../resources/index.ts";
@@ -41,6 +41,8 @@ export interface SandboxConfig {
   readonly template?: boolean | undefined;
   /** Sandboxes share the memory of their template until they change it; those of different domains have templates of their own. */
   readonly templateDomain?: string | undefined;
+  /** Without activity for so long its VM is let go, until somebody wants something of it again; never unless told. */
+  readonly idleTimeoutMs?: number | undefined;
 }
 
 export interface DnsConfig {
@@ -78,6 +80,7 @@ export interface SandboxSettings {
   /** False: every start boots a kernel. */
   readonly template?: boolean | undefined;
   readonly templateDomain?: string | undefined;
+  readonly idleTimeoutMs?: number | undefined;
 }
 
 export interface SettledSandbox {
@@ -107,6 +110,16 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
   if (sharedMemoryBytes !== undefined) {
     checkRange("shared memory", sharedMemoryBytes, 1, sandboxLimits.sharedMemoryMaxBytes, "bytes");
   }
+  const { idleTimeoutMs } = config;
+  if (idleTimeoutMs !== undefined) {
+    checkRange(
+      "an idle timeout",
+      idleTimeoutMs,
+      hibernationLimits.idleTimeoutMinMs,
+      hibernationLimits.idleTimeoutMaxMs,
+      "ms",
+    );
+  }
   const hostname = checkHostname(config.hostname ?? id);
   return {
     name: config.name === undefined ? id : checkName(config.name, "the name"),
@@ -134,6 +147,7 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
       template: config.template === false ? false : undefined,
       templateDomain:
         config.templateDomain === undefined ? undefined : checkName(config.templateDomain, "the template domain"),
+      idleTimeoutMs,
     },
   };
 }

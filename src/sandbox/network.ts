@@ -5,9 +5,11 @@ import { guestPortPath } from "../hypervisor/index.ts";
 import type { DeviceConfig, VmState } from "../hypervisor/interface.ts";
 import { guestNetwork, type NetworkState, type Networks, NIC, TAP } from "../network/index.ts";
 import type { SandboxSettings } from "./config.ts";
+import type { HibernationState } from "./hibernation.ts";
 
 interface NetworkedState {
   readonly settings: SandboxSettings;
+  readonly hibernation?: HibernationState | undefined;
   readonly network?: NetworkState | undefined;
 }
 
@@ -24,8 +26,10 @@ export async function makeNetwork(
   runDir: string,
   signal: AbortSignal | undefined,
 ): Promise<NetworkState | undefined> {
-  const { network: settings } = sandbox.state.settings;
-  if (settings === undefined) return undefined;
+  const { settings: own, hibernation } = sandbox.state;
+  if (own.network === undefined) return undefined;
+  // Whoever knows a port of it finds it there when it wakes.
+  const settings = { ...own.network, ports: hibernation?.ports ?? own.network.ports };
   const hasFreePort = settings.ports.some(({ hostPort }) => hostPort === 0);
   for (let tries = 1; ; tries += 1) {
     const network = await networks.plan(sandbox.id, settings);

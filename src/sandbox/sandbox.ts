@@ -182,6 +182,11 @@ export class Sandbox<C extends SandboxedContainer> {
     return join(this.#record.dir, "memory");
   }
 
+  /** Checkpoints of its own, from which it goes on in place. */
+  get savedDir(): string {
+    return join(this.#record.dir, "saved");
+  }
+
   get logsDir(): string {
     return join(this.#record.dir, "logs");
   }
@@ -463,14 +468,17 @@ export class Sandbox<C extends SandboxedContainer> {
     await machine.whileAlive(machine.vm.growDisk(serial, sizeBytes));
   }
 
-  /** Ends the VM, if there is one, and removes its sockets. */
-  async endVm(): Promise<void> {
+  /**
+   * Ends the VM, if there is one, and removes its sockets.
+   * @param keepDevices another VM will go on with what is plugged into this one
+   */
+  async endVm({ keepDevices = false }: { readonly keepDevices?: boolean } = {}): Promise<void> {
     const machine = this.#machine;
     this.#machine = undefined;
     if (machine !== undefined) await machine.kill();
     else if (this.state.vm !== undefined) await endProcess(this.state.vm.vmm);
     const runDir = join(this.#deps.runDir, this.id);
-    await this.devices.vmEnded();
+    if (!keepDevices) await this.devices.vmEnded();
     await this.#returnPciDevices();
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
     await this.#deps.cgroups.remove(this.state.cgroups ?? []);

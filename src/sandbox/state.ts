@@ -22,9 +22,22 @@ import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { decodeNetworkSettings, decodeNetworkState, type NetworkState } from "../network/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
+import { decodeHibernation, type HibernationState } from "./hibernation.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
 
-export const sandboxIntents = ["create", "start", "stop", "pause", "resume", "delete", "resize", "checkpoint"] as const;
+export const sandboxIntents = [
+  "create",
+  "start",
+  "stop",
+  "pause",
+  "resume",
+  "delete",
+  "resize",
+  "checkpoint",
+  "hibernate",
+  "wake",
+  "rewind",
+] as const;
 export type SandboxIntent = (typeof sandboxIntents)[number];
 
 /** An operation of several steps that is under way: written before the first, cleared together with the result. */
@@ -70,6 +83,8 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly end?: EndCause | undefined;
   /** It was paused with its containers frozen in the guest: a copy of it comes to itself before they run on. */
   readonly workloadFrozen?: boolean | undefined;
+  /** Its VM was let go, or is about to be: it goes on from here. */
+  readonly hibernation?: HibernationState | undefined;
   /** How many times it was restored or forked. */
   readonly generation: number;
   /** What is plugged in, and who has it; absent when there is nothing. */
@@ -144,6 +159,7 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
     end: field.field("end").optional(decodeEndCause),
     workloadFrozen: field.field("workloadFrozen").optional((value) => value.boolean()),
+    hibernation: field.field("hibernation").optional(decodeHibernation),
     generation: field.field("generation").integer({ min: 0 }),
     devices: field
       .field("devices")
@@ -189,6 +205,7 @@ function decodeSettings(field: Field): SandboxSettings {
     network: field.field("network").optional(decodeNetworkSettings),
     template: field.field("template").optional((value) => value.boolean()),
     templateDomain: field.field("templateDomain").optional((name) => name.string({ maxLength: 63 })),
+    idleTimeoutMs: field.field("idleTimeoutMs").optional((time) => time.integer({ min: 1 })),
   };
 }
 

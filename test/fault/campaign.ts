@@ -147,7 +147,7 @@ export class Campaign {
       problems.push(...(await flood.check(owner)));
       const leftovers = await owner.ask({ do: "leftovers", sandbox: TARGET });
       problems.push(...leftovers.field("wrong").array((text) => text.string()));
-    } else if (outcome.startsWith("running")) {
+    } else if (outcome.startsWith("running") || outcome.startsWith("hibernated")) {
       const echo = await owner.ask({ do: "exec", sandbox: TARGET, command: ["echo", "alive"] });
       if (echo.field("stdout").string() !== "alive\n") problems.push("the target does not execute commands");
     }

@@ -54,7 +54,7 @@ export const bases = [
   ...(["none", "ready", "running", "paused", "stopped", "second ready", "second running"] as const),
   ...(["device", "served device", "grown", "second mounted", "spare volume", "spare image"] as const),
   // Without shared memory, so that it can be checkpointed; with a checkpoint of it.
-  ...(["plain", "checkpoint"] as const),
+  ...(["plain", "checkpoint", "hibernated"] as const),
 ] as const;
 export type Base = (typeof bases)[number];
 
@@ -88,6 +88,8 @@ export const operationNames = [
   "remove checkpoint",
   "restore",
   "fork",
+  "hibernate",
+  "wake",
 ] as const;
 export type OperationName = (typeof operationNames)[number];
 
@@ -227,6 +229,8 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   "remove checkpoint": async ({ checkpoints }) => void (await checkpoints.remove(SPARE)),
   restore: async ({ checkpoints }) => void (await checkpoints.restore(SPARE, { name: `${COPY}1` })),
   fork: onTarget((target) => target.fork({ count: 2, name: `${COPY}{n}` })),
+  hibernate: onTarget((target) => target.hibernate()),
+  wake: onTarget((target) => target.wake()),
 };
 
 async function importSpare({ images }: Owned): Promise<void> {
@@ -257,7 +261,7 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   let info = await findTarget(sandboxes);
   await removeCopies(owned, base);
   const isFresh = base === "none" || base === "ready";
-  const isPlain = base === "plain" || base === "checkpoint";
+  const isPlain = base === "plain" || base === "checkpoint" || base === "hibernated";
   const isOther = info !== undefined && (info.annotations[PLAIN] === "yes") !== isPlain && base !== "none";
   if (info !== undefined && ((isFresh && info.state !== base) || isOther)) {
     await (await sandboxes.get(TARGET)).delete({ force: true });
@@ -268,7 +272,7 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   if (base === "ready") return;
   const target = await sandboxes.get(TARGET);
   if (info?.state === base && (base === "paused" || base === "stopped")) return;
-  if (info?.state === "paused") await target.resume();
+  if (info?.state === "paused" || info?.state === "hibernated") await target.resume();
   if (info?.state === "ready" || info?.state === "stopped") await target.start();
   if ((await target.main.info()).state === "stopped") await target.main.start();
   await releaseLeftovers(target.main);
@@ -279,6 +283,7 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   if ((await target.info()).memoryMib !== memoryMib) await target.update({ memoryMib });
   if (base === "checkpoint" && (await owned.checkpoints.list()).length === 0) await operations.checkpoint(owned);
   if (base === "paused") await target.pause();
+  if (base === "hibernated") await target.hibernate();
   if (base === "stopped") await target.stop({ timeoutMs: 0 });
 }
 

@@ -166,6 +166,7 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
   name: string;
   resources: SandboxResources = {};
   state: LifecycleState = "ready";
+  isHibernated = false;
   watchers = 0;
   generation = 0;
   devices: readonly DeviceInfo[] = [];
@@ -220,7 +221,9 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
     return {
       id: this.id,
       name: this.name,
-      state: this.state,
+      state: this.isHibernated ? "hibernated" : this.state,
+      hibernation: this.isHibernated ? { sinceMs: 1_700_000_000_000, ports: [] } : undefined,
+      idleTimeoutMs: this.config.idleTimeoutMs,
       image: this.config.image ?? "",
       createdAtMs: 1_700_000_000_000,
       memoryMib: this.resources.memoryMib ?? this.config.memoryMib ?? 256,
@@ -327,6 +330,12 @@ export class FakeRuntime {
       },
       pause: async () => sandbox.move("paused"),
       resume: async () => sandbox.move("running"),
+      hibernate: async () => {
+        sandbox.isHibernated = true;
+      },
+      wake: async () => {
+        sandbox.isHibernated = false;
+      },
       delete: async () => {
         this.all.delete(sandbox.id);
       },

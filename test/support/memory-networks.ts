@@ -42,6 +42,13 @@ export class MemoryNetworks implements Networks {
     return this.made.has(namespace) ? 3 : 0;
   }
 
+  /** What the next looks at every network find. */
+  nowPassing = { packets: 0, connections: 0 };
+
+  async traffic(): Promise<{ packets: number; connections: number }> {
+    return this.nowPassing;
+  }
+
   async sweep(ids: ReadonlySet<string>): Promise<readonly string[]> {
     const lost = [...this.made.keys()].filter((name) => !ids.has(name.slice(-12)));
     for (const name of lost) this.made.delete(name);

@@ -85,7 +85,7 @@ test(
     );
     const { main } = sandbox;
     const note = async (container: ContainerHandle = main): Promise<void> => {
-      moves.sandbox.note((await sandbox.info()).state);
+      moves.sandbox.note(await lifeOf(sandbox));
       moves.container.note((await container.info()).state);
     };
     await note();
@@ -198,9 +198,9 @@ test(
       { image: "busybox", container: { command: forever } },
       { start: false },
     );
-    moves.sandbox.note((await other.info()).state);
+    moves.sandbox.note(await lifeOf(other));
     await other.stop();
-    moves.sandbox.note((await other.info()).state);
+    moves.sandbox.note(await lifeOf(other));
     await other.delete();
     moves.sandbox.assertAll();
     moves.container.assertAll();
@@ -228,7 +228,7 @@ test(
     await sandbox.containers.create({ image: "busybox", command: forever });
     let boots = 1;
     for (let step = 0; step < 200; step += 1) {
-      const before = (await sandbox.info()).state;
+      const before = await lifeOf(sandbox);
       const all = await sandbox.containers.list();
       const picked = all[random.below(all.length)];
       const container = picked === undefined ? undefined : await sandbox.containers.get(picked.id);
@@ -260,7 +260,7 @@ test(
       );
       const where = `seed ${seed}, step ${step}: ${what} of a ${before} sandbox, ${picked?.state} container`;
       if (error !== undefined) assert.equal(error.reason, "INVALID_TRANSITION", `${where}: ${error.stack}`);
-      const after = (await sandbox.info()).state;
+      const after = await lifeOf(sandbox);
       assert.ok(after === before || allowedMoves(before).includes(after), `${where}: it is ${after} now`);
       if (what === "pause") assert.equal(error === undefined, before === "running", where);
       if (what === "resume") assert.equal(error === undefined, before === "paused", where);
@@ -277,3 +277,10 @@ test(
   },
   { timeoutMs: 300_000 },
 );
+
+/** None of them hibernates. */
+async function lifeOf(sandbox: SandboxHandle): Promise<LifecycleState> {
+  const { state } = await sandbox.info();
+  assert.notEqual(state, "hibernated");
+  return state === "hibernated" ? "paused" : state;
+}

@@ -35,6 +35,14 @@ export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
       await (await sandboxes.get(sandbox)).resume();
       return {};
     },
+    hibernateSandbox: async ({ sandbox }, { signal }) => {
+      await (await sandboxes.get(sandbox)).hibernate({ signal });
+      return {};
+    },
+    wakeSandbox: async ({ sandbox }, { signal }) => {
+      await (await sandboxes.get(sandbox)).wake({ signal });
+      return {};
+    },
     deleteSandbox: async ({ sandbox, force }, { signal }) => {
       await (await sandboxes.get(sandbox)).delete({ signal, force });
       return {};

@@ -1,6 +1,12 @@
 /** What is told of sandboxes, containers and processes, to the wire and back. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { BelljarError, type EndCause, type LifecycleState, lifecycleStates } from "../../base/index.ts";
+import {
+  BelljarError,
+  type EndCause,
+  type LifecycleState,
+  lifecycleStates,
+  type ShownState,
+} from "../../base/index.ts";
 import type { ProcessStatus } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type {
@@ -15,7 +21,7 @@ import { fromLimits, storageKindOf, toLimits } from "./config.ts";
 import { fromDeviceInfo, toDeviceInfo } from "./devices.ts";
 import { given } from "./given.ts";
 import { fromMountInfo, toMountInfo } from "./mounts.ts";
-import { fromNetworkInfo, toNetworkInfo } from "./network.ts";
+import { fromHibernationInfo, fromNetworkInfo, toHibernationInfo, toNetworkInfo } from "./network.ts";
 
 export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.SandboxInfoSchema> {
   return given({
@@ -27,6 +33,7 @@ export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.Sa
     resources:
       info.resources === undefined ? undefined : given({ ...info.resources, cgroups: [...info.resources.cgroups] }),
     network: info.network === undefined ? undefined : toNetworkInfo(info.network),
+    hibernation: info.hibernation === undefined ? undefined : toHibernationInfo(info.hibernation),
     end: info.end === undefined ? undefined : { ...info.end },
   });
 }
@@ -36,7 +43,9 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
   return {
     id: wire.id,
     name: wire.name,
-    state: stateOf(wire.state),
+    state: shownStateOf(wire.state),
+    hibernation: wire.hibernation === undefined ? undefined : fromHibernationInfo(wire.hibernation),
+    idleTimeoutMs: wire.idleTimeoutMs,
     image: wire.image,
     createdAtMs: wire.createdAtMs,
     memoryMib: wire.memoryMib,
@@ -146,7 +155,7 @@ export function fromEvent(wire: api.WatchSandboxResponse): SandboxEvent {
   const { atMs, event } = wire;
   switch (event.case) {
     case "state":
-      return { kind: "state", atMs, state: stateOf(event.value) };
+      return { kind: "state", atMs, state: shownStateOf(event.value) };
     case "container":
       return { kind: "container", atMs, containerId: event.value.containerId, state: stateOf(event.value.state) };
     case "failure":
@@ -181,6 +190,10 @@ export function fromRuntimeEvent(wire: api.WatchEventsResponse): RuntimeEvent | 
 
 function fromEnd(wire: api.EndCause | undefined): EndCause | undefined {
   return wire === undefined ? undefined : { reason: wire.reason, message: wire.message, atMs: wire.atMs };
+}
+
+function shownStateOf(word: string): ShownState {
+  return word === "hibernated" ? word : stateOf(word);
 }
 
 function stateOf(word: string): LifecycleState {

@@ -10,7 +10,7 @@ import {
   protocols,
 } from "../../network/index.ts";
 import type { api } from "../../protocol/index.ts";
-import type { NetworkInfo } from "../../runtime/index.ts";
+import type { HibernationInfo, NetworkInfo } from "../../runtime/index.ts";
 import { given } from "./given.ts";
 
 export function toNetworkSpec({ mode, ports, policy }: NetworkConfig): MessageInitShape<typeof api.NetworkSpecSchema> {
@@ -46,11 +46,21 @@ export function fromNetworkInfo(wire: api.NetworkInfo): NetworkInfo {
     namespace,
     macAddress,
     addresses,
-    ports: wire.ports.map((port): PublishedPort => {
-      const { hostAddress = "", hostPort = 0, containerPort, protocol = "tcp" } = fromPortSpec(port);
-      return { hostAddress, hostPort, containerPort, protocol };
-    }),
+    ports: wire.ports.map(fromPublishedPort),
   };
+}
+
+export function toHibernationInfo(info: HibernationInfo): MessageInitShape<typeof api.HibernationInfoSchema> {
+  return { sinceMs: info.sinceMs, ports: info.ports.map((port) => ({ ...port })) };
+}
+
+export function fromHibernationInfo({ sinceMs, ports }: api.HibernationInfo): HibernationInfo {
+  return { sinceMs, ports: ports.map(fromPublishedPort) };
+}
+
+function fromPublishedPort(port: api.PortSpec): PublishedPort {
+  const { hostAddress = "", hostPort = 0, containerPort, protocol = "tcp" } = fromPortSpec(port);
+  return { hostAddress, hostPort, containerPort, protocol };
 }
 
 export function fromPortSpec({ hostAddress, hostPort, containerPort, protocol }: api.PortSpec): PortConfig {

@@ -90,6 +90,21 @@ export class ConnectedSandbox implements SandboxHandle {
     );
   }
 
+  async hibernate({ signal }: CallOptions = {}): Promise<void> {
+    // One that is hibernated is success, so it can be asked for again; as waking can.
+    await this.#link.call(
+      { what: `${this.#title} was being hibernated`, repeatable: true, signal, timeoutMs: 0 },
+      (clients, call) => clients.sandbox.hibernateSandbox({ sandbox: this.id }, call),
+    );
+  }
+
+  async wake({ signal }: CallOptions = {}): Promise<void> {
+    await this.#link.call(
+      { what: `${this.#title} was being woken`, repeatable: true, signal, timeoutMs: 0 },
+      (clients, call) => clients.sandbox.wakeSandbox({ sandbox: this.id }, call),
+    );
+  }
+
   async delete({ signal, force = false }: { readonly force?: boolean | undefined } & CallOptions = {}): Promise<void> {
     await this.#change("was being deleted", signal, (clients, call) =>
       clients.sandbox.deleteSandbox({ sandbox: this.id, force }, call),

@@ -238,6 +238,62 @@ export declare type ResumeSandboxResponse = Message<"belljar.api.v1.ResumeSandbo
 export declare const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse>;
 
 /**
+ * @generated from message belljar.api.v1.HibernateSandboxRequest
+ */
+export declare type HibernateSandboxRequest = Message<"belljar.api.v1.HibernateSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.HibernateSandboxRequest.
+ * Use `create(HibernateSandboxRequestSchema)` to create a new message.
+ */
+export declare const HibernateSandboxRequestSchema: GenMessage<HibernateSandboxRequest>;
+
+/**
+ * @generated from message belljar.api.v1.HibernateSandboxResponse
+ */
+export declare type HibernateSandboxResponse = Message<"belljar.api.v1.HibernateSandboxResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.HibernateSandboxResponse.
+ * Use `create(HibernateSandboxResponseSchema)` to create a new message.
+ */
+export declare const HibernateSandboxResponseSchema: GenMessage<HibernateSandboxResponse>;
+
+/**
+ * @generated from message belljar.api.v1.WakeSandboxRequest
+ */
+export declare type WakeSandboxRequest = Message<"belljar.api.v1.WakeSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.WakeSandboxRequest.
+ * Use `create(WakeSandboxRequestSchema)` to create a new message.
+ */
+export declare const WakeSandboxRequestSchema: GenMessage<WakeSandboxRequest>;
+
+/**
+ * @generated from message belljar.api.v1.WakeSandboxResponse
+ */
+export declare type WakeSandboxResponse = Message<"belljar.api.v1.WakeSandboxResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.WakeSandboxResponse.
+ * Use `create(WakeSandboxResponseSchema)` to create a new message.
+ */
+export declare const WakeSandboxResponseSchema: GenMessage<WakeSandboxResponse>;
+
+/**
  * @generated from message belljar.api.v1.DeleteSandboxRequest
  */
 export declare type DeleteSandboxRequest = Message<"belljar.api.v1.DeleteSandboxRequest"> & {
@@ -767,6 +823,26 @@ export declare const SandboxService: GenService<{
     methodKind: "unary";
     input: typeof ResumeSandboxRequestSchema;
     output: typeof ResumeSandboxResponseSchema;
+  },
+  /**
+   * Lets its VM go until somebody wants something of it. One that is hibernated is success.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.HibernateSandbox
+   */
+  hibernateSandbox: {
+    methodKind: "unary";
+    input: typeof HibernateSandboxRequestSchema;
+    output: typeof HibernateSandboxResponseSchema;
+  },
+  /**
+   * What every call that needs the guest does by itself.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.WakeSandbox
+   */
+  wakeSandbox: {
+    methodKind: "unary";
+    input: typeof WakeSandboxRequestSchema;
+    output: typeof WakeSandboxResponseSchema;
   },
   /**
    * @generated from rpc belljar.api.v1.SandboxService.DeleteSandbox

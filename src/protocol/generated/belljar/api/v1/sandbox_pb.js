@@ -12,7 +12,7 @@ import { file_belljar_api_v1_types } from "./types_pb.js";
  * Describes the file belljar/api/v1/sandbox.proto.
  */
 export const file_belljar_api_v1_sandbox = /*@__PURE__*/
-  fileDesc("ChxiZWxsamFyL2FwaS92MS9zYW5kYm94LnByb3RvEg5iZWxsamFyLmFwaS52MSJWChRDcmVhdGVTYW5kYm94UmVxdWVzdBIpCgRzcGVjGAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveFNwZWMSEwoLY3JlYXRlX29ubHkYAiABKAgiRQoVQ3JlYXRlU2FuZGJveFJlc3BvbnNlEiwKB3NhbmRib3gYASABKAsyGy5iZWxsamFyLmFwaS52MS5TYW5kYm94SW5mbyIkChFHZXRTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJIkIKEkdldFNhbmRib3hSZXNwb25zZRIsCgdzYW5kYm94GAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRwoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEi4KCXNhbmRib3hlcxgBIAMoCzIbLmJlbGxqYXIuYXBpLnYxLlNhbmRib3hJbmZvIiYKE1N0YXJ0U2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSIWChRTdGFydFNhbmRib3hSZXNwb25zZSJrChJTdG9wU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIXCgp0aW1lb3V0X21zGAIgASgBSACIAQESEgoFZm9yY2UYAyABKAhIAYgBAUINCgtfdGltZW91dF9tc0IICgZfZm9yY2UiFQoTU3RvcFNhbmRib3hSZXNwb25zZSImChNQYXVzZVNhbmRib3hSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiFgoUUGF1c2VTYW5kYm94UmVzcG9uc2UiJwoUUmVzdW1lU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSIXChVSZXN1bWVTYW5kYm94UmVzcG9uc2UiRQoURGVsZXRlU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRISCgVmb3JjZRgCIAEoCEgAiAEBQggKBl9mb3JjZSIXChVEZWxldGVTYW5kYm94UmVzcG9uc2UiqQEKFVNldEFubm90YXRpb25zUmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEksKC2Fubm90YXRpb25zGAIgAygLMjYuYmVsbGphci5hcGkudjEuU2V0QW5ub3RhdGlvbnNSZXF1ZXN0LkFubm90YXRpb25zRW50cnkaMgoQQW5ub3RhdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhgKFlNldEFubm90YXRpb25zUmVzcG9uc2UiTwoQQWRkRGV2aWNlUmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEioKBmRldmljZRgCIAEoCzIaLmJlbGxqYXIuYXBpLnYxLkRldmljZVNwZWMiPwoRQWRkRGV2aWNlUmVzcG9uc2USKgoGZGV2aWNlGAEgASgLMhouYmVsbGphci5hcGkudjEuRGV2aWNlSW5mbyI2ChNSZW1vdmVEZXZpY2VSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkSDgoGZGV2aWNlGAIgASgJIhYKFFJlbW92ZURldmljZVJlc3BvbnNlIqUBChRVcGRhdGVTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEhcKCm1lbW9yeV9taWIYAiABKAFIAIgBARIRCgRjcHVzGAMgASgBSAGIAQESIAoTc2hhcmVkX21lbW9yeV9ieXRlcxgEIAEoAUgCiAEBQg0KC19tZW1vcnlfbWliQgcKBV9jcHVzQhYKFF9zaGFyZWRfbWVtb3J5X2J5dGVzIhcKFVVwZGF0ZVNhbmRib3hSZXNwb25zZSIpChZHZXRTYW5kYm94U3RhdHNSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiRgoXR2V0U2FuZGJveFN0YXRzUmVzcG9uc2USKwoFc3RhdHMYASABKAsyHC5iZWxsamFyLmFwaS52MS5TYW5kYm94U3RhdHMiJgoTV2F0Y2hTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJIsECChRXYXRjaFNhbmRib3hSZXNwb25zZRINCgVhdF9tcxgBIAEoARIPCgVzdGF0ZRgCIAEoCUgAEjQKCWNvbnRhaW5lchgDIAEoCzIfLmJlbGxqYXIuYXBpLnYxLkNvbnRhaW5lckNoYW5nZUgAEjEKB2ZhaWx1cmUYBCABKAsyHi5iZWxsamFyLmFwaS52MS5Nb25pdG9yRmFpbHVyZUgAEjEKB2RlbGV0ZWQYBSABKAsyHi5iZWxsamFyLmFwaS52MS5TYW5kYm94RGVsZXRlZEgAEjEKB2NyZWF0ZWQYBiABKAsyHi5iZWxsamFyLmFwaS52MS5TYW5kYm94Q3JlYXRlZEgAEjEKB3JlbmFtZWQYByABKAsyHi5iZWxsamFyLmFwaS52MS5TYW5kYm94UmVuYW1lZEgAQgcKBWV2ZW50IjYKD0NvbnRhaW5lckNoYW5nZRIUCgxjb250YWluZXJfaWQYASABKAkSDQoFc3RhdGUYAiABKAkiLwoOTW9uaXRvckZhaWx1cmUSDAoEcGFydBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIhAKDlNhbmRib3hEZWxldGVkIh8KDlNhbmRib3hDcmVhdGVkEg0KBWltYWdlGAEgASgJIiIKDlNhbmRib3hSZW5hbWVkEhAKCG9sZF9uYW1lGAEgASgJIkUKEldhdGNoRXZlbnRzUmVxdWVzdBISCgVhZnRlchgBIAEoAUgAiAEBEhEKCW5vX2ZvbGxvdxgCIAEoCEIICgZfYWZ0ZXIihAEKE1dhdGNoRXZlbnRzUmVzcG9uc2USDgoGbnVtYmVyGAEgASgBEhIKCnNhbmRib3hfaWQYAiABKAkSFAoMc2FuZGJveF9uYW1lGAMgASgJEjMKBWV2ZW50GAQgASgLMiQuYmVsbGphci5hcGkudjEuV2F0Y2hTYW5kYm94UmVzcG9uc2UiNQoUUmVuYW1lU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIMCgRuYW1lGAIgASgJIhcKFVJlbmFtZVNhbmRib3hSZXNwb25zZTLQCwoOU2FuZGJveFNlcnZpY2USXAoNQ3JlYXRlU2FuZGJveBIkLmJlbGxqYXIuYXBpLnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiUuYmVsbGphci5hcGkudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElMKCkdldFNhbmRib3gSIS5iZWxsamFyLmFwaS52MS5HZXRTYW5kYm94UmVxdWVzdBoiLmJlbGxqYXIuYXBpLnYxLkdldFNhbmRib3hSZXNwb25zZRJcCg1MaXN0U2FuZGJveGVzEiQuYmVsbGphci5hcGkudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USWQoMU3RhcnRTYW5kYm94EiMuYmVsbGphci5hcGkudjEuU3RhcnRTYW5kYm94UmVxdWVzdBokLmJlbGxqYXIuYXBpLnYxLlN0YXJ0U2FuZGJveFJlc3BvbnNlElYKC1N0b3BTYW5kYm94EiIuYmVsbGphci5hcGkudjEuU3RvcFNhbmRib3hSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuU3RvcFNhbmRib3hSZXNwb25zZRJZCgxQYXVzZVNhbmRib3gSIy5iZWxsamFyLmFwaS52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiQuYmVsbGphci5hcGkudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USXAoNUmVzdW1lU2FuZGJveBIkLmJlbGxqYXIuYXBpLnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiUuYmVsbGphci5hcGkudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElwKDURlbGV0ZVNhbmRib3gSJC5iZWxsamFyLmFwaS52MS5EZWxldGVTYW5kYm94UmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLkRlbGV0ZVNhbmRib3hSZXNwb25zZRJfCg5TZXRBbm5vdGF0aW9ucxIlLmJlbGxqYXIuYXBpLnYxLlNldEFubm90YXRpb25zUmVxdWVzdBomLmJlbGxqYXIuYXBpLnYxLlNldEFubm90YXRpb25zUmVzcG9uc2USUAoJQWRkRGV2aWNlEiAuYmVsbGphci5hcGkudjEuQWRkRGV2aWNlUmVxdWVzdBohLmJlbGxqYXIuYXBpLnYxLkFkZERldmljZVJlc3BvbnNlElkKDFJlbW92ZURldmljZRIjLmJlbGxqYXIuYXBpLnYxLlJlbW92ZURldmljZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5SZW1vdmVEZXZpY2VSZXNwb25zZRJcCg1VcGRhdGVTYW5kYm94EiQuYmVsbGphci5hcGkudjEuVXBkYXRlU2FuZGJveFJlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5VcGRhdGVTYW5kYm94UmVzcG9uc2USYgoPR2V0U2FuZGJveFN0YXRzEiYuYmVsbGphci5hcGkudjEuR2V0U2FuZGJveFN0YXRzUmVxdWVzdBonLmJlbGxqYXIuYXBpLnYxLkdldFNhbmRib3hTdGF0c1Jlc3BvbnNlElsKDFdhdGNoU2FuZGJveBIjLmJlbGxqYXIuYXBpLnYxLldhdGNoU2FuZGJveFJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5XYXRjaFNhbmRib3hSZXNwb25zZTABElgKC1dhdGNoRXZlbnRzEiIuYmVsbGphci5hcGkudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuV2F0Y2hFdmVudHNSZXNwb25zZTABElwKDVJlbmFtZVNhbmRib3gSJC5iZWxsamFyLmFwaS52MS5SZW5hbWVTYW5kYm94UmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLlJlbmFtZVNhbmRib3hSZXNwb25zZWIGcHJvdG8z", [file_belljar_api_v1_stats, file_belljar_api_v1_types]);
+  fileDesc("ChxiZWxsamFyL2FwaS92MS9zYW5kYm94LnByb3RvEg5iZWxsamFyLmFwaS52MSJWChRDcmVhdGVTYW5kYm94UmVxdWVzdBIpCgRzcGVjGAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveFNwZWMSEwoLY3JlYXRlX29ubHkYAiABKAgiRQoVQ3JlYXRlU2FuZGJveFJlc3BvbnNlEiwKB3NhbmRib3gYASABKAsyGy5iZWxsamFyLmFwaS52MS5TYW5kYm94SW5mbyIkChFHZXRTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJIkIKEkdldFNhbmRib3hSZXNwb25zZRIsCgdzYW5kYm94GAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRwoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEi4KCXNhbmRib3hlcxgBIAMoCzIbLmJlbGxqYXIuYXBpLnYxLlNhbmRib3hJbmZvIiYKE1N0YXJ0U2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSIWChRTdGFydFNhbmRib3hSZXNwb25zZSJrChJTdG9wU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIXCgp0aW1lb3V0X21zGAIgASgBSACIAQESEgoFZm9yY2UYAyABKAhIAYgBAUINCgtfdGltZW91dF9tc0IICgZfZm9yY2UiFQoTU3RvcFNhbmRib3hSZXNwb25zZSImChNQYXVzZVNhbmRib3hSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiFgoUUGF1c2VTYW5kYm94UmVzcG9uc2UiJwoUUmVzdW1lU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSIXChVSZXN1bWVTYW5kYm94UmVzcG9uc2UiKgoXSGliZXJuYXRlU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSIaChhIaWJlcm5hdGVTYW5kYm94UmVzcG9uc2UiJQoSV2FrZVNhbmRib3hSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiFQoTV2FrZVNhbmRib3hSZXNwb25zZSJFChREZWxldGVTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEhIKBWZvcmNlGAIgASgISACIAQFCCAoGX2ZvcmNlIhcKFURlbGV0ZVNhbmRib3hSZXNwb25zZSKpAQoVU2V0QW5ub3RhdGlvbnNSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkSSwoLYW5ub3RhdGlvbnMYAiADKAsyNi5iZWxsamFyLmFwaS52MS5TZXRBbm5vdGF0aW9uc1JlcXVlc3QuQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiGAoWU2V0QW5ub3RhdGlvbnNSZXNwb25zZSJPChBBZGREZXZpY2VSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkSKgoGZGV2aWNlGAIgASgLMhouYmVsbGphci5hcGkudjEuRGV2aWNlU3BlYyI/ChFBZGREZXZpY2VSZXNwb25zZRIqCgZkZXZpY2UYASABKAsyGi5iZWxsamFyLmFwaS52MS5EZXZpY2VJbmZvIjYKE1JlbW92ZURldmljZVJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIOCgZkZXZpY2UYAiABKAkiFgoUUmVtb3ZlRGV2aWNlUmVzcG9uc2UipQEKFFVwZGF0ZVNhbmRib3hSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkSFwoKbWVtb3J5X21pYhgCIAEoAUgAiAEBEhEKBGNwdXMYAyABKAFIAYgBARIgChNzaGFyZWRfbWVtb3J5X2J5dGVzGAQgASgBSAKIAQFCDQoLX21lbW9yeV9taWJCBwoFX2NwdXNCFgoUX3NoYXJlZF9tZW1vcnlfYnl0ZXMiFwoVVXBkYXRlU2FuZGJveFJlc3BvbnNlIikKFkdldFNhbmRib3hTdGF0c1JlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSJGChdHZXRTYW5kYm94U3RhdHNSZXNwb25zZRIrCgVzdGF0cxgBIAEoCzIcLmJlbGxqYXIuYXBpLnYxLlNhbmRib3hTdGF0cyImChNXYXRjaFNhbmRib3hSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiwQIKFFdhdGNoU2FuZGJveFJlc3BvbnNlEg0KBWF0X21zGAEgASgBEg8KBXN0YXRlGAIgASgJSAASNAoJY29udGFpbmVyGAMgASgLMh8uYmVsbGphci5hcGkudjEuQ29udGFpbmVyQ2hhbmdlSAASMQoHZmFpbHVyZRgEIAEoCzIeLmJlbGxqYXIuYXBpLnYxLk1vbml0b3JGYWlsdXJlSAASMQoHZGVsZXRlZBgFIAEoCzIeLmJlbGxqYXIuYXBpLnYxLlNhbmRib3hEZWxldGVkSAASMQoHY3JlYXRlZBgGIAEoCzIeLmJlbGxqYXIuYXBpLnYxLlNhbmRib3hDcmVhdGVkSAASMQoHcmVuYW1lZBgHIAEoCzIeLmJlbGxqYXIuYXBpLnYxLlNhbmRib3hSZW5hbWVkSABCBwoFZXZlbnQiNgoPQ29udGFpbmVyQ2hhbmdlEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRINCgVzdGF0ZRgCIAEoCSIvCg5Nb25pdG9yRmFpbHVyZRIMCgRwYXJ0GAEgASgJEg8KB21lc3NhZ2UYAiABKAkiEAoOU2FuZGJveERlbGV0ZWQiHwoOU2FuZGJveENyZWF0ZWQSDQoFaW1hZ2UYASABKAkiIgoOU2FuZGJveFJlbmFtZWQSEAoIb2xkX25hbWUYASABKAkiRQoSV2F0Y2hFdmVudHNSZXF1ZXN0EhIKBWFmdGVyGAEgASgBSACIAQESEQoJbm9fZm9sbG93GAIgASgIQggKBl9hZnRlciKEAQoTV2F0Y2hFdmVudHNSZXNwb25zZRIOCgZudW1iZXIYASABKAESEgoKc2FuZGJveF9pZBgCIAEoCRIUCgxzYW5kYm94X25hbWUYAyABKAkSMwoFZXZlbnQYBCABKAsyJC5iZWxsamFyLmFwaS52MS5XYXRjaFNhbmRib3hSZXNwb25zZSI1ChRSZW5hbWVTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEgwKBG5hbWUYAiABKAkiFwoVUmVuYW1lU2FuZGJveFJlc3BvbnNlMo8NCg5TYW5kYm94U2VydmljZRJcCg1DcmVhdGVTYW5kYm94EiQuYmVsbGphci5hcGkudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USUwoKR2V0U2FuZGJveBIhLmJlbGxqYXIuYXBpLnYxLkdldFNhbmRib3hSZXF1ZXN0GiIuYmVsbGphci5hcGkudjEuR2V0U2FuZGJveFJlc3BvbnNlElwKDUxpc3RTYW5kYm94ZXMSJC5iZWxsamFyLmFwaS52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJZCgxTdGFydFNhbmRib3gSIy5iZWxsamFyLmFwaS52MS5TdGFydFNhbmRib3hSZXF1ZXN0GiQuYmVsbGphci5hcGkudjEuU3RhcnRTYW5kYm94UmVzcG9uc2USVgoLU3RvcFNhbmRib3gSIi5iZWxsamFyLmFwaS52MS5TdG9wU2FuZGJveFJlcXVlc3QaIy5iZWxsamFyLmFwaS52MS5TdG9wU2FuZGJveFJlc3BvbnNlElkKDFBhdXNlU2FuZGJveBIjLmJlbGxqYXIuYXBpLnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJcCg1SZXN1bWVTYW5kYm94EiQuYmVsbGphci5hcGkudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USZQoQSGliZXJuYXRlU2FuZGJveBInLmJlbGxqYXIuYXBpLnYxLkhpYmVybmF0ZVNhbmRib3hSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuSGliZXJuYXRlU2FuZGJveFJlc3BvbnNlElYKC1dha2VTYW5kYm94EiIuYmVsbGphci5hcGkudjEuV2FrZVNhbmRib3hSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuV2FrZVNhbmRib3hSZXNwb25zZRJcCg1EZWxldGVTYW5kYm94EiQuYmVsbGphci5hcGkudjEuRGVsZXRlU2FuZGJveFJlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5EZWxldGVTYW5kYm94UmVzcG9uc2USXwoOU2V0QW5ub3RhdGlvbnMSJS5iZWxsamFyLmFwaS52MS5TZXRBbm5vdGF0aW9uc1JlcXVlc3QaJi5iZWxsamFyLmFwaS52MS5TZXRBbm5vdGF0aW9uc1Jlc3BvbnNlElAKCUFkZERldmljZRIgLmJlbGxqYXIuYXBpLnYxLkFkZERldmljZVJlcXVlc3QaIS5iZWxsamFyLmFwaS52MS5BZGREZXZpY2VSZXNwb25zZRJZCgxSZW1vdmVEZXZpY2USIy5iZWxsamFyLmFwaS52MS5SZW1vdmVEZXZpY2VSZXF1ZXN0GiQuYmVsbGphci5hcGkudjEuUmVtb3ZlRGV2aWNlUmVzcG9uc2USXAoNVXBkYXRlU2FuZGJveBIkLmJlbGxqYXIuYXBpLnYxLlVwZGF0ZVNhbmRib3hSZXF1ZXN0GiUuYmVsbGphci5hcGkudjEuVXBkYXRlU2FuZGJveFJlc3BvbnNlEmIKD0dldFNhbmRib3hTdGF0cxImLmJlbGxqYXIuYXBpLnYxLkdldFNhbmRib3hTdGF0c1JlcXVlc3QaJy5iZWxsamFyLmFwaS52MS5HZXRTYW5kYm94U3RhdHNSZXNwb25zZRJbCgxXYXRjaFNhbmRib3gSIy5iZWxsamFyLmFwaS52MS5XYXRjaFNhbmRib3hSZXF1ZXN0GiQuYmVsbGphci5hcGkudjEuV2F0Y2hTYW5kYm94UmVzcG9uc2UwARJYCgtXYXRjaEV2ZW50cxIiLmJlbGxqYXIuYXBpLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLmJlbGxqYXIuYXBpLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJcCg1SZW5hbWVTYW5kYm94EiQuYmVsbGphci5hcGkudjEuUmVuYW1lU2FuZGJveFJlcXVlc3QaJS5iZWxsamFyLmFwaS52MS5SZW5hbWVTYW5kYm94UmVzcG9uc2ViBnByb3RvMw", [file_belljar_api_v1_stats, file_belljar_api_v1_types]);
 
 /**
  * Describes the message belljar.api.v1.CreateSandboxRequest.
@@ -113,165 +113,193 @@ export const ResumeSandboxResponseSchema = /*@__PURE__*/
   messageDesc(file_belljar_api_v1_sandbox, 13);
 
 /**
+ * Describes the message belljar.api.v1.HibernateSandboxRequest.
+ * Use `create(HibernateSandboxRequestSchema)` to create a new message.
+ */
+export const HibernateSandboxRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_sandbox, 14);
+
+/**
+ * Describes the message belljar.api.v1.HibernateSandboxResponse.
+ * Use `create(HibernateSandboxResponseSchema)` to create a new message.
+ */
+export const HibernateSandboxResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_sandbox, 15);
+
+/**
+ * Describes the message belljar.api.v1.WakeSandboxRequest.
+ * Use `create(WakeSandboxRequestSchema)` to create a new message.
+ */
+export const WakeSandboxRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_sandbox, 16);
+
+/**
+ * Describes the message belljar.api.v1.WakeSandboxResponse.
+ * Use `create(WakeSandboxResponseSchema)` to create a new message.
+ */
+export const WakeSandboxResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_sandbox, 17);
+
+/**
  * Describes the message belljar.api.v1.DeleteSandboxRequest.
  * Use `create(DeleteSandboxRequestSchema)` to create a new message.
  */
 export const DeleteSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 14);
+  messageDesc(file_belljar_api_v1_sandbox, 18);
 
 /**
  * Describes the message belljar.api.v1.DeleteSandboxResponse.
  * Use `create(DeleteSandboxResponseSchema)` to create a new message.
  */
 export const DeleteSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 15);
+  messageDesc(file_belljar_api_v1_sandbox, 19);
 
 /**
  * Describes the message belljar.api.v1.SetAnnotationsRequest.
  * Use `create(SetAnnotationsRequestSchema)` to create a new message.
  */
 export const SetAnnotationsRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 16);
+  messageDesc(file_belljar_api_v1_sandbox, 20);
 
 /**
  * Describes the message belljar.api.v1.SetAnnotationsResponse.
  * Use `create(SetAnnotationsResponseSchema)` to create a new message.
  */
 export const SetAnnotationsResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 17);
+  messageDesc(file_belljar_api_v1_sandbox, 21);
 
 /**
  * Describes the message belljar.api.v1.AddDeviceRequest.
  * Use `create(AddDeviceRequestSchema)` to create a new message.
  */
 export const AddDeviceRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 18);
+  messageDesc(file_belljar_api_v1_sandbox, 22);
 
 /**
  * Describes the message belljar.api.v1.AddDeviceResponse.
  * Use `create(AddDeviceResponseSchema)` to create a new message.
  */
 export const AddDeviceResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 19);
+  messageDesc(file_belljar_api_v1_sandbox, 23);
 
 /**
  * Describes the message belljar.api.v1.RemoveDeviceRequest.
  * Use `create(RemoveDeviceRequestSchema)` to create a new message.
  */
 export const RemoveDeviceRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 20);
+  messageDesc(file_belljar_api_v1_sandbox, 24);
 
 /**
  * Describes the message belljar.api.v1.RemoveDeviceResponse.
  * Use `create(RemoveDeviceResponseSchema)` to create a new message.
  */
 export const RemoveDeviceResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 21);
+  messageDesc(file_belljar_api_v1_sandbox, 25);
 
 /**
  * Describes the message belljar.api.v1.UpdateSandboxRequest.
  * Use `create(UpdateSandboxRequestSchema)` to create a new message.
  */
 export const UpdateSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 22);
+  messageDesc(file_belljar_api_v1_sandbox, 26);
 
 /**
  * Describes the message belljar.api.v1.UpdateSandboxResponse.
  * Use `create(UpdateSandboxResponseSchema)` to create a new message.
  */
 export const UpdateSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 23);
+  messageDesc(file_belljar_api_v1_sandbox, 27);
 
 /**
  * Describes the message belljar.api.v1.GetSandboxStatsRequest.
  * Use `create(GetSandboxStatsRequestSchema)` to create a new message.
  */
 export const GetSandboxStatsRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 24);
+  messageDesc(file_belljar_api_v1_sandbox, 28);
 
 /**
  * Describes the message belljar.api.v1.GetSandboxStatsResponse.
  * Use `create(GetSandboxStatsResponseSchema)` to create a new message.
  */
 export const GetSandboxStatsResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 25);
+  messageDesc(file_belljar_api_v1_sandbox, 29);
 
 /**
  * Describes the message belljar.api.v1.WatchSandboxRequest.
  * Use `create(WatchSandboxRequestSchema)` to create a new message.
  */
 export const WatchSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 26);
+  messageDesc(file_belljar_api_v1_sandbox, 30);
 
 /**
  * Describes the message belljar.api.v1.WatchSandboxResponse.
  * Use `create(WatchSandboxResponseSchema)` to create a new message.
  */
 export const WatchSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 27);
+  messageDesc(file_belljar_api_v1_sandbox, 31);
 
 /**
  * Describes the message belljar.api.v1.ContainerChange.
  * Use `create(ContainerChangeSchema)` to create a new message.
  */
 export const ContainerChangeSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 28);
+  messageDesc(file_belljar_api_v1_sandbox, 32);
 
 /**
  * Describes the message belljar.api.v1.MonitorFailure.
  * Use `create(MonitorFailureSchema)` to create a new message.
  */
 export const MonitorFailureSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 29);
+  messageDesc(file_belljar_api_v1_sandbox, 33);
 
 /**
  * Describes the message belljar.api.v1.SandboxDeleted.
  * Use `create(SandboxDeletedSchema)` to create a new message.
  */
 export const SandboxDeletedSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 30);
+  messageDesc(file_belljar_api_v1_sandbox, 34);
 
 /**
  * Describes the message belljar.api.v1.SandboxCreated.
  * Use `create(SandboxCreatedSchema)` to create a new message.
  */
 export const SandboxCreatedSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 31);
+  messageDesc(file_belljar_api_v1_sandbox, 35);
 
 /**
  * Describes the message belljar.api.v1.SandboxRenamed.
  * Use `create(SandboxRenamedSchema)` to create a new message.
  */
 export const SandboxRenamedSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 32);
+  messageDesc(file_belljar_api_v1_sandbox, 36);
 
 /**
  * Describes the message belljar.api.v1.WatchEventsRequest.
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 33);
+  messageDesc(file_belljar_api_v1_sandbox, 37);
 
 /**
  * Describes the message belljar.api.v1.WatchEventsResponse.
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 34);
+  messageDesc(file_belljar_api_v1_sandbox, 38);
 
 /**
  * Describes the message belljar.api.v1.RenameSandboxRequest.
  * Use `create(RenameSandboxRequestSchema)` to create a new message.
  */
 export const RenameSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 35);
+  messageDesc(file_belljar_api_v1_sandbox, 39);
 
 /**
  * Describes the message belljar.api.v1.RenameSandboxResponse.
  * Use `create(RenameSandboxResponseSchema)` to create a new message.
  */
 export const RenameSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_sandbox, 36);
+  messageDesc(file_belljar_api_v1_sandbox, 40);
 
 /**
  * @generated from service belljar.api.v1.SandboxService

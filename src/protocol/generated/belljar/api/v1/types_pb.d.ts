@@ -795,6 +795,13 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: belljar.api.v1.NetworkSpec network = 60;
    */
   network?: NetworkSpec | undefined;
+
+  /**
+   * Without activity for so long it is hibernated; never unless told.
+   *
+   * @generated from field: optional double idle_timeout_ms = 70;
+   */
+  idleTimeoutMs?: number | undefined;
 };
 
 /**
@@ -879,6 +886,29 @@ export declare type PortSpec = Message<"belljar.api.v1.PortSpec"> & {
  * Use `create(PortSpecSchema)` to create a new message.
  */
 export declare const PortSpecSchema: GenMessage<PortSpec>;
+
+/**
+ * @generated from message belljar.api.v1.HibernationInfo
+ */
+export declare type HibernationInfo = Message<"belljar.api.v1.HibernationInfo"> & {
+  /**
+   * @generated from field: double since_ms = 1;
+   */
+  sinceMs: number;
+
+  /**
+   * At which it can be woken.
+   *
+   * @generated from field: repeated belljar.api.v1.PortSpec ports = 2;
+   */
+  ports: PortSpec[];
+};
+
+/**
+ * Describes the message belljar.api.v1.HibernationInfo.
+ * Use `create(HibernationInfoSchema)` to create a new message.
+ */
+export declare const HibernationInfoSchema: GenMessage<HibernationInfo>;
 
 /**
  * @generated from message belljar.api.v1.NetworkInfo
@@ -1298,6 +1328,18 @@ export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
    * @generated from field: belljar.api.v1.NetworkInfo network = 60;
    */
   network?: NetworkInfo | undefined;
+
+  /**
+   * While it is hibernated.
+   *
+   * @generated from field: belljar.api.v1.HibernationInfo hibernation = 70;
+   */
+  hibernation?: HibernationInfo | undefined;
+
+  /**
+   * @generated from field: optional double idle_timeout_ms = 71;
+   */
+  idleTimeoutMs?: number | undefined;
 };
 
 /**
