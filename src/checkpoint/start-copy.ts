@@ -9,7 +9,7 @@ import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { ROOT_SERIAL } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
-import { refuseHookFailures } from "./hooks.ts";
+import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
 import type { GuestMemory } from "./memory/index.ts";
 import type { FrozenDisk, FrozenLog, Snapshot } from "./snapshot.ts";
 
@@ -97,7 +97,8 @@ export async function startCopy(
     },
     signal,
   );
-  refuseHookFailures(failures);
+  if (event === "resumed") tellHookFailures(sandbox.log, failures);
+  else refuseHookFailures(failures);
 }
 
 function newIdentity(id: string): { readonly machineId: string; readonly bootId: string } {

@@ -23,8 +23,17 @@ import type {
   TerminalSize,
 } from "../container/index.ts";
 import type { DeviceRequest } from "../devices/index.ts";
-import type { NetworkMode, PortConfig, PublishedPort } from "../network/index.ts";
+import type { PortConfig } from "../network/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
+import type {
+  HibernationInfo,
+  NetworkInfo,
+  RuntimeEvent,
+  SandboxEvent,
+  SandboxResourcesInfo,
+  SandboxStats,
+  VmmInfo,
+} from "./told.ts";
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -503,41 +512,6 @@ export interface SandboxInfo {
   readonly problem?: string | undefined;
 }
 
-export interface HibernationInfo {
-  /** Milliseconds since the epoch. */
-  readonly sinceMs: number;
-  /** A connection to one of them wakes it. */
-  readonly ports: readonly PublishedPort[];
-}
-
-export interface NetworkInfo {
-  readonly mode: NetworkMode;
-  /** Path of its network namespace on the host. */
-  readonly namespace: string;
-  /** Of the guest's interface. */
-  readonly macAddress: string;
-  readonly addresses: readonly string[];
-  readonly ports: readonly PublishedPort[];
-}
-
-export interface VmmInfo {
-  readonly pid: number;
-  readonly acceleration: "kvm" | "tcg";
-  /** Digest of the template that the VM was started from; absent when it was booted. */
-  readonly template?: string | undefined;
-}
-
-export interface SandboxResourcesInfo {
-  /** More than there is: the guest has not taken or given what it should. */
-  readonly memoryAskedMib: number;
-  readonly cpusAsked: number;
-  readonly memoryMaxMib: number;
-  readonly cpusMax: number;
-  readonly sharedMemoryBytes?: number | undefined;
-  /** Directories of the VM's control group on the host, one for each hierarchy; none where the host has none to give. */
-  readonly cgroups: readonly string[];
-}
-
 export interface ContainerInfo {
   readonly id: string;
   readonly name: string;
@@ -569,34 +543,20 @@ export interface ProcessInfo {
   readonly status?: ProcessStatus | undefined;
 }
 
-export type { BlockIoStats, ContainerStats, Files, MountInfo, NetworkStats, RootfsConfig, StorageKind, StorageState };
-
-export interface SandboxStats {
-  readonly host: { readonly cpuUs: bigint; readonly residentBytes: bigint; readonly threads: number };
-  readonly guest: {
-    readonly memoryTotalBytes: bigint;
-    readonly memoryAvailableBytes: bigint;
-    readonly agentResidentBytes: bigint;
-    readonly processes: number;
-  };
-  readonly containers: Readonly<Record<string, ContainerStats>>;
-  /** Of the guest's, dropped or refused by the rules of its network since the VM's start. */
-  readonly deniedPackets?: number | undefined;
-}
-
-export type SandboxEvent =
-  | { readonly kind: "created"; readonly atMs: number; readonly image: string }
-  | { readonly kind: "renamed"; readonly atMs: number; readonly oldName: string }
-  | { readonly kind: "state"; readonly atMs: number; readonly state: ShownState }
-  | { readonly kind: "container"; readonly atMs: number; readonly containerId: string; readonly state: LifecycleState }
-  /** The monitor found the VMM or the agent failing, several times in a row; told once. */
-  | { readonly kind: "failed"; readonly atMs: number; readonly part: "vmm" | "agent"; readonly message: string }
-  | { readonly kind: "deleted"; readonly atMs: number };
-
-/** One of all events of a root. Numbers are consecutive, also from one owner to the next: a gap is what was missed. */
-export type RuntimeEvent = SandboxEvent & {
-  readonly number: number;
-  readonly sandboxId: string;
-  /** The name that it had then. */
-  readonly sandboxName: string;
+export type {
+  BlockIoStats,
+  ContainerStats,
+  Files,
+  HibernationInfo,
+  MountInfo,
+  NetworkInfo,
+  NetworkStats,
+  RootfsConfig,
+  RuntimeEvent,
+  SandboxEvent,
+  SandboxResourcesInfo,
+  SandboxStats,
+  StorageKind,
+  StorageState,
+  VmmInfo,
 };
