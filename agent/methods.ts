@@ -50,6 +50,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.freeze, handlers.freeze),
     bind(methods.thaw, handlers.thaw),
     bind(methods.configureNetwork, handlers.configureNetwork),
+    bind(methods.getNetwork, handlers.getNetwork),
     bind(methods.fitResources, handlers.fitResources),
     bind(methods.getGuestStats, handlers.getGuestStats),
     bind(methods.findDevice, handlers.findDevice),

@@ -96,3 +96,73 @@ test("network: what is no name, address or route never reaches the shell", async
   }
   assert.deepEqual(ran, []);
 });
+
+test("network: routes that are replaced leave none behind but the kernel's own", async (t) => {
+  const sysDir = await tempDir(t);
+  const ran = await guest(sysDir, "eth0", "0x1003\n", "02:00:00:00:00:01\n");
+  await mkdir(join(sysDir, "net"));
+  await writeFile(
+    join(sysDir, "net/route"),
+    [
+      "eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0",
+      "eth0\t00004D0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0",
+      "eth0\t00004E0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0",
+      "eth9\t00004F0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0",
+    ].join("\n"),
+  );
+  const [one] = request.interfaces;
+  assert.ok(one !== undefined);
+  const addresses = ["10.77.0.2/24"];
+  const deps = { sysDir, procDir: sysDir, addressesOf: () => addresses };
+  await configureNetwork(
+    { ...deps, runTool: async (_, args) => void ran.push([...args]) },
+    {
+      interfaces: [{ ...one, addresses }],
+      routes: [{ interfaceName: "eth0", destination: "default", gateway: "10.77.0.1" }],
+      neighbours: [],
+      replaceRoutes: true,
+    },
+  );
+  assert.deepEqual(ran[0]?.at(-1)?.split("\n"), [
+    "ip route del 10.78.0.0/16 dev eth0 || true",
+    "ip route replace default via 10.77.0.1 dev eth0",
+  ]);
+});
+
+test("network: interfaces whose names are one another's are moved out of the way first", async (t) => {
+  const sysDir = await tempDir(t);
+  const ran: string[][] = [];
+  const names = ["eth0", "eth1"] as const;
+  for (const [index, name] of names.entries()) {
+    const port = `devices/pci0000:00/0000:00:1${index}.0/0000:0${index}:00.0/virtio${index}/net`;
+    await mkdir(join(sysDir, port, name), { recursive: true });
+    await mkdir(join(sysDir, "class/net", name), { recursive: true });
+    await writeFile(join(sysDir, "class/net", name, "flags"), "0x1002");
+    await writeFile(join(sysDir, "class/net", name, "address"), "02:00:00:00:00:01");
+  }
+  const deps = {
+    sysDir,
+    addressesOf: () => [],
+    runTool: async (_: string, args: readonly string[]) => void ran.push([...args]),
+  };
+  const one = (index: number, name: string) => ({
+    name,
+    pci: { path: [`0000:00:1${index}.0`, "00.0"] },
+    macAddress: "02:00:00:00:00:01",
+    mtu: 1500,
+    addresses: [],
+  });
+  await configureNetwork(deps, { interfaces: [one(0, "eth1"), one(1, "eth0")], routes: [], neighbours: [] });
+  assert.deepEqual(ran[0]?.at(-1)?.split("\n"), [
+    "ip link set eth0 down",
+    "ip link set eth0 name moved0",
+    "ip link set eth1 down",
+    "ip link set eth1 name moved1",
+    "ip link set moved0 address 02:00:00:00:00:01",
+    "ip link set moved0 name eth1",
+    "ip link set eth1 mtu 1500 up",
+    "ip link set moved1 address 02:00:00:00:00:01",
+    "ip link set moved1 name eth0",
+    "ip link set eth0 mtu 1500 up",
+  ]);
+});

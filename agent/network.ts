@@ -4,17 +4,20 @@
  * the old one.
  */
 import { readdir, readFile } from "node:fs/promises";
-import { networkInterfaces } from "node:os";
+import { BlockList } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { networkLimits } from "../src/base/limits.ts";
+import { ownAddresses, readRoutes } from "./network-table.ts";
 import { type PciPath, untilFound } from "./pci-devices.ts";
 import type { RunTool } from "./tools.ts";
 
 export interface NetworkDeps {
   readonly runTool: RunTool;
   readonly sysDir: string;
+  /** `/proc` unless told. */
+  readonly procDir?: string;
   /** Addresses of an interface, each with its prefix; the guest's own unless told. */
   readonly addressesOf?: (name: string) => readonly string[];
 }
@@ -23,6 +26,7 @@ export interface NetworkRequest {
   readonly interfaces: readonly InterfaceRequest[];
   readonly routes: readonly RouteRequest[];
   readonly neighbours: readonly NeighbourRequest[];
+  readonly replaceRoutes?: boolean;
 }
 
 interface InterfaceRequest {
@@ -58,16 +62,22 @@ export async function configureNetwork(deps: NetworkDeps, request: NetworkReques
   }
   const lines: string[] = [];
   const unchanged = new Set<string>();
+  const { moves, found } = await findAll(deps, interfaces);
+  lines.push(...moves);
   for (const each of interfaces) {
-    const change = await interfaceLines(deps, each);
+    const change = await interfaceLines(deps, each, found.get(each) ?? "");
     lines.push(...change.lines);
     if (change.keeps) unchanged.add(each.name);
+  }
+  if (request.replaceRoutes === true) {
+    lines.push(...(await staleRoutes(deps, request)));
+    unchanged.clear();
   }
   for (const { interfaceName, destination, gateway } of routes) {
     const name = checked(interfaceName, NAME, "interface");
     const what = destination === "default" ? destination : checked(destination, RANGE, "range");
     const via = gateway === "" ? "" : ` via ${checked(gateway, ADDRESS, "address")}`;
-    if (!unchanged.has(name)) lines.push(`ip route replace ${what}${via} dev ${name}`);
+    if (!unchanged.has(name)) lines.push(`${ipFor(what, gateway)} route replace ${what}${via} dev ${name}`);
   }
   for (const { interfaceName, address, macAddress } of neighbours) {
     const [name, at] = [checked(interfaceName, NAME, "interface"), checked(address, ADDRESS, "address")];
@@ -78,20 +88,73 @@ export async function configureNetwork(deps: NetworkDeps, request: NetworkReques
   if (lines.length > 0) await deps.runTool("busybox", ["sh", "-ec", lines.join("\n")]);
 }
 
+/** `default` says nothing of its family. */
+function ipFor(destination: string, gateway: string): string {
+  return destination.includes(":") || gateway.includes(":") ? "ip -6" : "ip";
+}
+
+/** Removes what is there of these interfaces and is not wanted; the ranges of their own addresses are the kernel's. */
+async function staleRoutes(deps: NetworkDeps, { interfaces, routes }: NetworkRequest): Promise<string[]> {
+  const wanted = new Set(routes.map((route) => `${route.interfaceName} ${route.destination} ${route.gateway}`));
+  return (await readRoutes({ procDir: deps.procDir ?? "/proc" })).flatMap((route) => {
+    const { interfaceName, destination, gateway } = route;
+    const of = interfaces.find(({ name }) => name === interfaceName);
+    const isOwn = gateway === "" && of?.addresses.some((address) => isWithin(address, destination)) === true;
+    if (of === undefined || isOwn || wanted.has(`${interfaceName} ${destination} ${gateway}`)) return [];
+    const via = gateway === "" ? "" : ` via ${gateway}`;
+    return [`${ipFor(destination, gateway)} route del ${destination}${via} dev ${interfaceName} || true`];
+  });
+}
+
+/** Whether this is the range that an address with its prefix is in. */
+function isWithin(address: string, range: string): boolean {
+  const [at = "", prefix = ""] = address.split("/");
+  const [base = "", length = ""] = range.split("/");
+  if (prefix !== length || at.includes(":") !== base.includes(":")) return false;
+  const list = new BlockList();
+  const family = at.includes(":") ? "ipv6" : "ipv4";
+  list.addSubnet(base, Number(prefix), family);
+  return list.check(at, family);
+}
+
+/**
+ * The kernel's name of each, and what must be moved out of the way first: a name that one is to have can be another's, as the kernel
+ * numbers interfaces in the order in which it finds them.
+ */
+async function findAll(
+  deps: NetworkDeps,
+  interfaces: readonly InterfaceRequest[],
+): Promise<{ readonly moves: readonly string[]; readonly found: ReadonlyMap<InterfaceRequest, string> }> {
+  const found = new Map<InterfaceRequest, string>();
+  for (const each of interfaces) {
+    checked(each.name, NAME, "interface");
+    found.set(each, await findInterface(deps.sysDir, each.pci?.path ?? []));
+  }
+  const moves: string[] = [];
+  for (const [index, each] of interfaces.entries()) {
+    const present = found.get(each) ?? "";
+    const isInTheWay = interfaces.some((other) => other !== each && other.name === present);
+    if (!isInTheWay) continue;
+    const aside = `moved${index}`;
+    moves.push(`ip link set ${present} down`, `ip link set ${present} name ${aside}`);
+    found.set(each, aside);
+  }
+  return { moves, found };
+}
+
 /**
  * An interface that is up and has these addresses `keeps` its routes and neighbours: a copied guest whose address is as before gets
  * another hardware address, which virtio takes while it runs, and nothing else is touched.
  */
 async function interfaceLines(
   deps: NetworkDeps,
-  { name, pci, macAddress, mtu, addresses }: InterfaceRequest,
+  { name, macAddress, mtu, addresses }: InterfaceRequest,
+  found: string,
 ): Promise<{ readonly lines: readonly string[]; readonly keeps: boolean }> {
-  checked(name, NAME, "interface");
   checked(macAddress, MAC_ADDRESS, "hardware address");
   for (const address of addresses) checked(address, RANGE, "range");
   if (!Number.isInteger(mtu) || mtu < 68 || mtu > 65_535)
     throw new BelljarError("INVALID_ARGUMENT", `${mtu} is no MTU`);
-  const found = await findInterface(deps.sysDir, pci?.path ?? []);
   const read = async (file: string): Promise<string> =>
     (await readFile(join(deps.sysDir, "class/net", found, file), "utf8").catch(() => "")).trim();
   const isUp = (Number(await read("flags")) & 1) === 1;
@@ -99,22 +162,22 @@ async function interfaceLines(
   const readdress = hasOther ? [`ip link set ${found} address ${macAddress}`] : [];
   const present = new Set((deps.addressesOf ?? ownAddresses)(found));
   const isSame = present.size === addresses.length && addresses.every((address) => present.has(address));
-  if (isUp && isSame && found === name) return { lines: readdress, keeps: true };
+  if (isUp && isSame && found === name) {
+    const present = await read("mtu");
+    const resize = present === "" || Number(present) === mtu ? [] : [`ip link set ${name} mtu ${mtu}`];
+    return { lines: [...readdress, ...resize], keeps: true };
+  }
   const lines = [...readdress];
   if (isUp) {
     lines.push(`ip addr flush dev ${found}`, `ip neigh flush dev ${found} || true`);
     if (found !== name) lines.push(`ip link set ${found} down`);
   }
   if (found !== name) lines.push(`ip link set ${found} name ${name}`);
-  lines.push(`ip link set ${name} mtu ${mtu} up`, ...addresses.map((address) => `ip addr add ${address} dev ${name}`));
-  return { lines, keeps: false };
-}
-
-/** Those of IPv6 are the kernel's own. */
-function ownAddresses(name: string): readonly string[] {
-  return (networkInterfaces()[name] ?? []).flatMap(({ family, cidr }) =>
-    family === "IPv4" && cidr !== null ? [cidr] : [],
+  lines.push(
+    `ip link set ${name} mtu ${mtu} up`,
+    ...addresses.map((address) => `${ipFor(address, "")} addr add ${address} dev ${name}`),
   );
+  return { lines, keeps: false };
 }
 
 /** Name of the interface at this place, once its driver has made it. */

@@ -4,6 +4,7 @@ import { PROTOCOL_VERSION } from "../src/protocol/version.ts";
 import { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
 import { configureNetwork } from "./network.ts";
+import { readInterfaces, readRoutes } from "./network-table.ts";
 import { findPlugged } from "./plugged-devices.ts";
 import { containerHandlers } from "./service-containers.ts";
 import type { ServiceDeps } from "./service-deps.ts";
@@ -33,6 +34,7 @@ type SandboxHandlers = Pick<
   | "fitResources"
   | "freeze"
   | "getGuestStats"
+  | "getNetwork"
   | "hello"
   | "shutdown"
   | "thaw"
@@ -63,8 +65,14 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
     thaw: async (request) => ({ hookFailures: [...(await standstill.thaw(request))] }),
 
     configureNetwork: async (request) => {
-      await configureNetwork(deps.plugged, request);
+      await configureNetwork({ ...deps.plugged, procDir: deps.procDir }, request);
       return {};
+    },
+
+    getNetwork: async () => {
+      const where = { sysDir: deps.plugged.sysDir, procDir: deps.procDir };
+      const interfaces = (await readInterfaces(where)).map((each) => ({ ...each, addresses: [...each.addresses] }));
+      return { interfaces, routes: await readRoutes(where) };
     },
 
     fitResources: async ({ cpus, pluggedMemoryBytes, ahead }) => {

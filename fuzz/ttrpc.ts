@@ -218,6 +218,7 @@ const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
   configureNetwork: nothing,
+  getNetwork: nothing,
   fitResources: nothing,
   freeze: nothing,
   thaw: nothing,

@@ -11,6 +11,7 @@ import type { AgentCaller, AgentMethod, AgentRequest, AgentResponse, CallOptions
 const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "configureSandbox",
   "configureNetwork",
+  "getNetwork",
   "fitResources",
   "freeze",
   "thaw",

@@ -200,6 +200,20 @@ export const errorReasons = reasons({
     meaning: "This host cannot give a sandbox a network of the kind that was asked for.",
     remedy: "Do what the message says, or choose another kind with `--network`; `belljar doctor` lists what is needed.",
   },
+  NAMESPACE_INVALID: {
+    code: "failed_precondition",
+    meaning: "The network namespace that was named is missing, is gone, is none, or is the host's own.",
+    remedy: "Name one that is there: `ip netns list` shows those with a name, in /run/netns.",
+  },
+  NETWORK_IN_USE: {
+    code: "failed_precondition",
+    meaning: "The network namespace that was named is another sandbox's.",
+    remedy: "Delete that sandbox, or name another namespace.",
+  },
+  INTERFACE_NOT_FOUND: {
+    code: "not_found",
+    meaning: "The sandbox, or its network namespace, has no interface of that name.",
+  },
   NETWORK_FAILED: { code: "internal", meaning: "A step in making or configuring a network failed." },
   NO_FREE_ADDRESS: {
     code: "resource_exhausted",

@@ -37,6 +37,7 @@ const expectedSandbox: Readonly<Record<SandboxOperation, string>> = {
   createContainer: "yy--",
   addDevice: "yy--",
   removeDevice: "yy-y",
+  network: "yy--",
   resize: "yy-y",
   stats: "-y--",
 };

@@ -48,6 +48,7 @@ const sandboxGuards = {
   addDevice: ["ready", "running"],
   /** Of a stopped one it is only forgotten: without its source the next VM could not start. */
   removeDevice: ["ready", "running", "stopped"],
+  network: ["ready", "running"],
   stats: ["running"],
   /** A paused guest can neither take nor give. */
   resize: ["ready", "running", "stopped"],

@@ -292,6 +292,12 @@ export const networkLimits = {
   addressesPerNameMax: 16,
   /** Looking up one host name of a rule. */
   lookUpTimeoutMs: 5_000,
+  /** Addresses that a host name of a rule has had while the sandbox ran: when there are more, the oldest are forgotten. */
+  addressesRememberedMax: 64,
+  /** How often host names of rules are looked up anew, and denials counted. */
+  renewIntervalMs: 30_000,
+  /** What a question for a name may have behind it: an extension without or with few options. */
+  questionExtensionBytes: 40,
   /** Connections of one sandbox at once: what its namespace keeps of each is host memory, about 300 bytes. */
   connectionsMax: 8_192,
   /** The program behind a user-mode network must be ready by then. */
@@ -308,6 +314,19 @@ export const networkLimits = {
   /** Of a guest: what it may be told at once. */
   interfacesMax: 8,
   routesMax: 64,
+  addressesMax: 16,
+  nameServersMax: 8,
+  /** Bytes per second of a network that is slowed down: less than a packet of Ethernet each second is a fault, not a speed. */
+  rateMinBytes: 8 * KIB,
+  rateMaxBytes: 100 * GIB,
+  /** May come at once; a packet that the guest hands over in one piece must fit. */
+  rateBurstMinBytes: 128 * KIB,
+  /** What waits longer for its turn is dropped. */
+  rateLatencyMs: 200,
+  /** From a change in a given namespace until it is looked at: changes come in bursts. */
+  watchSettleMs: 150,
+  /** Before whoever watches it is started anew. */
+  watchRestartMs: 1_000,
 } as const;
 
 /** Volumes and mounts. */

@@ -2,11 +2,12 @@
 import { basename, join } from "node:path";
 import type { ContainerState } from "../container/index.ts";
 import type { DeviceState } from "../devices/index.ts";
-import { copiedNetwork, type PortConfig } from "../network/index.ts";
+import { type CopiedNetworkConfig, copiedNetwork } from "../network/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import { withDiskPaths } from "./moved-disks.ts";
 
-export interface CopyIdentity {
+/** Its `ports` are published in place of the source's, which get free ports of the host. */
+export interface CopyIdentity extends CopiedNetworkConfig {
   readonly id: string;
   readonly name: string;
   readonly hostname: string;
@@ -16,8 +17,6 @@ export interface CopyIdentity {
   readonly ends?:
     | { readonly stopWithMain?: boolean | undefined; readonly autoRemove?: boolean | undefined }
     | undefined;
-  /** To be published in place of the source's, which get free ports of the host. */
-  readonly ports?: readonly PortConfig[] | undefined;
 }
 
 export interface CopiedState {
@@ -33,7 +32,7 @@ export function copyState(
   identity: CopyIdentity,
   paths: ReadonlyMap<string, string>,
 ): CopiedState {
-  const { id, name, hostname, createdAtMs, runDir, keepExec, ends, ports } = identity;
+  const { id, name, hostname, createdAtMs, runDir, keepExec, ends, ports, network } = identity;
   const moved = withDiskPaths(source, paths);
   const first: SandboxState<ContainerState> = {
     ...moved,
@@ -44,7 +43,7 @@ export function copyState(
     settings: {
       ...moved.settings,
       hostname,
-      network: copiedNetwork(moved.settings.network, ports),
+      network: copiedNetwork(moved.settings.network, { ports, network }),
       stopWithMain: ends?.stopWithMain ?? moved.settings.stopWithMain,
       autoRemove: ends?.autoRemove ?? moved.settings.autoRemove,
     },

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { BelljarError, checkName } from "../base/index.ts";
 import { isVfioSource } from "../devices/index.ts";
-import { type PolicyDefault, policyDefaults } from "../network/index.ts";
+import { type EndpointModel, endpointModels, type PolicyDefault, policyDefaults } from "../network/index.ts";
 import type { ContainerCreateConfig, MountConfig, SandboxCreateConfig } from "../sdk/index.ts";
 import type { CommonOptions } from "./context.ts";
 import { parseContainerDevice } from "./device-options.ts";
@@ -40,6 +40,9 @@ export interface ContainerOptions extends CommonOptions {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
   readonly networkDefault?: PolicyDefault;
+  readonly networkModel?: EndpointModel;
+  readonly netRateIn?: string;
+  readonly netRateOut?: string;
   readonly readOnly?: boolean;
   readonly capAdd?: readonly string[];
   readonly capDrop?: readonly string[];
@@ -95,8 +98,16 @@ export function addContainerOptions(command: Command): Command {
     .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
     .option(
       "--network <mode>",
-      "network of the sandbox: none (loopback only), user (out through the host), bridge (an address on a bridge)",
+      "network of the sandbox: none (loopback only), user (out through the host), bridge (an address on a bridge), " +
+        "netns:PATH (a namespace that is there)",
     )
+    .addOption(
+      new Option("--network-model <model>", "how a VM is joined to interfaces of netns:PATH (tcfilter)").choices(
+        endpointModels,
+      ),
+    )
+    .option("--net-rate-in <size>", "bytes per second to the sandbox at most")
+    .option("--net-rate-out <size>", "bytes per second from the sandbox at most")
     .option("-p, --publish <port>", "publish a port: [ADDRESS:][HOST:]CONTAINER[/tcp|udp], or a range of them", collect)
     .option(
       "--allow <dest>",
@@ -245,6 +256,9 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--allow": options.allow,
     "--deny": options.deny,
     "--network-default": options.networkDefault,
+    "--network-model": options.networkModel,
+    "--net-rate-in": options.netRateIn,
+    "--net-rate-out": options.netRateOut,
     "--share-pids": options.sharePids,
     "--shared-memory": options.sharedMemory,
     "--vhost-user": options.vhostUser,

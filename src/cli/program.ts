@@ -19,6 +19,7 @@ import { addInspectCommand } from "./commands/inspect.ts";
 import { addKillCommand } from "./commands/kill.ts";
 import { addLogsCommand } from "./commands/logs.ts";
 import { addMetricsCommand } from "./commands/metrics.ts";
+import { addNetworkCommand } from "./commands/network.ts";
 import { addPauseCommand, addResumeCommand } from "./commands/pause.ts";
 import { addPruneCommand } from "./commands/prune.ts";
 import { addPsCommand } from "./commands/ps.ts";
@@ -73,6 +74,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addImageCommand(program, holder);
   addVolumeCommand(program, holder);
   addDeviceCommand(program, holder);
+  addNetworkCommand(program, holder);
   addGuestCommand(program, holder);
   addTemplateCommand(program, holder);
   addDaemonCommand(program, holder, setStatus);

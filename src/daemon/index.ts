@@ -29,6 +29,7 @@ export {
   incomplete,
 } from "./wire/info.ts";
 export { fromVolumeInfo, toVolumeRequest } from "./wire/mounts.ts";
+export { fromInterfaceInfo, fromRouteSpec, toRouteSpec } from "./wire/network.ts";
 export { fromContainerStats, fromSandboxStats } from "./wire/stats.ts";
 
 /** @throws BelljarError `INVALID_ARGUMENT` */

@@ -19,7 +19,7 @@ import {
   usedRanges,
   writeHostRules,
 } from "./bridge.ts";
-import type { NetworkState } from "./state.ts";
+import type { OwnNetworkState } from "./state.ts";
 
 interface BridgeState {
   readonly range: string;
@@ -44,7 +44,7 @@ export class BridgeNetworks {
   }
 
   /** An address that none of these has. @throws BelljarError `NO_FREE_ADDRESS` */
-  async address(planned: Iterable<NetworkState>): Promise<string> {
+  async address(planned: Iterable<OwnNetworkState>): Promise<string> {
     const { range } = await this.#host();
     const taken = new Set([...planned].filter(isBridge).map(({ address }) => address));
     const address = chooseAddress(range, taken, this.#lastAddress);
@@ -55,8 +55,8 @@ export class BridgeNetworks {
   /** The bridge, this sandbox's link to it, and the host's rules for all of these. */
   async make(
     id: string,
-    state: NetworkState,
-    planned: Iterable<NetworkState>,
+    state: OwnNetworkState,
+    planned: Iterable<OwnNetworkState>,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const host = await this.#host();
@@ -66,7 +66,7 @@ export class BridgeNetworks {
   }
 
   /** Everything of this sandbox that is not in its namespace, and of the root, when it was the last. */
-  async remove(id: string, left: Iterable<NetworkState>): Promise<void> {
+  async remove(id: string, left: Iterable<OwnNetworkState>): Promise<void> {
     await removeLink(portName(id));
     await this.#write([...left].filter(isBridge));
   }
@@ -75,7 +75,7 @@ export class BridgeNetworks {
    * Brings the host in line with these sandboxes, whatever a former owner had left. Answers whose links were removed.
    * @param ids of all sandboxes that have a network, also of those whose state cannot be read
    */
-  async settle(ids: ReadonlySet<string>, planned: Iterable<NetworkState>): Promise<readonly string[]> {
+  async settle(ids: ReadonlySet<string>, planned: Iterable<OwnNetworkState>): Promise<readonly string[]> {
     if ((await this.#readRange()) === undefined) return [];
     const lost = (await listPorts(this.#name)).filter((id) => !ids.has(id));
     for (const id of lost) await removeLink(portName(id));
@@ -83,7 +83,7 @@ export class BridgeNetworks {
     return lost;
   }
 
-  async #write(networks: readonly NetworkState[]): Promise<void> {
+  async #write(networks: readonly OwnNetworkState[]): Promise<void> {
     const host = await this.#host();
     await writeHostRules(host, networks);
     if (networks.length === 0 && (await listPorts(host.name)).length === 0) await removeLink(host.name);
@@ -114,6 +114,6 @@ export class BridgeNetworks {
   }
 }
 
-function isBridge({ mode }: NetworkState): boolean {
+function isBridge({ mode }: OwnNetworkState): boolean {
   return mode === "bridge";
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chooseAddress, chooseRange, hostRules } from "./bridge.ts";
-import type { NetworkState } from "./state.ts";
+import type { OwnNetworkState } from "./state.ts";
 
 const range = { address: 0x0a580000, prefix: 16 };
 const host = { name: "bj-0123abcd", range };
@@ -29,7 +29,7 @@ test("bridge: addresses in turn, none twice, and an end of them", () => {
 
 test("bridge: the host's rules are a whole, and go as one", () => {
   assert.equal(hostRules(host, []), "table inet bj_0123abcd { }\ndelete table inet bj_0123abcd\n");
-  const state: NetworkState = {
+  const state: OwnNetworkState = {
     mode: "bridge",
     namespace: "belljar-0123abcd-00c0ffee0001",
     macAddress: "02:00:00:00:00:01",

@@ -10,7 +10,7 @@ import { overlaps, parseRange, type Range, rangeText, toText } from "./addresses
 import { UPLINK } from "./layout.ts";
 import { inNamespace, tool } from "./namespace.ts";
 import { EVERY_ADDRESS, type PublishedPort } from "./ports.ts";
-import type { NetworkState } from "./state.ts";
+import type { OwnNetworkState } from "./state.ts";
 
 /** Of the bridge, in every root: what a copied guest knows of its way out stays true. */
 const BRIDGE_MAC = "02:62:6a:00:00:02";
@@ -98,7 +98,7 @@ export async function makeBridge({ name, range }: BridgeHost): Promise<void> {
 export async function makePort(
   { name, range }: BridgeHost,
   sandboxId: string,
-  { namespace, mtu }: NetworkState,
+  { namespace, mtu }: OwnNetworkState,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const port = portName(sandboxId);
@@ -152,7 +152,7 @@ async function hasLink(name: string): Promise<boolean> {
 }
 
 /** The table as a whole, in one transaction; without networks there is none. */
-export function hostRules({ name, range }: BridgeHost, networks: readonly NetworkState[]): string {
+export function hostRules({ name, range }: BridgeHost, networks: readonly OwnNetworkState[]): string {
   const table = name.replace("-", "_");
   // Named first, so that it can be deleted whether it is there or not.
   const without = [`table inet ${table} { }`, `delete table inet ${table}`];
@@ -200,7 +200,7 @@ export function hostRules({ name, range }: BridgeHost, networks: readonly Networ
   ].join("\n");
 }
 
-export async function writeHostRules(host: BridgeHost, networks: readonly NetworkState[]): Promise<void> {
+export async function writeHostRules(host: BridgeHost, networks: readonly OwnNetworkState[]): Promise<void> {
   await tool("nft", ["-f", "-"], { input: Buffer.from(hostRules(host, networks)) });
 }
 

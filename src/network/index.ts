@@ -8,6 +8,7 @@
  * of its neighbours is stale.
  */
 export {
+  type CopiedNetworkConfig,
   copiedNetwork,
   decodeNetworkSettings,
   type NetworkConfig,
@@ -16,17 +17,17 @@ export {
   networkModes,
   settleNetwork,
 } from "./config.ts";
-export {
-  type GuestInterface,
-  type GuestNetwork,
-  type GuestRoute,
-  guestNameServers,
-  guestNetwork,
-} from "./guest.ts";
-export { NIC, namespacePath, TAP } from "./layout.ts";
+export { newEndpoint, withFound } from "./given-networks.ts";
+export { type EndpointModel, endpointModels } from "./given-place.ts";
+export type { FoundInterface, FoundNetwork } from "./given-scan.ts";
+export type { EndpointKind, EndpointState, GivenNetworkState } from "./given-state.ts";
+export { guestNameServers, guestNetwork, type Nic, networkPath, nicName, nicsOf } from "./guest.ts";
+export { checkGuestRoutes, type GuestInterface, type GuestNetwork, type GuestRoute } from "./guest-network.ts";
+export { namespacePath } from "./layout.ts";
 export { type MakeOptions, type Networks, noNetworks, openNetworks } from "./networks.ts";
 export { type PolicyConfig, type PolicyDefault, policyDefaults } from "./policy.ts";
 export { decodePublishedPort, type PortConfig, type PublishedPort, parsePort, protocols } from "./ports.ts";
-export { decodeNetworkState, type NetworkState } from "./state.ts";
+export type { RateConfig } from "./rates.ts";
+export { decodeNetworkState, type NetworkState, type OwnNetworkState } from "./state.ts";
 export { parseTraffic, type Traffic } from "./traffic.ts";
 export { WaitingPorts, type WaitingPortsDeps } from "./waiting-ports.ts";

@@ -28,3 +28,8 @@ export const NIC = "nic0";
 export function namespacePath(name: string): string {
   return `/run/netns/${name}`;
 }
+
+/** Of those that anybody may give: the second lowest bit of the first byte is set. @param bytes five of them */
+export function randomMac(bytes: Uint8Array): string {
+  return [0x02, ...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { BelljarError, hasErrno, messageChain, runTool } from "../base/index.ts";
 import { GATEWAY, GATEWAY_MAC, namespacePath, TAP } from "./layout.ts";
-import type { NetworkState } from "./state.ts";
+import type { OwnNetworkState } from "./state.ts";
 
 /** Those of one root begin alike, and unlike those of any other. */
 export function namespacePrefix(rootDir: string): string {
@@ -20,7 +20,7 @@ export async function makeNamespace(name: string, signal: AbortSignal | undefine
 
 /** The link to the guest, and the rules. */
 export async function fillNamespace(
-  { namespace, address, macAddress, mtu }: NetworkState,
+  { namespace, address, macAddress, mtu }: OwnNetworkState,
   rules: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -81,6 +81,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nft: "nftables",
   nsenter: "util-linux",
   slirp4netns: "slirp4netns",
+  tc: "iproute2",
   unshare: "util-linux",
 };
 

@@ -7,9 +7,13 @@ import { BelljarError, isId, type ProcessIdentity, parseJson } from "../base/ind
 import { type Disk, Turns } from "../store/index.ts";
 import { BridgeNetworks } from "./bridge-networks.ts";
 import type { NetworkSettings } from "./config.ts";
+import { deniedGiven, makeGiven, planGiven, removeEndpoint, removeGiven, scanGiven } from "./given-networks.ts";
+import type { FoundNetwork } from "./given-scan.ts";
+import type { EndpointState, GivenNetworkState } from "./given-state.ts";
+import { type NetworkWatch, watchGiven } from "./given-watch.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
 import { choosePorts } from "./host-ports.ts";
-import { MTU, USER_ADDRESS } from "./layout.ts";
+import { MTU, randomMac, TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
 import {
   fillNamespace,
   inNamespace,
@@ -18,17 +22,19 @@ import {
   namespacePrefix,
   removeNamespace,
 } from "./namespace.ts";
-import { resolvePolicy } from "./policy.ts";
-import { DENIED, namespaceRules, TABLE } from "./rules.ts";
+import { hasNames, resolvePolicy } from "./policy.ts";
+import { type Rates, shapingArguments } from "./rates.ts";
+import { readSets, renewedSets } from "./renewed-names.ts";
+import { addressSets, DENIED, namespaceRules, TABLE } from "./rules.ts";
 import { endSlirp, findSlirp, startSlirp } from "./slirp.ts";
-import type { NetworkState } from "./state.ts";
+import type { NetworkState, OwnNetworkState } from "./state.ts";
 import { readTraffic, type Traffic } from "./traffic.ts";
 
 export interface MakeOptions {
   /** Of the sandbox: for the files of a program behind its network. */
   readonly runDir: string;
   /** Told of that program as soon as there is one. */
-  readonly onUplink: (state: NetworkState) => Promise<void>;
+  readonly onUplink: (state: OwnNetworkState) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -38,7 +44,7 @@ export interface NetworksDeps {
 }
 
 export interface Networks {
-  /** One after the other: what is planned is taken. @throws BelljarError `PORT_IN_USE` */
+  /** One after the other: what is planned is taken. @throws BelljarError `PORT_IN_USE`, `NAMESPACE_INVALID`, `NETWORK_IN_USE` */
   plan(id: string, settings: NetworkSettings): Promise<NetworkState>;
   /** What a former owner has planned is taken too. */
   adopt(state: NetworkState): void;
@@ -46,6 +52,19 @@ export interface Networks {
   make(state: NetworkState, settings: NetworkSettings, options: MakeOptions): Promise<void>;
   /** After the VMM has ended. What is not there is success. */
   remove(state: NetworkState): Promise<void>;
+  /** What is in a given namespace now. @throws BelljarError `NAMESPACE_INVALID`, `NETWORK_UNAVAILABLE` */
+  scan(state: GivenNetworkState, signal?: AbortSignal): Promise<FoundNetwork>;
+  /** Brings what is made in line with another state of the same network: more or fewer interfaces, other addresses. */
+  refit(state: GivenNetworkState, signal?: AbortSignal): Promise<void>;
+  /** What is left of an interface that the VM has let go of. */
+  removeEndpoint(state: GivenNetworkState, endpoint: EndpointState): Promise<void>;
+  /**
+   * Looks host names of the policy up again, and lets the guest reach, or not reach, what they stand for by now. Nothing for a policy
+   * without names.
+   */
+  renew(state: NetworkState, settings: NetworkSettings): Promise<void>;
+  /** Calls back soon after something has changed in a given namespace, and perhaps when nothing has. */
+  watch(state: GivenNetworkState, onChange: () => void): NetworkWatch;
   /** Packets of the guest that were dropped or refused so far. @throws BelljarError `NETWORK_FAILED` */
   denied(state: NetworkState): Promise<number>;
   /** What goes over it just now. @param vmmPid the process that has the guest's end of it */
@@ -58,11 +77,11 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   const prefix = namespacePrefix(rootDir);
   const idOf = (namespace: string): string => namespace.slice(prefix.length);
   const turns = new Turns("the networks of this root");
-  /** By namespace. */
+  /** By namespace, or by sandbox where that is somebody else's. */
   const planned = new Map<string, NetworkState>();
   const bridge = new BridgeNetworks(prefix.slice("belljar-".length, -1), rootDir, disk);
 
-  const remove = async (namespace: string, uplink: NetworkState["uplink"]): Promise<void> => {
+  const remove = async (namespace: string, uplink: OwnNetworkState["uplink"]): Promise<void> => {
     const programs = uplink === undefined ? await findSlirp(namespace) : [uplink];
     for (const program of programs) await endSlirp(program);
     await removeNamespace(namespace);
@@ -70,50 +89,94 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
 
   return {
     plan: async (id, settings) => {
+      const { mode } = settings;
+      if (mode === "netns") {
+        return await turns.take(async () => {
+          const state = await planGiven(id, settings, [...planned.values()].filter(isGiven));
+          planned.set(keyOf(state), state);
+          return state;
+        });
+      }
       const isBridge = settings.mode === "bridge";
       const { allow } = await resolvePolicy(settings.policy, lookUpName, []);
       const nameServer = await hostNameServer();
       return await turns.take(async () => {
-        const taken = [...planned.values()].flatMap(({ ports }) => ports);
-        const state: NetworkState = {
-          mode: settings.mode,
+        const own = [...planned.values()].filter(isOwn);
+        const taken = own.flatMap(({ ports }) => ports);
+        const state: OwnNetworkState = {
+          mode,
           namespace: prefix + id,
-          macAddress: randomMac(),
-          address: isBridge ? await bridge.address(planned.values()) : USER_ADDRESS,
+          macAddress: randomMac(randomBytes(5)),
+          address: isBridge ? await bridge.address(own) : USER_ADDRESS,
           mtu: MTU,
           nameServer,
           ports: await choosePorts(settings.ports, taken),
           ...(isBridge ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
+          ...(settings.rates === undefined ? {} : { rates: settings.rates }),
         };
-        planned.set(state.namespace, state);
+        planned.set(keyOf(state), state);
         return state;
       });
     },
 
-    adopt: (state) => void planned.set(state.namespace, state),
+    adopt: (state) => void planned.set(keyOf(state), state),
 
     make: async (state, settings, { runDir, onUplink, signal }) => {
+      if (state.mode === "netns") {
+        await makeGiven(state, signal);
+        return;
+      }
       const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
       await makeNamespace(state.namespace, signal);
       await fillNamespace(state, namespaceRules(state, destinations), signal);
       if (state.mode === "bridge") {
-        await turns.take(() => bridge.make(idOf(state.namespace), state, planned.values(), signal));
-        return;
+        await turns.take(() => bridge.make(idOf(state.namespace), state, [...planned.values()].filter(isOwn), signal));
+      } else {
+        const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
+        await startSlirp(state.namespace, state.ports, runDir, onSpawn, signal);
       }
-      const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
-      await startSlirp(state.namespace, state.ports, runDir, onSpawn, signal);
+      await slowDown(state.namespace, state.rates, signal);
     },
 
-    remove: async ({ mode, namespace, uplink }) => {
+    remove: async (state) => {
+      if (state.mode === "netns") {
+        await removeGiven(state);
+        await turns.take(async () => void planned.delete(keyOf(state)));
+        return;
+      }
+      const { mode, namespace, uplink } = state;
       if (mode === "user") await remove(namespace, uplink);
       else await removeNamespace(namespace);
       await turns.take(async () => {
-        planned.delete(namespace);
-        if (mode === "bridge") await bridge.remove(idOf(namespace), planned.values());
+        planned.delete(keyOf(state));
+        if (mode === "bridge") await bridge.remove(idOf(namespace), [...planned.values()].filter(isOwn));
       });
     },
 
-    denied: async ({ namespace }) => {
+    scan: scanGiven,
+
+    refit: async (state, signal) => {
+      await turns.take(async () => void planned.set(keyOf(state), state));
+      await makeGiven(state, signal);
+    },
+
+    removeEndpoint,
+
+    watch: watchGiven,
+
+    renew: async (state, { policy }) => {
+      if (state.mode === "netns" || !hasNames(policy)) return;
+      const sets = addressSets(await resolvePolicy(policy, lookUpName, []));
+      await inNamespace(state.namespace, ["nft", "-j", "list", "sets", "table", "inet", TABLE]).then(async (text) => {
+        const rules = renewedSets(sets, readSets(text));
+        if (rules === "") return;
+        await inNamespace(state.namespace, ["nft", "-f", "-"], { input: Buffer.from(rules) });
+      });
+    },
+
+    denied: async (state) => {
+      if (state.mode === "netns") return await deniedGiven(state);
+      const { namespace } = state;
       const text = await inNamespace(namespace, ["nft", "-j", "list", "counter", "inet", TABLE, DENIED]);
       const counts = parseJson(text, "nft", "NETWORK_FAILED")
         .field("nftables")
@@ -131,10 +194,33 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
           await remove(name, undefined);
           removed.add(idOf(name));
         }
-        for (const id of await bridge.settle(ids, planned.values())) removed.add(id);
+        for (const id of await bridge.settle(ids, [...planned.values()].filter(isOwn))) removed.add(id);
         return [...removed];
       }),
   };
+}
+
+function isGiven(state: NetworkState): state is GivenNetworkState {
+  return state.mode === "netns";
+}
+
+function isOwn(state: NetworkState): state is OwnNetworkState {
+  return state.mode !== "netns";
+}
+
+function keyOf(state: NetworkState): string {
+  return state.mode === "netns" ? `of ${state.sandboxId}` : state.namespace;
+}
+
+/** What goes to the guest waits before the link to it, what comes from it before the way out. */
+async function slowDown(namespace: string, rates: Rates | undefined, signal: AbortSignal | undefined): Promise<void> {
+  const { inBytesPerSecond, outBytesPerSecond } = rates ?? {};
+  for (const [link, rate] of [
+    [TAP, inBytesPerSecond],
+    [UPLINK, outBytesPerSecond],
+  ] as const) {
+    if (rate !== undefined) await inNamespace(namespace, ["tc", ...shapingArguments(link, rate)], { signal });
+  }
 }
 
 /** For those who have none to give. */
@@ -145,12 +231,12 @@ export const noNetworks: Networks = {
   adopt: () => {},
   make: async () => {},
   remove: async () => {},
+  scan: async () => ({ interfaces: [], routes: [], neighbours: [], owners: [] }),
+  refit: async () => {},
+  removeEndpoint: async () => {},
+  watch: () => ({ stop: async () => {} }),
+  renew: async () => {},
   denied: async () => 0,
   traffic: async () => ({ packets: 0, connections: 0 }),
   sweep: async () => [],
 };
-
-/** Of those that anybody may give: the second lowest bit of the first byte is set. */
-function randomMac(): string {
-  return [0x02, ...randomBytes(5)].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
-}

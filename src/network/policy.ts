@@ -1,6 +1,6 @@
 /**
  * Where a sandbox may connect to. What is denied wins over what is allowed, and that over what is closed by itself: addresses that are
- * nobody's on the public network, and the host. Names stand for the addresses that they had when the sandbox started.
+ * nobody's on the public network, and the host. Names stand for the addresses that they have had since the sandbox started.
  */
 import { BelljarError, type Field, networkLimits } from "../base/index.ts";
 import { parseRange, rangeText } from "./addresses.ts";
@@ -26,6 +26,8 @@ export interface Policy {
 export interface Destination {
   readonly ranges: readonly string[];
   readonly port?: number | undefined;
+  /** The host name that these are the addresses of. */
+  readonly name?: string | undefined;
 }
 
 export interface Destinations {
@@ -97,7 +99,7 @@ export async function resolvePolicy(
     if (addresses.length === 0) {
       throw new BelljarError("NETWORK_FAILED", `the host name ${target} of a network rule has no IPv4 address`);
     }
-    return { ranges: addresses.map((address) => `${address}/32`), port };
+    return { ranges: addresses.map((address) => `${address}/32`), port, name: target };
   };
   return {
     allow: await Promise.all(policy.allow.map(resolve)),
@@ -105,6 +107,11 @@ export async function resolvePolicy(
     closed: [...PRIVATE_RANGES, ...hostAddresses.map((address) => `${address}/32`)],
     default: policy.default,
   };
+}
+
+/** Some of it stands for addresses that may change. */
+export function hasNames({ allow, deny }: Policy): boolean {
+  return [...allow, ...deny].some((text) => parseRange(parseRule(text).target) === undefined);
 }
 
 export function decodePolicy(field: Field): Policy {

@@ -4,21 +4,25 @@
  */
 import { networkLimits } from "../base/index.ts";
 import { overlaps, parseRange } from "./addresses.ts";
+import { questionMatch } from "./dns-rules.ts";
 import { GATEWAY, TAP, UPLINK } from "./layout.ts";
 import type { Destination, Destinations } from "./policy.ts";
-import type { NetworkState } from "./state.ts";
+import type { OwnNetworkState } from "./state.ts";
 
 /** Name of the table, and of the counter of what was dropped or refused. */
 export const TABLE = "belljar";
 export const DENIED = "denied";
 
-type Guest = Pick<NetworkState, "mode" | "address" | "macAddress" | "nameServer" | "ports">;
+type Guest = Pick<OwnNetworkState, "mode" | "address" | "macAddress" | "nameServer" | "ports">;
 
 export function namespaceRules({ mode, address, macAddress, nameServer, ports }: Guest, to: Destinations): string {
   const deny = `counter name ${DENIED} drop`;
   return [
     `table inet ${TABLE} {`,
     `counter ${DENIED} { }`,
+    ...addressSets(to).map(
+      ({ set, addresses }) => `set ${set} { type ipv4_addr; elements = { ${addresses.join(", ")} }; }`,
+    ),
     chain("guest", "type filter hook prerouting priority -300; policy accept;", [
       `iifname "${TAP}" ether saddr != ${macAddress} ${deny}`,
       `iifname "${TAP}" meta protocol ip ip saddr != ${address} ${deny}`,
@@ -44,6 +48,10 @@ export function namespaceRules({ mode, address, macAddress, nameServer, ports }:
       `iifname "${TAP}" goto refuse`,
     ]),
     chain("forward", "type filter hook forward priority 0; policy drop;", [
+      // Every question by itself: that one of a flow was let through says nothing of the next.
+      ...(nameServer === undefined || !asksSelectively(to)
+        ? []
+        : [`iifname "${TAP}" oifname "${UPLINK}" ip daddr ${nameServer} ct status dnat goto names`]),
       "ct state established,related accept",
       `ct state invalid ${deny}`,
       `iifname "${TAP}" ct state new ct count over ${networkLimits.connectionsMax} ${deny}`,
@@ -53,11 +61,12 @@ export function namespaceRules({ mode, address, macAddress, nameServer, ports }:
       deny,
     ]),
     chain("outbound", undefined, [
-      ...to.deny.map((each) => `${match(each)} goto refuse`),
-      ...to.allow.map((each) => `${match(each)} accept`),
+      ...to.deny.map((each, index) => `${match(each, setName("deny", index))} goto refuse`),
+      ...to.allow.map((each, index) => `${match(each, setName("allow", index))} accept`),
       `ip daddr { ${withoutCovered(to.closed).join(", ")} } goto refuse`,
       to.default === "open" ? "accept" : "goto refuse",
     ]),
+    chain("names", undefined, nameRules(to)),
     // A refusal is told: a program that waits for a time limit instead looks as if it hung.
     chain("refuse", undefined, [`counter name ${DENIED}`, "reject with icmpx type admin-prohibited"]),
     "}",
@@ -69,8 +78,42 @@ function chain(name: string, hook: string | undefined, rules: readonly string[])
   return [`chain ${name} {`, ...(hook === undefined ? [] : [hook]), ...rules, "}"].join("\n");
 }
 
-function match({ ranges, port }: Destination): string {
-  const where = `ip daddr { ${withoutCovered(ranges).join(", ")} }`;
+/** Whether some names may not be asked for. */
+function asksSelectively({ deny, default: word }: Destinations): boolean {
+  return word === "closed" || deny.some(({ name }) => name !== undefined);
+}
+
+function nameRules({ allow, deny, default: word }: Destinations): readonly string[] {
+  const of = (list: readonly Destination[]): string[] => [...new Set(list.flatMap(({ name }) => name ?? []))];
+  return [
+    ...of(deny).map((name) => `${questionMatch(name)} goto refuse`),
+    ...(word === "closed" ? of(allow).map((name) => `${questionMatch(name)} accept`) : []),
+    word === "closed" ? "goto refuse" : "accept",
+  ];
+}
+
+/** The addresses of each rule's host name, in a set of its own, so that there can be more later. */
+export function addressSets({
+  allow,
+  deny,
+}: Destinations): { readonly set: string; readonly addresses: readonly string[] }[] {
+  const of = (list: "allow" | "deny", destinations: readonly Destination[]) =>
+    destinations.flatMap(({ name, ranges }, index) =>
+      name === undefined ? [] : [{ set: setName(list, index), addresses: [...new Set(ranges.map(withoutPrefix))] }],
+    );
+  return [...of("allow", allow), ...of("deny", deny)];
+}
+
+function setName(list: "allow" | "deny", index: number): string {
+  return `${list}${index}`;
+}
+
+function withoutPrefix(range: string): string {
+  return range.replace(/\/.*/, "");
+}
+
+function match({ ranges, port, name }: Destination, set: string): string {
+  const where = name === undefined ? `ip daddr { ${withoutCovered(ranges).join(", ")} }` : `ip daddr @${set}`;
   return port === undefined ? where : `${where} meta l4proto { tcp, udp } th dport ${port}`;
 }
 

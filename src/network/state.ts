@@ -5,10 +5,14 @@
 import { decodeProcessIdentity, type Field, networkLimits, type ProcessIdentity } from "../base/index.ts";
 import { IPV4, MAC_ADDRESS, parseRange } from "./addresses.ts";
 import type { NetworkSettings } from "./config.ts";
+import { decodeGivenNetwork, type GivenNetworkState } from "./given-state.ts";
+import { decodeGuestRoute, type GuestRoute } from "./guest-network.ts";
 import { decodePublishedPort, type PublishedPort } from "./ports.ts";
+import { decodeRates, type Rates } from "./rates.ts";
 
-export interface NetworkState {
-  readonly mode: NetworkSettings["mode"];
+/** In a namespace of the sandbox's own. */
+export interface OwnNetworkState {
+  readonly mode: Exclude<NetworkSettings["mode"], "netns">;
   /** Name of its network namespace, as `ip netns` lists it. */
   readonly namespace: string;
   /** Of the guest's interface. */
@@ -20,15 +24,22 @@ export interface NetworkState {
   readonly ports: readonly PublishedPort[];
   /** Addresses and ranges that the host's own rules let a bridge network reach on the host itself: what was allowed, looked up. */
   readonly allowed?: readonly string[] | undefined;
+  readonly rates?: Rates | undefined;
+  /** Those that somebody has set in place of the usual ones. */
+  readonly routes?: readonly GuestRoute[] | undefined;
   /** The program behind a user-mode network, once it has been started. */
   readonly uplink?: ProcessIdentity | undefined;
 }
 
+export type NetworkState = OwnNetworkState | GivenNetworkState;
+
 const NAMESPACE = /^belljar-[0-9a-f]{8}-[0-9a-f]{12}$/;
 
 export function decodeNetworkState(field: Field): NetworkState {
+  const mode = field.field("mode").oneOf(["user", "bridge", "netns"]);
+  if (mode === "netns") return decodeGivenNetwork(field);
   return {
-    mode: field.field("mode").oneOf(["user", "bridge"]),
+    mode,
     // It is removed as it is read: nothing but a namespace of ours.
     namespace: field.field("namespace").string({ pattern: NAMESPACE }),
     macAddress: field.field("macAddress").string({ pattern: MAC_ADDRESS }),
@@ -41,6 +52,10 @@ export function decodeNetworkState(field: Field): NetworkState {
       .optional((list) =>
         list.array(decodeRange, { maxItems: networkLimits.rulesMax * networkLimits.addressesPerNameMax }),
       ),
+    rates: field.field("rates").optional(decodeRates),
+    routes: field
+      .field("routes")
+      .optional((list) => list.array(decodeGuestRoute, { maxItems: networkLimits.routesMax })),
     uplink: field.field("uplink").optional(decodeProcessIdentity),
   };
 }

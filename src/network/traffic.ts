@@ -1,6 +1,7 @@
 /** Whether anything goes over a sandbox's network: packets counted at the guest's interface, and connections that are open. */
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { networkLimits } from "../base/index.ts";
+import { nicsOf } from "./guest.ts";
 import { TAP } from "./layout.ts";
 import type { NetworkState } from "./state.ts";
 
@@ -12,9 +13,16 @@ export interface Traffic {
 }
 
 /** What cannot be read counts as nothing: a sandbox that is put to sleep too early wakes. */
-export async function readTraffic({ mode, uplink }: NetworkState, vmmPid: number): Promise<Traffic> {
+export async function readTraffic(network: NetworkState, vmmPid: number): Promise<Traffic> {
   // A process's own sight of /proc/net is its network namespace's.
-  const packets = parseTraffic(await readText(`/proc/${vmmPid}/net/dev`), TAP);
+  const counted = await readText(`/proc/${vmmPid}/net/dev`);
+  if (network.mode === "netns") {
+    const taps = nicsOf(network).map(({ tap }) => parseTraffic(counted, tap));
+    // Connections are the guest's own: nobody outside keeps count of them.
+    return { packets: taps.reduce((sum, packets) => sum + packets, 0), connections: 0 };
+  }
+  const { mode, uplink } = network;
+  const packets = parseTraffic(counted, TAP);
   if (mode === "user") return { packets, connections: uplink === undefined ? 0 : await connectionsOf(uplink.pid) };
   const tracked = await readText(`/proc/${vmmPid}/net/nf_conntrack`);
   return { packets, connections: tracked.split("\n").filter((line) => line.includes(" ESTABLISHED ")).length };

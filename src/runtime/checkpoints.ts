@@ -10,6 +10,7 @@ import {
   laySnapshot,
   warmSnapshot,
 } from "../checkpoint/index.ts";
+import { copiedNetwork } from "../network/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
 import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
@@ -66,6 +67,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   /** All or nothing: when one cannot be made, none stays. */
   async fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
     const { names, keepExec, signal } = settleForkOptions(options);
+    // What cannot be copied is told before the source is stopped for a moment.
+    copiedNetwork(managed.state.settings.network);
     const count = names.length;
     for (const name of names) {
       if (name !== undefined && !this.#deps.isNameFree(name)) {
@@ -144,10 +147,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         },
       );
     }
-    const { signal, name, hostname, ports, keepExec = false, stopWithMain, autoRemove } = options;
+    const { signal, name, hostname, ports, network, keepExec = false, stopWithMain, autoRemove } = options;
     const { snapshot } = await this.#store.open(found.id, signal);
     const ends = { stopWithMain, autoRemove };
-    const copy = await this.#copy({ snapshot, name, hostname, ports, keepExec, ends, event, signal });
+    const copy = await this.#copy({ snapshot, name, hostname, ports, network, keepExec, ends, event, signal });
     return new RuntimeSandbox(copy, this, true);
   }
 

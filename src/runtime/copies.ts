@@ -12,20 +12,19 @@ import {
   startCopy,
 } from "../checkpoint/index.ts";
 import { linkInto } from "../container/index.ts";
-import type { PortConfig } from "../network/index.ts";
+import type { CopiedNetworkConfig } from "../network/index.ts";
 import { Sandbox } from "../sandbox/index.ts";
 import type { CheckpointsDeps } from "./checkpoint-moves.ts";
 import { sandboxDeps } from "./create-sandbox.ts";
 import { openGuestImage } from "./guest-image.ts";
 import { ManagedSandbox } from "./managed-sandbox.ts";
 
-export interface CopyWish {
+export interface CopyWish extends CopiedNetworkConfig {
   readonly id: string;
   readonly name: string;
   readonly snapshot: Snapshot;
   readonly event: "restored" | "forked";
   readonly hostname?: string | undefined;
-  readonly ports?: readonly PortConfig[] | undefined;
   readonly keepExec: boolean;
   /** When the copy ends; as its source did unless told. */
   readonly ends?: CopyIdentity["ends"] | undefined;
@@ -34,7 +33,7 @@ export interface CopyWish {
 
 export async function makeCopy(
   { runtime, managed: managedDeps, memory, onMade }: CheckpointsDeps,
-  { id, name, snapshot, event, hostname = id, ports, keepExec, ends, signal }: CopyWish,
+  { id, name, snapshot, event, hostname = id, ports, network, keepExec, ends, signal }: CopyWish,
 ): Promise<ManagedSandbox> {
   const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
   const deps = sandboxDeps(runtime);
@@ -44,6 +43,7 @@ export async function makeCopy(
     name,
     hostname,
     ports,
+    network,
     keepExec,
     ends,
     createdAtMs: runtime.clock.nowMs(),

@@ -219,7 +219,7 @@ function decodeEvent(line: Field): RuntimeEvent {
   };
   const state = (): (typeof lifecycleStates)[number] => line.field("state").oneOf(lifecycleStates);
   const shown = (): (typeof shownStates)[number] => line.field("state").oneOf(shownStates);
-  const kind = line.field("kind").oneOf(["created", "renamed", "state", "container", "failed", "deleted"]);
+  const kind = line.field("kind").oneOf(["created", "renamed", "state", "container", "failed", "denied", "deleted"]);
   switch (kind) {
     case "created":
       return { ...common, kind, image: line.field("image").string() };
@@ -236,6 +236,8 @@ function decodeEvent(line: Field): RuntimeEvent {
         part: line.field("part").oneOf(["vmm", "agent"]),
         message: line.field("message").string(),
       };
+    case "denied":
+      return { ...common, kind, packets: line.field("packets").integer({ min: 0 }) };
     case "deleted":
       return { ...common, kind };
   }

@@ -4,7 +4,7 @@ import { BelljarError, type EndCause, type ErrorReason, errorReasons } from "../
 import { type ContainerState, commandLine, mountInfo, sizeFor, storageOf } from "../container/index.ts";
 import { type DeviceState, titleOf } from "../devices/index.ts";
 import type { VmSize, VmState } from "../hypervisor/interface.ts";
-import { type NetworkState, namespacePath } from "../network/index.ts";
+import { type NetworkState, networkPath } from "../network/index.ts";
 import { maxSize, type SandboxState } from "../sandbox/index.ts";
 import type {
   ContainerInfo,
@@ -58,8 +58,28 @@ function hibernationInfo({ hibernation, state }: SandboxState<ContainerState>): 
   return { sinceMs: hibernation.sinceMs, ports: hibernation.ports };
 }
 
-function networkInfo({ mode, namespace, macAddress, address, ports }: NetworkState): NetworkInfo {
-  return { mode, namespace: namespacePath(namespace), macAddress, addresses: [address], ports };
+function networkInfo(network: NetworkState): NetworkInfo {
+  const namespace = networkPath(network);
+  if (network.mode !== "netns") {
+    const { mode, macAddress, address, ports } = network;
+    return { mode, namespace, macAddress, addresses: [address], ports };
+  }
+  const { mode, endpoints } = network;
+  return {
+    mode,
+    namespace,
+    macAddress: endpoints[0]?.macAddress ?? "",
+    addresses: endpoints.flatMap(({ addresses }) => addresses.map((text) => text.replace(/\/.*/, ""))),
+    interfaces: endpoints.map(({ name, source, kind, macAddress, mtu, addresses }) => ({
+      name,
+      source,
+      kind,
+      macAddress,
+      mtu,
+      addresses,
+    })),
+    ports: [],
+  };
 }
 
 function actualSize({ memoryMib, cpus, pluggedMemoryMib = 0, pluggedCpus = 0 }: VmState): VmSize {

@@ -23,11 +23,12 @@ import type {
   TerminalSize,
 } from "../container/index.ts";
 import type { DeviceRequest } from "../devices/index.ts";
-import type { PortConfig } from "../network/index.ts";
+import type { NetworkConfig, PortConfig } from "../network/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
+import type { CallOptions } from "./call-options.ts";
+import type { NetworkInfo, SandboxNetwork } from "./network-interface.ts";
 import type {
   HibernationInfo,
-  NetworkInfo,
   RuntimeEvent,
   SandboxEvent,
   SandboxResourcesInfo,
@@ -35,9 +36,14 @@ import type {
   VmmInfo,
 } from "./told.ts";
 
-export interface CallOptions {
-  readonly signal?: AbortSignal | undefined;
-}
+export type {
+  InterfaceInfo,
+  NetworkInfo,
+  NetworkInterfaceInfo,
+  RouteInfo,
+  SandboxNetwork,
+} from "./network-interface.ts";
+export type { CallOptions };
 
 export interface Sandboxes {
   /** Boots a VM and makes the first container in it; `start: false` leaves both `ready`. All or nothing. */
@@ -102,6 +108,8 @@ export interface RestoreOptions extends CallOptions {
   readonly hostname?: string | undefined;
   /** To be published; the ports that the source had, under free ports of the host, unless told. */
   readonly ports?: readonly PortConfig[] | undefined;
+  /** Another kind of network than the source's, or another namespace. */
+  readonly network?: Omit<NetworkConfig, "ports"> | undefined;
   /** Processes that `exec` had started in the source go on; they are ended unless told, as nobody waits for them. */
   readonly keepExec?: boolean | undefined;
 }
@@ -294,6 +302,7 @@ export interface SandboxHandle extends AsyncDisposable {
 
   readonly containers: Containers;
   readonly devices: Devices;
+  readonly network: SandboxNetwork;
   /** The first container. */
   readonly main: ContainerHandle;
   /** Shorthands for the first container. */
@@ -549,7 +558,6 @@ export type {
   Files,
   HibernationInfo,
   MountInfo,
-  NetworkInfo,
   NetworkStats,
   RootfsConfig,
   RuntimeEvent,

@@ -32,6 +32,7 @@ import { openGuestImage } from "./guest-image.ts";
 import { Hibernation } from "./hibernation.ts";
 import { IdleWatch } from "./idle-watch.ts";
 import type { CallOptions, SandboxEvent, SandboxResources, StopOptions } from "./interface.ts";
+import { NetworkFollower } from "./network-watch.ts";
 import { updateResources } from "./sandbox-resources.ts";
 import { paused, resumed, shownState, stopped } from "./state-moves.ts";
 
@@ -59,6 +60,7 @@ export class ManagedSandbox {
   readonly #deps: ManagedSandboxDeps;
   readonly #monitor: Monitor;
   readonly #idleWatch: IdleWatch;
+  readonly #network: NetworkFollower;
 
   constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
     this.sandbox = sandbox;
@@ -89,6 +91,9 @@ export class ManagedSandbox {
       clock: deps.runtime.clock,
     });
     sandbox.listen((before, after) => this.#onChange(before, after));
+    this.#network = new NetworkFollower(sandbox, (packets) => {
+      this.events.emit({ kind: "denied", atMs: deps.runtime.clock.nowMs(), packets });
+    });
   }
 
   get runtime(): RuntimeDeps {
@@ -131,6 +136,7 @@ export class ManagedSandbox {
     });
     if (this.state.state === "running") this.#monitor.start();
     this.#idleWatch.start();
+    await this.#network.start();
   }
 
   /** It is awake while this is done, which begins at once in one that is. @throws BelljarError what a wake throws */
@@ -234,6 +240,7 @@ export class ManagedSandbox {
   /** Ends the VM and removes every trace; the state last. */
   async remove(): Promise<void> {
     await this.#monitor.stop();
+    await this.#network.stop();
     await this.#unmount(this.state.containers.filter(hasVolume), sandboxLimits.forcedCallTimeoutMs);
     await this.sandbox.endVm();
     await this.outputs.release();
@@ -267,6 +274,7 @@ export class ManagedSandbox {
   async markEnded(error: BelljarError | undefined, containersError = error): Promise<void> {
     await this.#monitor.stop();
     this.#idleWatch.stop();
+    await this.#network.stop();
     await this.copies.stopAll();
     await this.sandbox.endVm();
     for (const { id } of this.state.containers) {
@@ -283,6 +291,7 @@ export class ManagedSandbox {
     await this.#monitor.stop();
     this.#idleWatch.stop();
     await this.hibernation.close();
+    await this.#network.stop();
     await this.outputs.release();
     await this.copies.stopAll();
     await this.sandbox.release();

@@ -6,7 +6,7 @@ import { BelljarError, type LifecycleState, messageChain, sandboxLimits, withDea
 import { withDiskPaths } from "../checkpoint/index.ts";
 import { type ContainerState, sharedDevices } from "../container/index.ts";
 import type { VmState } from "../hypervisor/interface.ts";
-import type { SandboxIntent, SandboxState } from "../sandbox/index.ts";
+import { type SandboxIntent, type SandboxState, settleInterfaces } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { reconcileContainers } from "./reconcile.ts";
 import { settleSize } from "./sandbox-resources.ts";
@@ -85,6 +85,7 @@ async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
   try {
     hasStarted = await bounded("the agent", async (signal) => {
       await sandbox.agent(signal);
+      await settleInterfaces(sandbox, signal);
       if (mayBeFrozen(sandbox.state)) {
         const { id, state } = sandbox;
         // Its connections to the outside are another VM's.

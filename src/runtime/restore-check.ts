@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import { BelljarError, checkName } from "../base/index.ts";
 import type { CheckpointState, CheckpointStore } from "../checkpoint/index.ts";
 import type { MachineTraits } from "../hypervisor/index.ts";
+import { copiedNetwork } from "../network/index.ts";
 import { bootOf, checkHostname, savedConfig } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { openGuestImage } from "./guest-image.ts";
@@ -40,6 +41,10 @@ export async function findMismatches(
     if (here instanceof BelljarError) note("hypervisor", false, here.message);
     else compare(state.traits, here, note);
     const { acceleration } = state.traits;
+    const { network, ports } = options;
+    const { settings } = opened.snapshot.state;
+    const mode = network?.mode ?? settings.network?.mode ?? "none";
+    await look(note, "network", mode, () => copiedNetwork(settings.network, { network, ports }));
     await look(note, "acceleration", acceleration, () => runtime.acceleration.resolve(acceleration, signal));
   }
   const carried = opened instanceof BelljarError ? [] : opened.snapshot.layers.map((path) => basename(path));

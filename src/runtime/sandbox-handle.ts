@@ -20,16 +20,19 @@ import type {
   SandboxEvent,
   SandboxHandle,
   SandboxInfo,
+  SandboxNetwork,
   SandboxResources,
   SandboxStats,
   StopOptions,
 } from "./interface.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
+import { RuntimeNetwork } from "./network.ts";
 
 export class RuntimeSandbox implements SandboxHandle {
   readonly id: string;
   readonly containers: Containers;
   readonly devices: Devices;
+  readonly network: SandboxNetwork;
   readonly #managed: ManagedSandbox;
   readonly #checkpoints: CheckpointMoves;
   /** A handle that came of `create` deletes what it created. */
@@ -40,6 +43,7 @@ export class RuntimeSandbox implements SandboxHandle {
     this.id = managed.sandbox.id;
     this.containers = new RuntimeContainers(managed);
     this.devices = new RuntimeDevices(managed);
+    this.network = new RuntimeNetwork(managed);
     this.#managed = managed;
     this.#owns = owns;
   }

@@ -1,22 +1,12 @@
 /** What is told of a sandbox's parts, and what happens to it. Only types. */
 import type { LifecycleState, ShownState } from "../base/index.ts";
 import type { ContainerStats } from "../container/index.ts";
-import type { NetworkMode, PublishedPort } from "../network/index.ts";
+import type { PublishedPort } from "../network/index.ts";
 
 export interface HibernationInfo {
   /** Milliseconds since the epoch. */
   readonly sinceMs: number;
   /** A connection to one of them wakes it. */
-  readonly ports: readonly PublishedPort[];
-}
-
-export interface NetworkInfo {
-  readonly mode: NetworkMode;
-  /** Path of its network namespace on the host. */
-  readonly namespace: string;
-  /** Of the guest's interface. */
-  readonly macAddress: string;
-  readonly addresses: readonly string[];
   readonly ports: readonly PublishedPort[];
 }
 
@@ -58,6 +48,8 @@ export type SandboxEvent =
   | { readonly kind: "container"; readonly atMs: number; readonly containerId: string; readonly state: LifecycleState }
   /** The monitor found the VMM or the agent failing, several times in a row; told once. */
   | { readonly kind: "failed"; readonly atMs: number; readonly part: "vmm" | "agent"; readonly message: string }
+  /** Packets of the guest were dropped or refused by the rules of its network: how many since its VM's start. */
+  | { readonly kind: "denied"; readonly atMs: number; readonly packets: number }
   | { readonly kind: "deleted"; readonly atMs: number };
 
 /** One of all events of a root. Numbers are consecutive, also from one owner to the next: a gap is what was missed. */

@@ -23,6 +23,16 @@ export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
 export {
+  addInterface,
+  type PresentInterface,
+  type PresentNetwork,
+  readNetwork,
+  refreshNetwork,
+  removeInterface,
+  setRoutes,
+  settleInterfaces,
+} from "./network-changes.ts";
+export {
   checkPciSources,
   type GuestPciDevices,
   noPort,

@@ -3,7 +3,7 @@ import type { AgentMethod, AgentRequest, AgentResponse, CallOptions } from "../a
 import { BelljarError, networkLimits } from "../base/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
 import type { DeviceConfig, VmState } from "../hypervisor/interface.ts";
-import { guestNetwork, type NetworkState, type Networks, NIC, TAP } from "../network/index.ts";
+import { guestNetwork, type NetworkState, type Networks, type Nic, nicsOf } from "../network/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import type { HibernationState } from "./hibernation.ts";
 
@@ -48,8 +48,45 @@ export async function makeNetwork(
 }
 
 /** How the VM has it. */
-export function nicOf({ macAddress }: NetworkState): DeviceConfig {
-  return { kind: "net", id: NIC, tap: TAP, macAddress };
+export function devicesOf(network: NetworkState): readonly DeviceConfig[] {
+  return nicsOf(network).map(deviceOf);
+}
+
+/** Those that may be plugged without the VM's state saying so. */
+export function doubtfulDevices(network: NetworkState | undefined): readonly DeviceConfig[] {
+  if (network?.mode !== "netns") return [];
+  return devicesOf({ ...network, endpoints: network.endpoints.filter(({ pending }) => pending === true) });
+}
+
+export function deviceOf({ id, tap, macAddress }: Nic): DeviceConfig {
+  return { kind: "net", id, tap, macAddress };
+}
+
+/**
+ * The devices of a saved VM as its copy has them: its network devices, in their order, are those of the copy's network, wherever that
+ * is. `later` are those that the saved VM had none for: they can be plugged once the copy's VM is there.
+ * @throws BelljarError `CHECKPOINT_MISMATCH` when the saved VM has more
+ */
+export function placeNics(
+  saved: readonly DeviceConfig[],
+  network: NetworkState | undefined,
+): { readonly devices: readonly DeviceConfig[]; readonly later: readonly DeviceConfig[] } {
+  const wanted = network === undefined ? [] : nicsOf(network);
+  const had = saved.filter(({ kind }) => kind === "net").sort((one, other) => one.id.localeCompare(other.id));
+  if (had.length > wanted.length) {
+    throw new BelljarError(
+      "CHECKPOINT_MISMATCH",
+      `the source had ${had.length} network interfaces, and the copy's network has ${wanted.length}`,
+      { remedy: "Choose a network with as many interfaces, with `--network`." },
+    );
+  }
+  const nicOf = new Map(had.map((device, index) => [device.id, wanted[index]] as const));
+  const devices = saved.map((device) => {
+    const nic = nicOf.get(device.id);
+    if (device.kind !== "net" || nic === undefined) return device;
+    return { ...device, id: nic.id, tap: nic.tap, macAddress: nic.macAddress };
+  });
+  return { devices, later: wanted.slice(had.length).map(deviceOf) };
 }
 
 export interface GuestHost {
@@ -59,19 +96,31 @@ export interface GuestHost {
 }
 
 /** Tells the guest of the network that the state names; again after it was made anew. */
-export async function configureGuest(host: GuestHost, signal: AbortSignal | undefined): Promise<void> {
+export async function configureGuest(
+  host: GuestHost,
+  signal: AbortSignal | undefined,
+  { replaceRoutes = false }: { readonly replaceRoutes?: boolean } = {},
+): Promise<void> {
   const { network } = host.state;
   if (network === undefined) return;
   const { interfaces, routes, neighbours } = guestNetwork(network);
-  const port = host.machine.vm.save().devices?.find(({ id }) => id === NIC)?.port;
-  if (port === undefined) throw new BelljarError("NETWORK_FAILED", "the VM has no network device");
-  const path = [...guestPortPath(port), "00.0"];
+  const ports = new Map((host.machine.vm.save().devices ?? []).map(({ id, port }) => [id, port]));
+  const pathOf = (nic: string): readonly string[] => {
+    const port = ports.get(nic);
+    if (port === undefined) throw new BelljarError("NETWORK_FAILED", `the VM has no network device ${nic}`);
+    return [...guestPortPath(port), "00.0"];
+  };
   await host.call(
     "configureNetwork",
     {
-      interfaces: interfaces.map((each) => ({ ...each, addresses: [...each.addresses], pci: { path } })),
+      interfaces: interfaces.map(({ nic, addresses, ...each }) => ({
+        ...each,
+        addresses: [...addresses],
+        pci: { path: [...pathOf(nic)] },
+      })),
       routes: routes.map(({ gateway = "", ...route }) => ({ ...route, gateway })),
       neighbours: neighbours.map((each) => ({ ...each })),
+      replaceRoutes,
     },
     { signal },
   );

@@ -34,7 +34,7 @@ import type {
   VmSize,
   VmState,
 } from "../hypervisor/interface.ts";
-import { guestNameServers, type Networks, namespacePath } from "../network/index.ts";
+import { guestNameServers, type NetworkState, type Networks, networkPath } from "../network/index.ts";
 import type { HostCgroups } from "../resources/index.ts";
 import { type acquireLock, type Disk, KeptLock, type StateSchema, Turns } from "../store/index.ts";
 import { linkMemory } from "./base-memory.ts";
@@ -42,7 +42,7 @@ import { growthOf, maxSize } from "./config.ts";
 import { lockDirectory, lockToRead } from "./directory-lock.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine } from "./machine.ts";
-import { configureGuest, makeNetwork, nicOf } from "./network.ts";
+import { configureGuest, devicesOf, doubtfulDevices as doubtfulNics, makeNetwork, placeNics } from "./network.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
@@ -305,7 +305,7 @@ export class Sandbox<C extends SandboxedContainer> {
       sharedMemory: settings.vhostUser === true,
       disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
       devices,
-      ...(network === undefined ? {} : { networkNamespace: namespacePath(network.namespace) }),
+      ...(network === undefined ? {} : { networkNamespace: networkPath(network) }),
       ...(needsSwitch(this.vfioSettings) ? { switchPorts: vmmLimits.switchPortsDefault } : {}),
     };
     const vm = await startVm(
@@ -318,7 +318,9 @@ export class Sandbox<C extends SandboxedContainer> {
     );
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, nameServers: this.#nameServers });
     // All kinds of networks start from the same template, which has none. The guest finds it while it does other things.
-    if (network !== undefined) await this.#machine.whileAlive(vm.plugDevice(nicOf(network)));
+    for (const nic of network === undefined ? [] : devicesOf(network)) {
+      await this.#machine.whileAlive(vm.plugDevice(nic));
+    }
     await this.update((state) => ({
       ...state,
       vm: vm.save(),
@@ -340,13 +342,15 @@ export class Sandbox<C extends SandboxedContainer> {
     const cgroups = await this.#makeCgroup();
     const base = source.memory;
     const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal);
+    const { devices, later } = placeNics(saved.devices ?? [], network);
     const vm = await this.#deps.hypervisor.start(
       {
         ...savedConfig(saved),
+        devices,
         id: this.id,
         runDir,
         boot: bootOf(image),
-        networkNamespace: network === undefined ? undefined : namespacePath(network.namespace),
+        networkNamespace: network === undefined ? undefined : networkPath(network),
         ...(base === undefined
           ? {}
           : { memoryFile: { ...base, use: "private", path: await linkMemory(base.path, this.memoryPath) } }),
@@ -365,6 +369,7 @@ export class Sandbox<C extends SandboxedContainer> {
       agentInstance: source.agentInstance,
       nameServers: this.#nameServers,
     });
+    for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));
     await this.update((state) => ({
       ...state,
       vm: vm.save(),
@@ -383,8 +388,9 @@ export class Sandbox<C extends SandboxedContainer> {
     if (saved === undefined) throw new BelljarError("VMM_DIED", `the state of sandbox ${this.id} names no VM`);
     const plugs = this.devices.doubtful();
     const disks = new Map([...doubtful, ...plugs.disks, ...saved.disks].map((disk) => [disk.serial, disk]));
+    const nics = doubtfulNics(this.state.network);
     const devices = new Map(
-      [...doubtfulDevices, ...plugs.devices, ...(saved.devices ?? [])].map((device) => [device.id, device]),
+      [...doubtfulDevices, ...nics, ...plugs.devices, ...(saved.devices ?? [])].map((device) => [device.id, device]),
     );
     const vm = await this.#deps.hypervisor.attach({
       ...saved,
@@ -417,6 +423,15 @@ export class Sandbox<C extends SandboxedContainer> {
   async deniedPackets(): Promise<number | undefined> {
     const { network } = this.state;
     return network === undefined ? undefined : await this.#deps.networks.denied(network);
+  }
+
+  get networks(): Networks {
+    return this.#deps.networks;
+  }
+
+  /** Written together with what is plugged into the VM. */
+  async setNetwork(network: NetworkState): Promise<void> {
+    await this.update((state) => ({ ...state, network, vm: this.machine.vm.save() }));
   }
 
   /** Tells the guest of the network that it has now; nothing for one without. */

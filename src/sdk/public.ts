@@ -31,7 +31,15 @@ export type {
 export type { DeviceRequest } from "../devices/index.ts";
 export type { GuestImage, GuestImageInfo } from "../guest/index.ts";
 export type { GarbageReport, ImageInfo } from "../images/index.ts";
-export type { NetworkConfig, NetworkMode, PolicyConfig, PortConfig, PublishedPort } from "../network/index.ts";
+export type {
+  EndpointModel,
+  NetworkConfig,
+  NetworkMode,
+  PolicyConfig,
+  PortConfig,
+  PublishedPort,
+  RateConfig,
+} from "../network/index.ts";
 export type { Capability } from "../resources/index.ts";
 export type {
   AttachOptions,
@@ -48,13 +56,16 @@ export type {
   ExecOptions,
   ExecResult,
   ForkOptions,
+  InterfaceInfo,
   LogRecord,
   NetworkInfo,
+  NetworkInterfaceInfo,
   ProcessHandle,
   Recovered,
   RestoreFinding,
   RestoreOptions,
   RestoreReport,
+  RouteInfo,
   RuntimeEvent,
   SandboxCreateConfig,
   SandboxCreateOptions,
@@ -62,6 +73,7 @@ export type {
   Sandboxes,
   SandboxHandle,
   SandboxInfo,
+  SandboxNetwork,
   SandboxResources,
   SandboxResourcesInfo,
   SandboxStats,

@@ -27,12 +27,14 @@ import type {
   OutputPiece,
   OutputRequest,
   ProcessHandle,
+  RouteInfo,
   RuntimeEvent,
   SandboxCreateConfig,
   SandboxEvent,
   Sandboxes,
   SandboxHandle,
   SandboxInfo,
+  SandboxNetwork,
   SandboxResources,
   StorageState,
 } from "../../src/runtime/index.ts";
@@ -170,6 +172,8 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
   watchers = 0;
   generation = 0;
   devices: readonly DeviceInfo[] = [];
+  readonly interfaces: string[] = [];
+  routes: readonly RouteInfo[] = [];
   /** What was asked for, as the far side understood it. */
   readonly deviceRequests: DeviceRequest[] = [];
 
@@ -366,6 +370,7 @@ export class FakeRuntime {
         list: async () => [sandbox.container()],
       },
       devices: fakeDevices(sandbox),
+      network: fakeNetwork(sandbox),
       main,
       files: sandbox.files,
       exec: (command, options) => main.exec(command, options),
@@ -399,6 +404,33 @@ function fakeDevices(sandbox: FakeSandbox): Devices {
       sandbox.devices = sandbox.devices.filter((device) => device.id !== id);
     },
     list: async () => sandbox.devices,
+  };
+}
+
+/** Interfaces by their names in the namespace; each is the guest's under the same name. */
+function fakeNetwork(sandbox: FakeSandbox): SandboxNetwork {
+  return {
+    interfaces: async () =>
+      sandbox.interfaces.map((name) => ({
+        name,
+        macAddress: "02:00:00:00:00:01",
+        mtu: 1500,
+        up: true,
+        addresses: ["10.0.0.2/24"],
+        source: name,
+      })),
+    addInterface: async (source) => {
+      sandbox.interfaces.push(source);
+    },
+    removeInterface: async (name) => {
+      if (!sandbox.interfaces.includes(name)) throw notFound("INTERFACE_NOT_FOUND", `no interface ${name}`);
+      sandbox.interfaces.splice(sandbox.interfaces.indexOf(name), 1);
+    },
+    routes: async () => sandbox.routes,
+    setRoutes: async (routes) => {
+      sandbox.routes = routes;
+    },
+    refresh: async () => true,
   };
 }
 

@@ -376,6 +376,10 @@ const handlers: Handlers = {
     guest.networks.push(request);
     return {};
   },
+  getNetwork: (guest) => {
+    const { interfaces = [], routes = [] } = guest.networks.at(-1) ?? {};
+    return { interfaces: interfaces.map((each) => ({ ...each, up: true })), routes };
+  },
   getGuestStats: (guest) => ({
     memoryTotalBytes: 256n << 20n,
     memoryAvailableBytes: 200n << 20n,

@@ -1,15 +1,37 @@
 /** Networks in memory: what is made and removed, in order; a test can make any step fail, or leave something behind. */
-import type { NetworkState, Networks } from "../../src/network/index.ts";
+import { join } from "node:path";
+import {
+  type EndpointState,
+  type FoundInterface,
+  type FoundNetwork,
+  type GivenNetworkState,
+  type NetworkState,
+  type Networks,
+  networkPath,
+  withFound,
+} from "../../src/network/index.ts";
+
+type FailingStep = "plan" | "make" | "remove" | "scan" | "refit";
 
 export class MemoryNetworks implements Networks {
   /** By namespace; there until it is removed. */
   readonly made = new Map<string, NetworkState>();
   readonly planned = new Map<string, NetworkState>();
   /** The next step of this kind fails with it. */
-  readonly failures = new Map<"plan" | "make" | "remove", unknown>();
+  readonly failures = new Map<FailingStep, unknown>();
+  /** What is in every given namespace. */
+  found: FoundNetwork = { interfaces: [], routes: [], neighbours: [], owners: [] };
 
-  async plan(id: string, { mode, ports }: Parameters<Networks["plan"]>[1]): Promise<NetworkState> {
+  async plan(id: string, { mode, ports, given, rates }: Parameters<Networks["plan"]>[1]): Promise<NetworkState> {
     this.#enter("plan");
+    if (mode === "netns") {
+      if (given === undefined) throw new Error("no path");
+      const lists = { ports: [] as const, endpoints: [], routes: [], neighbours: [], nameServers: ["192.0.2.53"] };
+      const empty: GivenNetworkState = { mode, ...given, sandboxId: id, namespaceId: "4:1", rates, ...lists };
+      const planned = withFound(empty, this.found);
+      this.planned.set(networkName(planned), planned);
+      return planned;
+    }
     const state: NetworkState = {
       mode,
       namespace: `belljar-00000000-${id}`,
@@ -19,27 +41,56 @@ export class MemoryNetworks implements Networks {
       nameServer: "192.0.2.53",
       ports: ports.map((port, index) => (port.hostPort === 0 ? { ...port, hostPort: 40_000 + index } : port)),
     };
-    this.planned.set(state.namespace, state);
+    this.planned.set(networkName(state), state);
     return state;
   }
 
   adopt(state: NetworkState): void {
-    this.planned.set(state.namespace, state);
+    this.planned.set(networkName(state), state);
   }
 
   async make(state: NetworkState): Promise<void> {
-    this.made.set(state.namespace, state);
+    this.made.set(networkName(state), state);
     this.#enter("make");
   }
 
-  async remove({ namespace }: NetworkState): Promise<void> {
+  async remove(state: NetworkState): Promise<void> {
     this.#enter("remove");
-    this.made.delete(namespace);
-    this.planned.delete(namespace);
+    this.made.delete(networkName(state));
+    this.planned.delete(networkName(state));
   }
 
-  async denied({ namespace }: NetworkState): Promise<number> {
-    return this.made.has(namespace) ? 3 : 0;
+  async scan(): Promise<FoundNetwork> {
+    this.#enter("scan");
+    return this.found;
+  }
+
+  async refit(state: GivenNetworkState): Promise<void> {
+    this.#enter("refit");
+    this.made.set(networkName(state), state);
+  }
+
+  /** The change that a test makes in every namespace at once. */
+  onChange: () => void = () => {};
+
+  watch(_state: GivenNetworkState, onChange: () => void): { stop(): Promise<void> } {
+    this.onChange = onChange;
+    const stop = async (): Promise<void> => {
+      this.onChange = () => {};
+    };
+    return { stop };
+  }
+
+  renewals = 0;
+
+  async renew(): Promise<void> {
+    this.renewals += 1;
+  }
+
+  async removeEndpoint(_state: GivenNetworkState, _endpoint: EndpointState): Promise<void> {}
+
+  async denied(state: NetworkState): Promise<number> {
+    return this.made.has(networkName(state)) ? 3 : 0;
   }
 
   /** What the next looks at every network find. */
@@ -55,9 +106,21 @@ export class MemoryNetworks implements Networks {
     return lost.map((name) => name.slice(-12));
   }
 
-  #enter(step: "plan" | "make" | "remove"): void {
+  #enter(step: FailingStep): void {
     const error = this.failures.get(step);
     this.failures.delete(step);
     if (error !== undefined) throw error;
   }
+}
+
+/** Ends with the id of the sandbox. */
+export function networkName(state: NetworkState): string {
+  return state.mode === "netns" ? join(networkPath(state), state.sandboxId) : state.namespace;
+}
+
+/** A veth as a scan finds it. */
+export function foundVeth(source: string, address: string): FoundInterface {
+  const last = address.replace(/\/.*/, "").split(".").at(-1) ?? "0";
+  const macAddress = `0a:00:00:00:00:${Number(last).toString(16).padStart(2, "0")}`;
+  return { source, kind: "veth", macAddress, mtu: 1400, addresses: [address], isFree: false };
 }

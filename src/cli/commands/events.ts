@@ -61,6 +61,8 @@ function describe(event: RuntimeEvent): string {
       return `container ${event.containerId} ${event.state}`;
     case "failed":
       return `failing: ${event.part}: ${event.message}`;
+    case "denied":
+      return `denied ${event.packets} packets so far`;
     case "deleted":
       return "deleted";
   }

@@ -5,6 +5,7 @@ import { parsePort } from "../../network/index.ts";
 import type { RestoreReport } from "../../sdk/index.ts";
 import { collect } from "../container-options.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { networkConfig } from "../network-options.ts";
 import { formatDuration, type Output } from "../output.ts";
 import { SignalRelay } from "../signals.ts";
 
@@ -12,6 +13,7 @@ interface RestoreCommandOptions extends CommonOptions {
   readonly name?: string;
   readonly hostname?: string;
   readonly publish?: readonly string[];
+  readonly network?: string;
   readonly dryRun?: boolean;
   readonly keepExec?: boolean;
 }
@@ -30,6 +32,7 @@ export function addRestoreCommand(program: Command, holder: ContextHolder, setSt
     .option("--name <name>", "of the new sandbox (its id)")
     .option("--hostname <name>", "of the new sandbox (its id)")
     .option("-p, --publish <port>", "publish a port (those of the source, under free ports of the host)", collect)
+    .option("--network <mode>", "another network than the source's: none, user, bridge or netns:PATH")
     .option("--dry-run", "say what fits and what does not, and start nothing; status 1 when something does not")
     .option("--keep-exec", "processes that `exec` had started go on; otherwise they are ended");
   withCommonOptions(command).action(async (checkpoint: string, options: RestoreCommandOptions) => {
@@ -40,7 +43,8 @@ export function addRestoreCommand(program: Command, holder: ContextHolder, setSt
     await using runtime = await connect(relay.signal);
     const { checkpoints } = runtime;
     const ports = options.publish?.flatMap(parsePort);
-    const request = { name, hostname, ports, keepExec, signal: relay.signal };
+    const network = options.network === undefined ? undefined : networkConfig({ network: options.network });
+    const request = { name, hostname, ports, network, keepExec, signal: relay.signal };
     if (options.dryRun === true) {
       const report = await checkpoints.check(checkpoint, request);
       printReport(output, report);

@@ -6,6 +6,7 @@ import type { Calls } from "../calls.ts";
 import { fromSandboxSpec } from "../wire/config.ts";
 import { fromDeviceSpec, toDeviceInfo } from "../wire/devices.ts";
 import { toEvent, toRuntimeEvent, toSandboxInfo } from "../wire/info.ts";
+import { fromRouteSpec, toInterfaceInfo, toRouteSpec } from "../wire/network.ts";
 import { toSandboxStats } from "../wire/stats.ts";
 
 export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typeof api.SandboxService> {
@@ -59,6 +60,26 @@ export function sandboxService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
       await (await sandboxes.get(sandbox)).devices.remove(device, { signal });
       return {};
     },
+    getNetwork: async ({ sandbox }, { signal }) => {
+      const { network } = await sandboxes.get(sandbox);
+      const [interfaces, routes] = [await network.interfaces({ signal }), await network.routes({ signal })];
+      return { interfaces: interfaces.map(toInterfaceInfo), routes: routes.map(toRouteSpec) };
+    },
+    addInterface: async ({ sandbox, source }, { signal }) => {
+      await (await sandboxes.get(sandbox)).network.addInterface(source, { signal });
+      return {};
+    },
+    removeInterface: async ({ sandbox, name }, { signal }) => {
+      await (await sandboxes.get(sandbox)).network.removeInterface(name, { signal });
+      return {};
+    },
+    setRoutes: async ({ sandbox, routes }, { signal }) => {
+      await (await sandboxes.get(sandbox)).network.setRoutes(routes.map(fromRouteSpec), { signal });
+      return {};
+    },
+    refreshNetwork: async ({ sandbox }, { signal }) => ({
+      changed: await (await sandboxes.get(sandbox)).network.refresh({ signal }),
+    }),
     updateSandbox: async ({ sandbox, memoryMib, cpus, sharedMemoryBytes }, { signal }) => {
       await (await sandboxes.get(sandbox)).update({ memoryMib, cpus, sharedMemoryBytes }, { signal });
       return {};

@@ -10,7 +10,7 @@ import type {
 } from "../../runtime/index.ts";
 import { given } from "./given.ts";
 import { incomplete } from "./info.ts";
-import { fromPortSpec } from "./network.ts";
+import { fromNetworkSpec, fromPortSpec, toNetworkSpec } from "./network.ts";
 
 export function toCheckpointInfo(info: CheckpointInfo): MessageInitShape<typeof api.CheckpointInfoSchema> {
   return given({ ...info, source: { ...info.source }, containers: info.containers.map((each) => ({ ...each })) });
@@ -62,15 +62,28 @@ export function toRestoreSpec({
   name,
   hostname,
   ports,
+  network,
   keepExec,
 }: RestoreOptions): MessageInitShape<typeof api.RestoreSpecSchema> {
-  return given({ name, hostname, ports: ports?.map((port) => given({ ...port })), keepExec });
+  return given({
+    name,
+    hostname,
+    ports: ports?.map((port) => given({ ...port })),
+    network: network === undefined ? undefined : toNetworkSpec(network),
+    keepExec,
+  });
 }
 
 /** Without one everything is as the runtime has it. */
 export function fromRestoreSpec(wire: api.RestoreSpec | undefined): RestoreOptions {
-  const { name, hostname, ports = [], keepExec } = wire ?? {};
-  return { name, hostname, ...(ports.length === 0 ? {} : { ports: ports.map(fromPortSpec) }), keepExec };
+  const { name, hostname, ports = [], network, keepExec } = wire ?? {};
+  return {
+    name,
+    hostname,
+    ...(ports.length === 0 ? {} : { ports: ports.map(fromPortSpec) }),
+    ...(network === undefined ? {} : { network: fromNetworkSpec(network) }),
+    keepExec,
+  };
 }
 
 export function toRestoreReport({

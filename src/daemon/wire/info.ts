@@ -142,6 +142,8 @@ export function toEvent(event: SandboxEvent): MessageInitShape<typeof api.WatchS
       return { atMs, event: { case: "container", value: { containerId: event.containerId, state: event.state } } };
     case "failed":
       return { atMs, event: { case: "failure", value: { part: event.part, message: event.message } } };
+    case "denied":
+      return { atMs, event: { case: "denied", value: { packets: event.packets } } };
     case "deleted":
       return { atMs, event: { case: "deleted", value: {} } };
     case "created":
@@ -165,6 +167,8 @@ export function fromEvent(wire: api.WatchSandboxResponse): SandboxEvent {
         part: event.value.part === "agent" ? "agent" : "vmm",
         message: event.value.message,
       };
+    case "denied":
+      return { kind: "denied", atMs, packets: event.value.packets };
     case "deleted":
       return { kind: "deleted", atMs };
     case "created":

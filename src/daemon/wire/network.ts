@@ -2,6 +2,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { BelljarError } from "../../base/index.ts";
 import {
+  endpointModels,
   type NetworkConfig,
   networkModes,
   type PortConfig,
@@ -10,12 +11,16 @@ import {
   protocols,
 } from "../../network/index.ts";
 import type { api } from "../../protocol/index.ts";
-import type { HibernationInfo, NetworkInfo } from "../../runtime/index.ts";
+import type { HibernationInfo, InterfaceInfo, NetworkInfo, RouteInfo } from "../../runtime/index.ts";
 import { given } from "./given.ts";
 
-export function toNetworkSpec({ mode, ports, policy }: NetworkConfig): MessageInitShape<typeof api.NetworkSpecSchema> {
+export function toNetworkSpec(config: NetworkConfig): MessageInitShape<typeof api.NetworkSpecSchema> {
+  const { mode, ports, policy, path, model, rates } = config;
   return given({
     mode,
+    path,
+    model,
+    ...rates,
     ports: ports?.map((port) => given({ ...port })),
     allow: policy?.allow === undefined ? undefined : { values: [...policy.allow] },
     deny: policy?.deny === undefined ? undefined : { values: [...policy.deny] },
@@ -32,11 +37,19 @@ export function fromNetworkSpec(wire: api.NetworkSpec): NetworkConfig {
       deny: wire.deny?.values,
       default: wire.policyDefault === undefined ? undefined : oneOf(wire.policyDefault, policyDefaults, "policy"),
     },
+    path: wire.path,
+    model: wire.model === undefined ? undefined : oneOf(wire.model, endpointModels, "way to join an interface"),
+    ...ratesOf(wire),
   };
 }
 
 export function toNetworkInfo(info: NetworkInfo): MessageInitShape<typeof api.NetworkInfoSchema> {
-  return { ...info, addresses: [...info.addresses], ports: info.ports.map((port) => ({ ...port })) };
+  return {
+    ...info,
+    addresses: [...info.addresses],
+    ports: info.ports.map((port) => ({ ...port })),
+    interfaces: (info.interfaces ?? []).map((each) => ({ ...each, addresses: [...each.addresses] })),
+  };
 }
 
 export function fromNetworkInfo(wire: api.NetworkInfo): NetworkInfo {
@@ -46,6 +59,7 @@ export function fromNetworkInfo(wire: api.NetworkInfo): NetworkInfo {
     namespace,
     macAddress,
     addresses,
+    ...(wire.interfaces.length === 0 ? {} : { interfaces: wire.interfaces.map(fromNetworkInterface) }),
     ports: wire.ports.map(fromPublishedPort),
   };
 }
@@ -61,6 +75,33 @@ export function fromHibernationInfo({ sinceMs, ports }: api.HibernationInfo): Hi
 function fromPublishedPort(port: api.PortSpec): PublishedPort {
   const { hostAddress = "", hostPort = 0, containerPort, protocol = "tcp" } = fromPortSpec(port);
   return { hostAddress, hostPort, containerPort, protocol };
+}
+
+export function toInterfaceInfo(info: InterfaceInfo): MessageInitShape<typeof api.InterfaceInfoSchema> {
+  return given({ ...info, addresses: [...info.addresses] });
+}
+
+export function fromInterfaceInfo(wire: api.InterfaceInfo): InterfaceInfo {
+  const { name, macAddress, mtu, up, addresses, source } = wire;
+  return { name, macAddress, mtu, up, addresses, ...(source === undefined ? {} : { source }) };
+}
+
+export function toRouteSpec(route: RouteInfo): MessageInitShape<typeof api.RouteSpecSchema> {
+  return given({ ...route });
+}
+
+export function fromRouteSpec({ interfaceName, destination, gateway }: api.RouteSpec): RouteInfo {
+  return { interfaceName, destination, ...(gateway === undefined ? {} : { gateway }) };
+}
+
+function fromNetworkInterface(wire: api.NetworkInterfaceInfo): NonNullable<NetworkInfo["interfaces"]>[number] {
+  const { name, source, kind, macAddress, mtu, addresses } = wire;
+  return { name, source, kind, macAddress, mtu, addresses };
+}
+
+function ratesOf({ inBytesPerSecond, outBytesPerSecond }: api.NetworkSpec): Pick<NetworkConfig, "rates"> {
+  if (inBytesPerSecond === undefined && outBytesPerSecond === undefined) return {};
+  return { rates: given({ inBytesPerSecond, outBytesPerSecond }) };
 }
 
 export function fromPortSpec({ hostAddress, hostPort, containerPort, protocol }: api.PortSpec): PortConfig {

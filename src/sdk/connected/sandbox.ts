@@ -22,6 +22,7 @@ import type {
   SandboxEvent,
   SandboxHandle,
   SandboxInfo,
+  SandboxNetwork,
   SandboxResources,
   SandboxStats,
   StopOptions,
@@ -30,11 +31,13 @@ import { ConnectedContainer } from "./container.ts";
 import { ConnectedContainers } from "./containers.ts";
 import type { DaemonLink, MakeCall } from "./daemon-link.ts";
 import { ConnectedDevices } from "./devices.ts";
+import { ConnectedNetwork } from "./network.ts";
 
 export class ConnectedSandbox implements SandboxHandle {
   readonly id: string;
   readonly containers: Containers;
   readonly devices: Devices;
+  readonly network: SandboxNetwork;
   readonly main: ContainerHandle;
   readonly #link: DaemonLink;
   readonly #isOwned: boolean;
@@ -47,6 +50,7 @@ export class ConnectedSandbox implements SandboxHandle {
     this.#name = info.name;
     this.containers = new ConnectedContainers(link, info);
     this.devices = new ConnectedDevices(link, info.id, () => this.info());
+    this.network = new ConnectedNetwork(link, info.id);
     // One whose state cannot be read may have none to name: the daemon says what is wrong when it is used.
     this.main = new ConnectedContainer(link, info.id, info.containers[0] ?? { id: "", name: "" });
     this.#isOwned = isOwned;

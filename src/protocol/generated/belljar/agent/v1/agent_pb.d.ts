@@ -364,6 +364,13 @@ export declare type ConfigureNetworkRequest = Message<"belljar.agent.v1.Configur
    * @generated from field: repeated belljar.agent.v1.Neighbour neighbours = 3;
    */
   neighbours: Neighbour[];
+
+  /**
+   * Routes of these interfaces that are not named are removed; otherwise one that keeps its addresses keeps its routes.
+   *
+   * @generated from field: bool replace_routes = 4;
+   */
+  replaceRoutes: boolean;
 };
 
 /**
@@ -383,6 +390,39 @@ export declare type ConfigureNetworkResponse = Message<"belljar.agent.v1.Configu
  * Use `create(ConfigureNetworkResponseSchema)` to create a new message.
  */
 export declare const ConfigureNetworkResponseSchema: GenMessage<ConfigureNetworkResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.GetNetworkRequest
+ */
+export declare type GetNetworkRequest = Message<"belljar.agent.v1.GetNetworkRequest"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.GetNetworkRequest.
+ * Use `create(GetNetworkRequestSchema)` to create a new message.
+ */
+export declare const GetNetworkRequestSchema: GenMessage<GetNetworkRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.GetNetworkResponse
+ */
+export declare type GetNetworkResponse = Message<"belljar.agent.v1.GetNetworkResponse"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.NetworkInterface interfaces = 1;
+   */
+  interfaces: NetworkInterface[];
+
+  /**
+   * @generated from field: repeated belljar.agent.v1.Route routes = 2;
+   */
+  routes: Route[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.GetNetworkResponse.
+ * Use `create(GetNetworkResponseSchema)` to create a new message.
+ */
+export declare const GetNetworkResponseSchema: GenMessage<GetNetworkResponse>;
 
 /**
  * @generated from message belljar.agent.v1.NetworkInterface
@@ -416,6 +456,13 @@ export declare type NetworkInterface = Message<"belljar.agent.v1.NetworkInterfac
    * @generated from field: repeated string addresses = 5;
    */
   addresses: string[];
+
+  /**
+   * Said by the guest only.
+   *
+   * @generated from field: bool up = 6;
+   */
+  up: boolean;
 };
 
 /**
@@ -3112,6 +3159,16 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ConfigureNetworkRequestSchema;
     output: typeof ConfigureNetworkResponseSchema;
+  },
+  /**
+   * Interfaces but for loopback, and routes, as the guest's kernel has them, whoever has set them.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.GetNetwork
+   */
+  getNetwork: {
+    methodKind: "unary";
+    input: typeof GetNetworkRequestSchema;
+    output: typeof GetNetworkResponseSchema;
   },
   /**
    * @generated from rpc belljar.agent.v1.AgentService.GetGuestStats

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { PortSpec, SandboxInfo } from "./types_pb.js";
+import type { NetworkSpec, PortSpec, SandboxInfo } from "./types_pb.js";
 
 /**
  * Describes the file belljar/api/v1/checkpoint.proto.
@@ -349,6 +349,13 @@ export declare type RestoreSpec = Message<"belljar.api.v1.RestoreSpec"> & {
    * @generated from field: repeated belljar.api.v1.PortSpec ports = 60;
    */
   ports: PortSpec[];
+
+  /**
+   * Another kind of network than the source's, or another namespace; its ports are those above.
+   *
+   * @generated from field: belljar.api.v1.NetworkSpec network = 61;
+   */
+  network?: NetworkSpec | undefined;
 };
 
 /**

@@ -507,6 +507,253 @@ export declare type GetSandboxStatsResponse = Message<"belljar.api.v1.GetSandbox
 export declare const GetSandboxStatsResponseSchema: GenMessage<GetSandboxStatsResponse>;
 
 /**
+ * @generated from message belljar.api.v1.GetNetworkRequest
+ */
+export declare type GetNetworkRequest = Message<"belljar.api.v1.GetNetworkRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.GetNetworkRequest.
+ * Use `create(GetNetworkRequestSchema)` to create a new message.
+ */
+export declare const GetNetworkRequestSchema: GenMessage<GetNetworkRequest>;
+
+/**
+ * @generated from message belljar.api.v1.GetNetworkResponse
+ */
+export declare type GetNetworkResponse = Message<"belljar.api.v1.GetNetworkResponse"> & {
+  /**
+   * @generated from field: repeated belljar.api.v1.InterfaceInfo interfaces = 1;
+   */
+  interfaces: InterfaceInfo[];
+
+  /**
+   * @generated from field: repeated belljar.api.v1.RouteSpec routes = 2;
+   */
+  routes: RouteSpec[];
+};
+
+/**
+ * Describes the message belljar.api.v1.GetNetworkResponse.
+ * Use `create(GetNetworkResponseSchema)` to create a new message.
+ */
+export declare const GetNetworkResponseSchema: GenMessage<GetNetworkResponse>;
+
+/**
+ * @generated from message belljar.api.v1.InterfaceInfo
+ */
+export declare type InterfaceInfo = Message<"belljar.api.v1.InterfaceInfo"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string mac_address = 2;
+   */
+  macAddress: string;
+
+  /**
+   * @generated from field: uint32 mtu = 3;
+   */
+  mtu: number;
+
+  /**
+   * @generated from field: bool up = 4;
+   */
+  up: boolean;
+
+  /**
+   * Each with its prefix.
+   *
+   * @generated from field: repeated string addresses = 5;
+   */
+  addresses: string[];
+
+  /**
+   * Its name in the namespace that the sandbox was given.
+   *
+   * @generated from field: optional string source = 6;
+   */
+  source?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.InterfaceInfo.
+ * Use `create(InterfaceInfoSchema)` to create a new message.
+ */
+export declare const InterfaceInfoSchema: GenMessage<InterfaceInfo>;
+
+/**
+ * @generated from message belljar.api.v1.RouteSpec
+ */
+export declare type RouteSpec = Message<"belljar.api.v1.RouteSpec"> & {
+  /**
+   * @generated from field: string interface_name = 1;
+   */
+  interfaceName: string;
+
+  /**
+   * `default`, or a range.
+   *
+   * @generated from field: string destination = 2;
+   */
+  destination: string;
+
+  /**
+   * What is on the link itself has none.
+   *
+   * @generated from field: optional string gateway = 3;
+   */
+  gateway?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.RouteSpec.
+ * Use `create(RouteSpecSchema)` to create a new message.
+ */
+export declare const RouteSpecSchema: GenMessage<RouteSpec>;
+
+/**
+ * @generated from message belljar.api.v1.AddInterfaceRequest
+ */
+export declare type AddInterfaceRequest = Message<"belljar.api.v1.AddInterfaceRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * Its name in the namespace.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.AddInterfaceRequest.
+ * Use `create(AddInterfaceRequestSchema)` to create a new message.
+ */
+export declare const AddInterfaceRequestSchema: GenMessage<AddInterfaceRequest>;
+
+/**
+ * @generated from message belljar.api.v1.AddInterfaceResponse
+ */
+export declare type AddInterfaceResponse = Message<"belljar.api.v1.AddInterfaceResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.AddInterfaceResponse.
+ * Use `create(AddInterfaceResponseSchema)` to create a new message.
+ */
+export declare const AddInterfaceResponseSchema: GenMessage<AddInterfaceResponse>;
+
+/**
+ * @generated from message belljar.api.v1.RemoveInterfaceRequest
+ */
+export declare type RemoveInterfaceRequest = Message<"belljar.api.v1.RemoveInterfaceRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * In the guest, or in the namespace.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.RemoveInterfaceRequest.
+ * Use `create(RemoveInterfaceRequestSchema)` to create a new message.
+ */
+export declare const RemoveInterfaceRequestSchema: GenMessage<RemoveInterfaceRequest>;
+
+/**
+ * @generated from message belljar.api.v1.RemoveInterfaceResponse
+ */
+export declare type RemoveInterfaceResponse = Message<"belljar.api.v1.RemoveInterfaceResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.RemoveInterfaceResponse.
+ * Use `create(RemoveInterfaceResponseSchema)` to create a new message.
+ */
+export declare const RemoveInterfaceResponseSchema: GenMessage<RemoveInterfaceResponse>;
+
+/**
+ * @generated from message belljar.api.v1.SetRoutesRequest
+ */
+export declare type SetRoutesRequest = Message<"belljar.api.v1.SetRoutesRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * @generated from field: repeated belljar.api.v1.RouteSpec routes = 2;
+   */
+  routes: RouteSpec[];
+};
+
+/**
+ * Describes the message belljar.api.v1.SetRoutesRequest.
+ * Use `create(SetRoutesRequestSchema)` to create a new message.
+ */
+export declare const SetRoutesRequestSchema: GenMessage<SetRoutesRequest>;
+
+/**
+ * @generated from message belljar.api.v1.SetRoutesResponse
+ */
+export declare type SetRoutesResponse = Message<"belljar.api.v1.SetRoutesResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.SetRoutesResponse.
+ * Use `create(SetRoutesResponseSchema)` to create a new message.
+ */
+export declare const SetRoutesResponseSchema: GenMessage<SetRoutesResponse>;
+
+/**
+ * @generated from message belljar.api.v1.RefreshNetworkRequest
+ */
+export declare type RefreshNetworkRequest = Message<"belljar.api.v1.RefreshNetworkRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.RefreshNetworkRequest.
+ * Use `create(RefreshNetworkRequestSchema)` to create a new message.
+ */
+export declare const RefreshNetworkRequestSchema: GenMessage<RefreshNetworkRequest>;
+
+/**
+ * @generated from message belljar.api.v1.RefreshNetworkResponse
+ */
+export declare type RefreshNetworkResponse = Message<"belljar.api.v1.RefreshNetworkResponse"> & {
+  /**
+   * @generated from field: bool changed = 1;
+   */
+  changed: boolean;
+};
+
+/**
+ * Describes the message belljar.api.v1.RefreshNetworkResponse.
+ * Use `create(RefreshNetworkResponseSchema)` to create a new message.
+ */
+export declare const RefreshNetworkResponseSchema: GenMessage<RefreshNetworkResponse>;
+
+/**
  * @generated from message belljar.api.v1.WatchSandboxRequest
  */
 export declare type WatchSandboxRequest = Message<"belljar.api.v1.WatchSandboxRequest"> & {
@@ -572,6 +819,12 @@ export declare type WatchSandboxResponse = Message<"belljar.api.v1.WatchSandboxR
      */
     value: SandboxRenamed;
     case: "renamed";
+  } | {
+    /**
+     * @generated from field: belljar.api.v1.PacketsDenied denied = 8;
+     */
+    value: PacketsDenied;
+    case: "denied";
   } | { case: undefined; value?: undefined };
 };
 
@@ -624,6 +877,26 @@ export declare type MonitorFailure = Message<"belljar.api.v1.MonitorFailure"> & 
  * Use `create(MonitorFailureSchema)` to create a new message.
  */
 export declare const MonitorFailureSchema: GenMessage<MonitorFailure>;
+
+/**
+ * Packets of the guest were dropped or refused by the rules of its network.
+ *
+ * @generated from message belljar.api.v1.PacketsDenied
+ */
+export declare type PacketsDenied = Message<"belljar.api.v1.PacketsDenied"> & {
+  /**
+   * Since its VM's start.
+   *
+   * @generated from field: double packets = 1;
+   */
+  packets: number;
+};
+
+/**
+ * Describes the message belljar.api.v1.PacketsDenied.
+ * Use `create(PacketsDeniedSchema)` to create a new message.
+ */
+export declare const PacketsDeniedSchema: GenMessage<PacketsDenied>;
 
 /**
  * @generated from message belljar.api.v1.SandboxDeleted
@@ -899,6 +1172,54 @@ export declare const SandboxService: GenService<{
     methodKind: "unary";
     input: typeof GetSandboxStatsRequestSchema;
     output: typeof GetSandboxStatsResponseSchema;
+  },
+  /**
+   * Interfaces but for loopback, and routes, as the guest's kernel has them.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.GetNetwork
+   */
+  getNetwork: {
+    methodKind: "unary";
+    input: typeof GetNetworkRequestSchema;
+    output: typeof GetNetworkResponseSchema;
+  },
+  /**
+   * Gives the sandbox an interface that its namespace has. One that it has is success.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.AddInterface
+   */
+  addInterface: {
+    methodKind: "unary";
+    input: typeof AddInterfaceRequestSchema;
+    output: typeof AddInterfaceResponseSchema;
+  },
+  /**
+   * @generated from rpc belljar.api.v1.SandboxService.RemoveInterface
+   */
+  removeInterface: {
+    methodKind: "unary";
+    input: typeof RemoveInterfaceRequestSchema;
+    output: typeof RemoveInterfaceResponseSchema;
+  },
+  /**
+   * In place of those that there are.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.SetRoutes
+   */
+  setRoutes: {
+    methodKind: "unary";
+    input: typeof SetRoutesRequestSchema;
+    output: typeof SetRoutesResponseSchema;
+  },
+  /**
+   * Looks now what has changed in the sandbox's namespace.
+   *
+   * @generated from rpc belljar.api.v1.SandboxService.RefreshNetwork
+   */
+  refreshNetwork: {
+    methodKind: "unary";
+    input: typeof RefreshNetworkRequestSchema;
+    output: typeof RefreshNetworkResponseSchema;
   },
   /**
    * Ends when the sandbox is deleted.

@@ -815,7 +815,7 @@ export declare const SandboxSpecSchema: GenMessage<SandboxSpec>;
  */
 export declare type NetworkSpec = Message<"belljar.api.v1.NetworkSpec"> & {
   /**
-   * `none`, `user` or `bridge`.
+   * `none`, `user`, `bridge` or `netns`.
    *
    * @generated from field: optional string mode = 1;
    */
@@ -842,6 +842,32 @@ export declare type NetworkSpec = Message<"belljar.api.v1.NetworkSpec"> & {
    * @generated from field: optional string policy_default = 5;
    */
   policyDefault?: string | undefined;
+
+  /**
+   * Of `netns`: path of the namespace.
+   *
+   * @generated from field: optional string path = 6;
+   */
+  path?: string | undefined;
+
+  /**
+   * Of `netns`: `tcfilter` or `none`.
+   *
+   * @generated from field: optional string model = 7;
+   */
+  model?: string | undefined;
+
+  /**
+   * Bytes per second, to the guest and from it; no limit unless told.
+   *
+   * @generated from field: optional double in_bytes_per_second = 8;
+   */
+  inBytesPerSecond?: number | undefined;
+
+  /**
+   * @generated from field: optional double out_bytes_per_second = 9;
+   */
+  outBytesPerSecond?: number | undefined;
 };
 
 /**
@@ -942,6 +968,13 @@ export declare type NetworkInfo = Message<"belljar.api.v1.NetworkInfo"> & {
    * @generated from field: repeated belljar.api.v1.PortSpec ports = 5;
    */
   ports: PortSpec[];
+
+  /**
+   * Those that it has from a given namespace.
+   *
+   * @generated from field: repeated belljar.api.v1.NetworkInterfaceInfo interfaces = 6;
+   */
+  interfaces: NetworkInterfaceInfo[];
 };
 
 /**
@@ -949,6 +982,53 @@ export declare type NetworkInfo = Message<"belljar.api.v1.NetworkInfo"> & {
  * Use `create(NetworkInfoSchema)` to create a new message.
  */
 export declare const NetworkInfoSchema: GenMessage<NetworkInfo>;
+
+/**
+ * @generated from message belljar.api.v1.NetworkInterfaceInfo
+ */
+export declare type NetworkInterfaceInfo = Message<"belljar.api.v1.NetworkInterfaceInfo"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Its name in the namespace.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+
+  /**
+   * Such as `veth`.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string mac_address = 4;
+   */
+  macAddress: string;
+
+  /**
+   * @generated from field: uint32 mtu = 5;
+   */
+  mtu: number;
+
+  /**
+   * Each with its prefix.
+   *
+   * @generated from field: repeated string addresses = 6;
+   */
+  addresses: string[];
+};
+
+/**
+ * Describes the message belljar.api.v1.NetworkInterfaceInfo.
+ * Use `create(NetworkInterfaceInfoSchema)` to create a new message.
+ */
+export declare const NetworkInterfaceInfoSchema: GenMessage<NetworkInterfaceInfo>;
 
 /**
  * `root-port`, `switch-port` or `no-port`: where PCI devices of the host are plugged.
