@@ -384,7 +384,7 @@ export const errorReasons = reasons({
   },
   DAEMON_BUSY: {
     code: "resource_exhausted",
-    meaning: "The daemon has as many calls under way as it takes at once.",
+    meaning: "The daemon has as many calls, or restores that wait for their containers, under way as it takes at once.",
     remedy: "Try again when some of them have ended.",
   },
 

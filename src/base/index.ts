@@ -52,6 +52,7 @@ export {
   vmmLimits,
 } from "./limits.ts";
 export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLog } from "./log.ts";
+export { type OutputEnds, outputUntil } from "./output-ends.ts";
 export { linesOf, type OutputLine } from "./output-lines.ts";
 export {
   decodeProcessIdentity,

@@ -273,6 +273,8 @@ export const sandboxLimits = {
   /** How often a sandbox is looked at, and how many looks in a row must fail. */
   monitorIntervalMs: 5_000,
   monitorFailures: 3,
+  /** How long a copy of a sandbox is not looked at: it comes up together with others, perhaps. */
+  monitorGraceMs: 30_000,
   /** One look of the monitor at the agent. */
   agentCheckTimeoutMs: 5_000,
   /** Events that a slow watcher may be behind; it is told of the oldest ones no more. */
@@ -417,6 +419,9 @@ export const checkpointLimits = {
   archiveTimeoutMs: 6 * 60 * 60_000,
   /** While an owner that begins removes what killed makers of archives have left. */
   archiveLockTimeoutMs: 60_000,
+  /** Restores that wait for their containers to be given, and how long all of them may take to come. */
+  restoreSessionsMax: 64,
+  restoreSessionTimeoutMs: 180_000,
   /** Copies of one snapshot that are started at the same time. */
   copiesAtOnce: 4,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */

@@ -56,6 +56,8 @@ export function copyState(
     end: undefined,
     workloadFrozen: undefined,
     generation: moved.generation + 1,
+    // The one that it was made of was not counted yet.
+    checkpoints: (moved.checkpoints ?? 0) + 1,
     devices: moved.devices?.map((device) => withDevicePath(device, paths)),
     containers: moved.containers.map((container) => ({
       ...container,

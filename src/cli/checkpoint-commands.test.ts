@@ -1,6 +1,7 @@
 /** The commands of checkpoints as a user types them, over a daemon whose sandboxes are fakes. */
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { FakeRuntime } from "../../test/support/fake-runtime.ts";
 import { type CliResult, cliEnvironment, runCli, startCli, type TestScope, test } from "../../test/support/harness.ts";
 import { silentLog } from "../base/index.ts";
@@ -140,4 +141,29 @@ test("a signal ends a checkpoint that is being made", async (t) => {
   const { status, stdout } = await creating.done;
   assert.deepEqual([status, stdout.length], [130, 0]);
   while (fake.checkpoints.cancelled === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+});
+
+test("the next checkpoint is waited for; a restore is told of other ids and specifications", async (t) => {
+  const { fake } = await setUp(t);
+  const waiting = startCli(t, ["wait", "--checkpoint", "demo"]);
+  while (fake.checkpoints.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  const [id = ""] = lines(await ok(t, "checkpoint", "create", "demo", "before"));
+  assert.deepEqual(lines(await waiting.done), [id]);
+  const path = join(t.dir, "config.json");
+  await writeFile(path, JSON.stringify({ process: { args: ["wait"] } }));
+  const args = ["--container", "main=other", "--spec", `main=${path}`, "--spec-validation", "warn"];
+  const [, finding] = lines(await ok(t, "restore", "--dry-run", "--json", ...args, "before"));
+  assert.deepEqual(JSON.parse(JSON.parse(finding ?? "").detail), {
+    containers: [{ name: "main", id: "other", spec: { process: { args: ["wait"] } } }],
+    specValidation: "warn",
+  });
+  await ok(t, "restore", "--name", "again", "before");
+  assert.deepEqual(lines(await ok(t, "wait", "--restore", "again")), ["again"]);
+  for (const wrong of [
+    ["--container", "main"],
+    ["--spec", "main=/none"],
+    ["--spec-validation", "perhaps"],
+  ]) {
+    assert.equal((await runCli(t, ["restore", ...wrong, "before"])).status, 125, wrong.join(" "));
+  }
 });

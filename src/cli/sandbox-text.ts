@@ -2,7 +2,8 @@
 import type { ContainerInfo, SandboxInfo } from "../sdk/index.ts";
 
 export function sandboxJson(info: SandboxInfo): unknown {
-  const { id, name, state, image, memoryMib, cpus, hostname, annotations, vmm, generation, problem } = info;
+  const { id, name, state, image, memoryMib, cpus, hostname, annotations, vmm, generation, checkpoints, problem } =
+    info;
   const { ports: _, ...networkJson } = info.network ?? { mode: "none", ports: [] };
   return {
     id,
@@ -16,6 +17,7 @@ export function sandboxJson(info: SandboxInfo): unknown {
     annotations,
     vmm,
     generation,
+    checkpoints,
     containers: info.containers.map(containerJson),
     mounts: info.containers.flatMap(({ id: containerId, mounts }) =>
       mounts.map((mount) => ({ containerId, ...mount })),

@@ -2,11 +2,11 @@
 import type { Command } from "commander";
 import { BelljarError } from "../base/index.ts";
 import { parsePort } from "../network/index.ts";
-import type { ContainerHandle, Runtime, SandboxHandle } from "../sdk/index.ts";
+import type { Runtime, SandboxHandle } from "../sdk/index.ts";
 import { attachStreams } from "./attach.ts";
 import type { ContainerOptions } from "./container-options.ts";
 import type { Context } from "./context.ts";
-import { runInForeground, settleSandbox } from "./foreground.ts";
+import { settleSandbox } from "./foreground.ts";
 import type { SignalRelay } from "./signals.ts";
 import { terminalSize } from "./terminal.ts";
 
@@ -92,20 +92,7 @@ export async function runTemplate(
 }
 
 async function goOn(sandbox: SandboxHandle, relay: SignalRelay): Promise<number | undefined> {
-  const { createdAtMs } = await sandbox.info();
   const { tty } = await sandbox.main.info();
-  const offsets = await outputUntil(sandbox.main, createdAtMs);
-  return await runInForeground(sandbox.main, { relay, interactive: false, tty, offsets });
-}
-
-/** Where what the template's sandbox had written ends. */
-async function outputUntil(
-  container: ContainerHandle,
-  atMs: number,
-): Promise<{ readonly stdoutOffset: bigint; readonly stderrOffset: bigint }> {
-  const ends = { 1: 0n, 2: 0n };
-  for await (const { stream, offset, data, timeMs } of container.logs()) {
-    if (timeMs < atMs) ends[stream] = offset + BigInt(data.length);
-  }
-  return { stdoutOffset: ends[1], stderrOffset: ends[2] };
+  const main = await sandbox.main.attach({ sinceRestore: true });
+  return await attachStreams(main, { relay, interactive: false, tty });
 }

@@ -56,7 +56,14 @@ export { reservePciDevices } from "./pci-devices.ts";
 export { sharedDevices, unplugUnusedShared } from "./shared-directories.ts";
 export { growFor, shrinkToNeed, sizeFor, wantedSize } from "./sizing.ts";
 export { buildProcess, buildSpec, commandLine } from "./spec.ts";
-export { type ContainerState, containerSandboxSchema, type ExecRecord, type HostSandbox } from "./state.ts";
+export { compareSpec, type SpecDifference } from "./spec-differences.ts";
+export {
+  CONTAINER_ID,
+  type ContainerState,
+  containerSandboxSchema,
+  type ExecRecord,
+  type HostSandbox,
+} from "./state.ts";
 export type { BlockIoStats, ContainerStats, NetworkStats } from "./stats.ts";
 export { type ProcessStatus, toMilliseconds, toStatus } from "./status.ts";
 export { checkSignal, SIGKILL, signalNumber } from "./stop-signal.ts";

@@ -41,7 +41,6 @@ export interface ExecRecord {
 }
 
 export interface ContainerState extends SandboxedContainer {
-  readonly id: string;
   readonly name: string;
   readonly image: string;
   readonly imageConfig: ImageRunConfig & { readonly user: string; readonly stopSignal: string };
@@ -72,17 +71,23 @@ export interface ContainerState extends SandboxedContainer {
   readonly processes: readonly ExecRecord[];
 }
 
+/** Of a restored container, whose id somebody else may have chosen. */
+export const CONTAINER_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$/;
+
 export type HostSandbox = Sandbox<ContainerState>;
 
 export const containerSandboxSchema: StateSchema<SandboxState<ContainerState>> =
   sandboxStateSchema(decodeContainerState);
 
 export function decodeContainerState(field: Field): ContainerState {
-  const id = field.field("id").string({ maxLength: 64 });
-  if (!isId(id)) throw field.field("id").expected("an id");
+  const id = field.field("id").string({ maxLength: 64, pattern: CONTAINER_ID });
+  const guestId = field.field("guestId").optional((value) => value.string({ maxLength: 64 }));
+  // The guest has only ever heard of ids of ours.
+  if (!isId(guestId ?? id)) throw field.field("id").expected("an id");
   const time = (name: string): number | undefined => field.field(name).optional((value) => value.integer({ min: 0 }));
   return {
     id,
+    guestId,
     name: field.field("name").string({ minLength: 1, maxLength: 63 }),
     image: field.field("image").string({ maxLength: 4_096 }),
     imageConfig: decodeImageConfig(field.field("imageConfig")),

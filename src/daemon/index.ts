@@ -13,6 +13,7 @@ export {
   fromRestoreReport,
   toCheckpointRequest,
   toForkRequest,
+  toRestoredContainer,
   toRestoreSpec,
 } from "./wire/checkpoints.ts";
 export { toContainerRequest, toLimits, toProcessSpec, toSandboxSpec } from "./wire/config.ts";

@@ -1,11 +1,13 @@
 /** What is done to a sandbox by those who copy it, and what they need for that. */
 import type { GuestMemory } from "../checkpoint/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
-import type { CheckpointInfo, CheckpointOptions, ForkOptions, SandboxHandle } from "./interface.ts";
+import type { CallOptions, CheckpointInfo, CheckpointOptions, ForkOptions, SandboxHandle } from "./interface.ts";
 import type { ManagedSandbox, ManagedSandboxDeps } from "./managed-sandbox.ts";
 
 export interface CheckpointMoves {
   create(managed: ManagedSandbox, options: CheckpointOptions): Promise<CheckpointInfo>;
+  /** The next one. */
+  wait(managed: ManagedSandbox, options: CallOptions): Promise<CheckpointInfo>;
   fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]>;
 }
 

@@ -8,6 +8,7 @@ import {
   type FoundCheckpoint,
   isError,
   laySnapshot,
+  renameContainers,
   warmSnapshot,
 } from "../checkpoint/index.ts";
 import { copiedNetwork } from "../network/index.ts";
@@ -15,6 +16,7 @@ import { systemDisk } from "../store/index.ts";
 import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
 import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
 import { CheckpointUses } from "./checkpoint-uses.ts";
+import { CheckpointWaits } from "./checkpoint-waits.ts";
 import { type CopyWish, makeCopy } from "./copies.ts";
 import { settleForkOptions } from "./fork-options.ts";
 import type {
@@ -30,6 +32,8 @@ import type {
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { findMismatches } from "./restore-check.ts";
+import { type OpenSession, RestoreSessions } from "./restore-sessions.ts";
+import { newIds } from "./restored-containers.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
 import { findTemplate, type TemplateStart } from "./template-start.ts";
 
@@ -37,6 +41,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   readonly #deps: CheckpointsDeps;
   readonly #store: CheckpointStore;
   readonly #uses = new CheckpointUses();
+  readonly #waits = new CheckpointWaits();
+  readonly #sessions = new RestoreSessions();
 
   constructor(deps: CheckpointsDeps) {
     const { rootDir, disk = systemDisk } = deps.runtime;
@@ -44,7 +50,16 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     this.#store = new CheckpointStore(join(rootDir, "checkpoints"), disk);
   }
 
-  async create(
+  create(managed: ManagedSandbox, options: CheckpointOptions): Promise<CheckpointInfo> {
+    return this.#waits.telling(managed.sandbox.id, () => this.#create(managed, options));
+  }
+
+  async wait({ sandbox }: ManagedSandbox, { signal }: CallOptions): Promise<CheckpointInfo> {
+    const over = signal === undefined ? sandbox.gone : AbortSignal.any([sandbox.gone, signal]);
+    return await this.#waits.wait(sandbox.id, over);
+  }
+
+  async #create(
     managed: ManagedSandbox,
     { name, stop, asTemplate, signal }: CheckpointOptions,
   ): Promise<CheckpointInfo> {
@@ -122,7 +137,23 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   async restore(nameOrId: string, options: RestoreOptions = {}): Promise<SandboxHandle> {
-    return await this.#restore(await this.#readable(nameOrId), "restored", options);
+    return new RuntimeSandbox(await this.#restore(await this.#readable(nameOrId), "restored", options), this, true);
+  }
+
+  async begin(nameOrId: string, options: Omit<RestoreOptions, "containers"> = {}): Promise<OpenSession> {
+    const found = await this.#readable(nameOrId);
+    return this.#sessions.begin({
+      clock: this.#deps.runtime.clock,
+      expected: found.containers.map(({ name }) => name),
+      restore: async (containers, signal) => {
+        const made = await this.#restore(found, "restored", { ...options, containers, signal });
+        return new RuntimeSandbox(made, this, false);
+      },
+    });
+  }
+
+  async session(id: string): Promise<OpenSession> {
+    return this.#sessions.get(id);
   }
 
   /** A sandbox of a template that was made of one. @throws BelljarError `TEMPLATE_NOT_FOUND`, and what `restore` throws */
@@ -130,10 +161,11 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const templates = (await this.#store.list())
       .flatMap(({ state }) => (isError(state) || state.isTemplate !== true ? [] : [state]))
       .map((state) => ({ id: state.id, name: state.name, digest: checkpointDigest(state), state }));
-    return await this.#restore(findTemplate(templates, nameOrDigest).state, "forked", options);
+    const { state } = findTemplate(templates, nameOrDigest);
+    return new RuntimeSandbox(await this.#restore(state, "forked", options), this, true);
   }
 
-  async #restore(found: CheckpointState, event: CopyWish["event"], options: TemplateStart): Promise<SandboxHandle> {
+  async #restore(found: CheckpointState, event: CopyWish["event"], options: TemplateStart): Promise<ManagedSandbox> {
     using _held = this.#uses.hold(found.id);
     const { findings } = await this.#check(found, options);
     const wrong = findings.filter(({ fits }) => !fits);
@@ -148,10 +180,13 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       );
     }
     const { signal, name, hostname, ports, network, keepExec = false, stopWithMain, autoRemove } = options;
-    const { snapshot } = await this.#store.open(found.id, signal);
+    for (const { what, detail } of findings.filter(({ what: each }) => each === "specification")) {
+      this.#deps.runtime.log.warn("restored in spite of a difference", { what, detail });
+    }
+    const opened = await this.#store.open(found.id, signal);
+    const snapshot = renameContainers(opened.snapshot, newIds(opened.snapshot.state, options.containers));
     const ends = { stopWithMain, autoRemove };
-    const copy = await this.#copy({ snapshot, name, hostname, ports, network, keepExec, ends, event, signal });
-    return new RuntimeSandbox(copy, this, true);
+    return await this.#copy({ snapshot, name, hostname, ports, network, keepExec, ends, event, signal });
   }
 
   async check(nameOrId: string, options: RestoreOptions = {}): Promise<RestoreReport> {
@@ -176,6 +211,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   async release(): Promise<void> {
+    await this.#sessions.end();
     // One that was handed in is somebody else's to close.
     if (this.#deps.runtime.memory === undefined) await this.#deps.memory.close();
   }

@@ -1,5 +1,5 @@
 /** One container, as callers hold it: finds it anew for every call, and takes its sandbox's turn for what changes it. */
-import { checkSandboxOperation, linkLimits } from "../base/index.ts";
+import { checkSandboxOperation, linkLimits, outputUntil } from "../base/index.ts";
 import {
   type Container,
   type ContainerLimits,
@@ -13,6 +13,7 @@ import {
   toMilliseconds,
   toStatus,
 } from "../container/index.ts";
+import { guestIdOf } from "../sandbox/index.ts";
 import { makerOf } from "./create-sandbox.ts";
 import { containerFiles } from "./files.ts";
 import { containerInfo } from "./info.ts";
@@ -103,7 +104,9 @@ export class RuntimeContainer implements ContainerHandle {
   }
 
   async attach(options: AttachOptions = {}): Promise<ProcessHandle> {
-    return await this.#managed.awake(async () => this.#processes.attach(options));
+    const { createdAtMs } = this.#managed.state;
+    const since = options.sinceRestore === true ? await outputUntil(this.logs(), createdAtMs) : {};
+    return await this.#managed.awake(async () => this.#processes.attach({ ...since, ...options }));
   }
 
   logs(options: LogOptions = {}): AsyncIterable<LogRecord> {
@@ -130,7 +133,7 @@ export class RuntimeContainer implements ContainerHandle {
       return state.processes.map(({ id, pid, startedAtMs, tty }) => ({ id, pid, startedAtMs, tty }));
     }
     const { containers } = await sandbox.call("listContainers", {}, { timeoutMs: linkLimits.callTimeoutMs });
-    const found = containers.find((container) => container.containerId === this.id);
+    const found = containers.find((container) => container.containerId === guestIdOf(state));
     return (found?.processes ?? []).map((process) => ({
       id: process.processId,
       pid: process.pid,

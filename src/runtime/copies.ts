@@ -1,6 +1,6 @@
 /** Makes a sandbox that goes on where a snapshot was taken: all or nothing. */
 import { join } from "node:path";
-import { messageChain } from "../base/index.ts";
+import { messageChain, sandboxLimits } from "../base/index.ts";
 import {
   type CopyIdentity,
   copyLogs,
@@ -70,6 +70,6 @@ export async function makeCopy(
       throw error;
     }
   });
-  await managed.takeUp();
+  await managed.takeUp(sandboxLimits.monitorGraceMs);
   return managed;
 }

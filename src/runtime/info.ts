@@ -28,7 +28,7 @@ function templateOf({ memoryFile }: VmState): string | undefined {
 }
 
 export function sandboxInfo(state: SandboxState<ContainerState>, problem: string | undefined): SandboxInfo {
-  const { id, name, image, createdAtMs, settings, annotations, vm, generation, end } = state;
+  const { id, name, image, createdAtMs, settings, annotations, vm, generation, checkpoints = 0, end } = state;
   const { memoryMib, cpus } = vm === undefined ? settings : actualSize(vm);
   return {
     id,
@@ -48,6 +48,7 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     vmm: vm === undefined ? undefined : { pid: vm.vmm.pid, acceleration: vm.acceleration, template: templateOf(vm) },
     network: state.network === undefined ? undefined : networkInfo(state.network),
     generation,
+    checkpoints,
     end,
     problem,
   };
@@ -128,6 +129,7 @@ export function unreadableInfo(id: string, problem: BelljarError): SandboxInfo {
     containers: [],
     devices: [],
     generation: 0,
+    checkpoints: 0,
     problem: problem.message,
   };
 }

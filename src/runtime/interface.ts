@@ -26,6 +26,13 @@ import type { DeviceRequest } from "../devices/index.ts";
 import type { NetworkConfig, PortConfig } from "../network/index.ts";
 import type { SandboxConfig } from "../sandbox/index.ts";
 import type { CallOptions } from "./call-options.ts";
+import type {
+  CheckpointInfo,
+  RestoredContainer,
+  RestoreFinding,
+  RestoreReport,
+  SpecValidation,
+} from "./checkpoint-facts.ts";
 import type { NetworkInfo, SandboxNetwork } from "./network-interface.ts";
 import type {
   HibernationInfo,
@@ -43,7 +50,7 @@ export type {
   RouteInfo,
   SandboxNetwork,
 } from "./network-interface.ts";
-export type { CallOptions };
+export type { CallOptions, CheckpointInfo, RestoredContainer, RestoreFinding, RestoreReport, SpecValidation };
 
 export interface Sandboxes {
   /** Boots a VM and makes the first container in it; `start: false` leaves both `ready`. All or nothing. */
@@ -82,6 +89,13 @@ export interface Checkpoints {
    * @throws BelljarError `CHECKPOINT_MISMATCH` when it does not fit this host, `CHECKPOINT_CORRUPT`
    */
   restore(nameOrId: string, options?: RestoreOptions): Promise<SandboxHandle>;
+  /**
+   * Restores a sandbox whose containers are given one by one: it begins when the last one has been given, and `name` of each says which
+   * one of the checkpoint it is. Given up when they are not all there in time.
+   */
+  begin(nameOrId: string, options?: Omit<RestoreOptions, "containers">): Promise<RestoreSession>;
+  /** One that was begun and is not long over, by its id. @throws BelljarError `CHECKPOINT_NOT_FOUND` */
+  session(id: string): Promise<RestoreSession>;
   /** What `restore` would find: everything that fits and that does not. Starts nothing. */
   check(nameOrId: string, options?: RestoreOptions): Promise<RestoreReport>;
   /** Reads every byte of it, and compares it with what was written. @throws BelljarError `CHECKPOINT_CORRUPT` */
@@ -112,6 +126,28 @@ export interface RestoreOptions extends CallOptions {
   readonly network?: Omit<NetworkConfig, "ports"> | undefined;
   /** Processes that `exec` had started in the source go on; they are ended unless told, as nobody waits for them. */
   readonly keepExec?: boolean | undefined;
+  /** Those that are to be another in something; the others are as they were. */
+  readonly containers?: readonly RestoredContainer[] | undefined;
+  /** Of the specifications of `containers`; `enforce` unless told. */
+  readonly specValidation?: SpecValidation | undefined;
+}
+
+/** Disposing of it gives up what was not restored yet. */
+export interface RestoreSession extends AsyncDisposable {
+  readonly id: string;
+  /** Names of the containers that the checkpoint has. */
+  readonly expected: readonly string[];
+  /**
+   * The last one resolves when the sandbox runs, and fails with why it does not.
+   * @throws BelljarError `CONTAINER_EXISTS` for a second one of a name or id, `CHECKPOINT_MISMATCH` with the names that there are, which
+   * gives everything up, `DEADLINE_EXCEEDED` when the others came too late
+   */
+  add(container: RestoredContainer): Promise<void>;
+  /**
+   * Until all containers are restored and run. Their standard streams are got by name: `containers.get(name)`, then
+   * `attach({ sinceRestore: true })`.
+   */
+  wait(options?: CallOptions): Promise<SandboxHandle>;
 }
 
 export interface ForkOptions extends CallOptions {
@@ -120,51 +156,6 @@ export interface ForkOptions extends CallOptions {
   /** Of the new sandboxes; `{n}` in it counts from 1, and must be there when there are several. */
   readonly name?: string | undefined;
   readonly keepExec?: boolean | undefined;
-}
-
-export interface CheckpointInfo {
-  readonly id: string;
-  readonly name: string;
-  /** Milliseconds since the epoch. */
-  readonly createdAtMs: number;
-  /** The sandbox that it was taken of. */
-  readonly source: { readonly id: string; readonly name: string; readonly generation: number };
-  readonly state: "running" | "paused";
-  readonly image: string;
-  readonly containers: readonly { readonly id: string; readonly name: string; readonly image: string }[];
-  readonly memoryMib: number;
-  readonly cpus: number;
-  readonly acceleration: "kvm" | "tcg";
-  /** The VMM that wrote it, such as `QEMU 7.2.22`. */
-  readonly hypervisor: string;
-  /** The template whose pages it does not hold; absent when it holds all of them. */
-  readonly template?: string | undefined;
-  /** Sandboxes can be started from it: their memory is shared until they change it. */
-  readonly isTemplate?: boolean | undefined;
-  /** Of all that is in it. */
-  readonly digest: string;
-  /** Bytes of memory in it, of device state, and of disks as they lie on the host. */
-  readonly pagesBytes: number;
-  readonly devicesBytes: number;
-  readonly disksBytes: number;
-  /** How long the source's CPUs stood still, and how long its workload did. */
-  readonly pauseMs: number;
-  readonly frozenMs: number;
-  /** It cannot be read, and this is why; the other fields say only what is known. */
-  readonly problem?: string | undefined;
-}
-
-export interface RestoreReport {
-  readonly fits: boolean;
-  readonly findings: readonly RestoreFinding[];
-}
-
-export interface RestoreFinding {
-  /** Such as `hypervisor`, `acceleration`, `cpu`, `memory`, `template`, `guest image`, `disk`, `layer`, `mount`, `name`. */
-  readonly what: string;
-  readonly fits: boolean;
-  /** For people: what there is, and what is wanted. */
-  readonly detail: string;
 }
 
 /** Storage is the first container's. */
@@ -293,6 +284,10 @@ export interface SandboxHandle extends AsyncDisposable {
    * @throws BelljarError `NOT_CHECKPOINTABLE` with what stands in the way, `CHECKPOINT_EXISTS`, `DISK_FULL`
    */
   checkpoint(options?: CheckpointOptions): Promise<CheckpointInfo>;
+  /** The next checkpoint that anybody makes of it; fails as that one does. */
+  waitForCheckpoint(options?: CallOptions): Promise<CheckpointInfo>;
+  /** Until all of it is restored and runs. @throws BelljarError `INVALID_TRANSITION` when it was neither restored nor forked */
+  waitForRestore(options?: CallOptions): Promise<void>;
   /** New sandboxes that go on from here, as it does itself: one short pause for all of them. All or nothing. A number is their count. */
   fork(options?: ForkOptions | number): Promise<readonly SandboxHandle[]>;
   /** Memory, CPUs and cgroup of the VM on the host, and of the guest as a whole. */
@@ -403,6 +398,8 @@ export interface ContainerHandle {
 }
 
 export interface AttachOptions {
+  /** Of a sandbox that was restored or forked: what it writes itself, and not what its source had written. */
+  readonly sinceRestore?: boolean | undefined;
   /** First byte wanted of each stream; 0 unless told. */
   readonly stdoutOffset?: bigint | undefined;
   readonly stderrOffset?: bigint | undefined;
@@ -516,6 +513,8 @@ export interface SandboxInfo {
   readonly network?: NetworkInfo | undefined;
   /** How many times it, or what it was restored or forked from, was restored or forked. */
   readonly generation: number;
+  /** How many times it, or what it came from, was saved, or tried to be. */
+  readonly checkpoints: number;
   readonly end?: EndCause | undefined;
   /** Its state file cannot be read, and this is why; the other fields say only what is known. */
   readonly problem?: string | undefined;

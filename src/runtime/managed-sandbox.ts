@@ -129,12 +129,12 @@ export class ManagedSandbox {
   }
 
   /** From now on the VM's end, and that of its containers, are taken note of. */
-  async supervise(): Promise<void> {
+  async supervise(graceMs = 0): Promise<void> {
     this.sandbox.onVmEnd((error) => {
       const note = this.sandbox.exclusive("note the end of", () => this.markEnded(error), { evenWhenDeleting: true });
       note.catch((failure: unknown) => this.#warn("the end of a VM could not be noted", failure));
     });
-    if (this.state.state === "running") this.#monitor.start();
+    if (this.state.state === "running") this.#monitor.start(graceMs);
     this.#idleWatch.start();
     await this.#network.start();
   }
@@ -144,9 +144,9 @@ export class ManagedSandbox {
     return this.hibernation.awake(work, signal);
   }
 
-  /** Takes up what a former owner has let go of. */
-  async takeUp(): Promise<void> {
-    await this.supervise();
+  /** Takes up what a former owner has let go of, or a copy that has just been made. */
+  async takeUp(graceMs = 0): Promise<void> {
+    await this.supervise(graceMs);
     for (const { id } of this.state.containers) await this.container(id).watch();
     this.#followMain(undefined, this.state);
   }
@@ -437,8 +437,10 @@ export class ManagedSandbox {
     return this.sandbox.update((state) => ({ ...state, pending: this.#pending(operation) }), { force });
   }
 
-  #settle(): Promise<void> {
-    return this.sandbox.update((state) => ({ ...state, pending: undefined }), { force: true });
+  #settle(operation?: SandboxIntent): Promise<void> {
+    // Counted whether it went well or not.
+    const more = operation === "checkpoint" ? { checkpoints: (this.state.checkpoints ?? 0) + 1 } : {};
+    return this.sandbox.update((state) => ({ ...state, ...more, pending: undefined }), { force: true });
   }
 
   async #during<T>(operation: SandboxIntent, work: () => Promise<T>): Promise<T> {
@@ -446,7 +448,7 @@ export class ManagedSandbox {
     try {
       return await work();
     } finally {
-      await this.#settle();
+      await this.#settle(operation);
     }
   }
 

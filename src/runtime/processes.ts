@@ -15,7 +15,7 @@ import {
   stateOf,
   toStatus,
 } from "../container/index.ts";
-import { abortable } from "../sandbox/index.ts";
+import { abortable, guestIdOf } from "../sandbox/index.ts";
 import { FirstOutput } from "./first-output.ts";
 import { endedError } from "./info.ts";
 import type {
@@ -117,7 +117,7 @@ export class Processes {
     const { id, state } = this.#container;
     if (!sandbox.hasMachine || !state.inGuest || sandbox.state.state === "paused") return undefined;
     const { containers } = await sandbox.call("listContainers", {}, { timeoutMs: linkLimits.callTimeoutMs });
-    const guest = containers.find((each) => each.containerId === id);
+    const guest = containers.find((each) => each.containerId === guestIdOf(state));
     const record = guest && execRecords(guest).find((each) => each.id === processId);
     if (record === undefined) return undefined;
     await changeContainer(sandbox, id, (now) =>

@@ -13,6 +13,7 @@ import {
   unplugUnusedShared,
 } from "../container/index.ts";
 import { ContainerPhase } from "../protocol/index.ts";
+import { guestIdOf } from "../sandbox/index.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 
 type GuestContainer = AgentResponse<"listContainers">["containers"][number];
@@ -23,7 +24,7 @@ export async function reconcileContainers(managed: ManagedSandbox, signal: Abort
   const { containers: found } = await sandbox.call("listContainers", {}, { signal });
   for (const { id, pending } of sandbox.state.containers) {
     const container = managed.container(id);
-    const guest = found.find((each) => each.containerId === id);
+    const guest = found.find((each) => each.containerId === guestIdOf(container.state));
     if (pending?.operation === "create" || pending?.operation === "delete") {
       await container.remove();
       sandbox.log.info("a container that was half made or half deleted was removed", { container: id });
@@ -35,7 +36,7 @@ export async function reconcileContainers(managed: ManagedSandbox, signal: Abort
     await container.watch();
     await container.stop({ timeoutMs: 0, force: true });
   }
-  const known = new Set(sandbox.state.containers.map(({ id }) => id));
+  const known = new Set(sandbox.state.containers.map(guestIdOf));
   for (const { containerId } of found) {
     if (known.has(containerId)) continue;
     await sandbox.call("removeContainer", { containerId }, { signal });

@@ -9,6 +9,7 @@ import { bootOf, checkHostname, savedConfig } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { openGuestImage } from "./guest-image.ts";
 import type { RestoreFinding, RestoreOptions } from "./interface.ts";
+import { containerFindings } from "./restored-containers.ts";
 
 export async function findMismatches(
   runtime: RuntimeDeps,
@@ -47,6 +48,7 @@ export async function findMismatches(
     await look(note, "network", mode, () => copiedNetwork(settings.network, { network, ports }));
     await look(note, "acceleration", acceleration, () => runtime.acceleration.resolve(acceleration, signal));
   }
+  if (!(opened instanceof BelljarError)) findings.push(...containerFindings(opened.snapshot.state, options));
   const carried = opened instanceof BelljarError ? [] : opened.snapshot.layers.map((path) => basename(path));
   for (const path of state.needs) {
     const places = [path, join(runtime.rootDir, "images/layers", basename(path))];

@@ -106,6 +106,18 @@ export class RuntimeSandbox implements SandboxHandle {
     return this.#managed.awake(() => this.#checkpoints.create(this.#managed, options), options.signal);
   }
 
+  waitForCheckpoint(options: CallOptions = {}): Promise<CheckpointInfo> {
+    return this.#checkpoints.wait(this.#managed, options);
+  }
+
+  async waitForRestore({ signal }: CallOptions = {}): Promise<void> {
+    if (this.#managed.state.generation === 0) {
+      throw new BelljarError("INVALID_TRANSITION", `sandbox ${this.id} was neither restored nor forked`);
+    }
+    // Its making has the turn until all of it runs.
+    await this.#managed.exclusive("wait for the restore of", async () => this.#checkThere(), signal);
+  }
+
   fork(options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
     const wish = typeof options === "number" ? { count: options } : options;
     return this.#managed.awake(() => this.#checkpoints.fork(this.#managed, wish), wish.signal);

@@ -18,6 +18,7 @@ export {
   settleSandboxConfig,
 } from "./config.ts";
 export { endProcess } from "./end-process.ts";
+export { guestIdOf } from "./guest-ids.ts";
 export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, endError, type Machine } from "./machine.ts";

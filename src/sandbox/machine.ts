@@ -24,11 +24,14 @@ import {
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
 import type { HookFailure } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
+import { type GuestNamed, inGuestWords } from "./guest-ids.ts";
 
 export interface MachineDeps {
   readonly connectAgent: ConnectAgent;
   readonly clock: Clock;
   readonly log: Log;
+  /** As the host has them now. */
+  readonly containers?: (() => readonly GuestNamed[]) | undefined;
 }
 
 export interface MachineOptions {
@@ -103,7 +106,8 @@ export class Machine implements AgentCaller {
     options?: CallOptions,
   ): Promise<AgentResponse<M>> {
     await this.agent(options?.signal);
-    return await this.whileAlive(this.#agent.call(method, request, options));
+    const words = inGuestWords(request, this.#deps.containers?.() ?? []);
+    return await this.whileAlive(this.#agent.call(method, words, options));
   }
 
   /** Tells the guest who it is and what time it is: at the beginning, and whenever it may have lost time. */

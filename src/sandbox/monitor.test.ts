@@ -140,3 +140,15 @@ test("a look that never answers holds stop up until its deadline only", async ()
   await clock.advance(CHECK_TIMEOUT_MS);
   await stopping;
 });
+
+test("a grace is time before the first look", async () => {
+  const { sandbox, clock, told, monitor } = monitored();
+  sandbox.agent = failing;
+  monitor.start(60_000);
+  await clock.advance(0);
+  for (let waitedMs = 0; waitedMs < 60_000; waitedMs += INTERVAL_MS) await clock.advance(INTERVAL_MS);
+  assert.deepEqual(told, []);
+  for (let looks = 0; looks < 4; looks += 1) await clock.advance(INTERVAL_MS);
+  assert.equal(told.length, 1);
+  await monitor.stop();
+});

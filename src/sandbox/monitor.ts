@@ -30,12 +30,12 @@ export class Monitor {
     this.#deps = deps;
   }
 
-  /** Counts from zero. Idempotent while it runs. */
-  start(): void {
+  /** Counts from zero. Idempotent while it runs. @param graceMs before the first look */
+  start(graceMs = 0): void {
     if (this.#stop !== undefined) return;
     const stop = new AbortController();
     this.#stop = stop;
-    this.#running = this.#running.then(() => this.#watch(stop.signal));
+    this.#running = this.#running.then(() => this.#watch(stop.signal, graceMs));
   }
 
   /** Waits for a look that is under way; nothing is told afterwards. Idempotent. */
@@ -45,8 +45,9 @@ export class Monitor {
     await this.#running;
   }
 
-  async #watch(signal: AbortSignal): Promise<void> {
+  async #watch(signal: AbortSignal, graceMs: number): Promise<void> {
     const { clock, onFailure } = this.#deps;
+    if (graceMs > 0) await clock.sleep(graceMs, signal).catch(() => {});
     const needed = this.#deps.failuresNeeded ?? sandboxLimits.monitorFailures;
     const failures: Record<MonitoredPart, number> = { vmm: 0, agent: 0 };
     let failed: MonitoredPart | undefined;

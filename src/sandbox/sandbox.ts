@@ -41,7 +41,7 @@ import { linkMemory } from "./base-memory.ts";
 import { growthOf, maxSize } from "./config.ts";
 import { lockDirectory, lockToRead } from "./directory-lock.ts";
 import { endProcess } from "./end-process.ts";
-import { abortable, endError, Machine } from "./machine.ts";
+import { abortable, endError, Machine, type MachineDeps } from "./machine.ts";
 import { configureGuest, devicesOf, doubtfulDevices as doubtfulNics, makeNetwork, placeNics } from "./network.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
@@ -578,8 +578,9 @@ export class Sandbox<C extends SandboxedContainer> {
     }
   }
 
-  #machineDeps(): { connectAgent: ConnectAgent; clock: Clock; log: Log } {
-    return { connectAgent: this.#deps.connectAgent, clock: this.#deps.clock, log: this.log };
+  #machineDeps(): MachineDeps {
+    const { connectAgent, clock } = this.#deps;
+    return { connectAgent, clock, log: this.log, containers: () => this.state.containers };
   }
 }
 

@@ -4,6 +4,7 @@
  *
  * The containers' part belongs to the folder above, which hands its decoder in.
  */
+
 import {
   type Decode,
   deviceLimits,
@@ -22,6 +23,7 @@ import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { decodeNetworkSettings, decodeNetworkState, type NetworkState } from "../network/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
+import type { GuestNamed } from "./guest-ids.ts";
 import { decodeHibernation, type HibernationState } from "./hibernation.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
 
@@ -47,8 +49,7 @@ export interface Pending<Operation extends string> {
 }
 
 /** What this folder knows of a container. */
-export interface SandboxedContainer {
-  readonly id: string;
+export interface SandboxedContainer extends GuestNamed {
   readonly name: string;
   readonly state: LifecycleState;
   /** The agent has it: its disks are plugged, its root file system is mounted. */
@@ -87,6 +88,8 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly hibernation?: HibernationState | undefined;
   /** How many times it was restored or forked. */
   readonly generation: number;
+  /** How many times it was saved, or tried to be, together with those that it came from; none when absent. */
+  readonly checkpoints?: number | undefined;
   /** What is plugged in, and who has it; absent when there is nothing. */
   readonly devices?: readonly DeviceState[] | undefined;
   /** The oldest first; the first one is the sandbox's main container. */
@@ -161,6 +164,7 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     workloadFrozen: field.field("workloadFrozen").optional((value) => value.boolean()),
     hibernation: field.field("hibernation").optional(decodeHibernation),
     generation: field.field("generation").integer({ min: 0 }),
+    checkpoints: field.field("checkpoints").optional((count) => count.integer({ min: 0 })),
     devices: field
       .field("devices")
       .optional((list) => list.array(decodeDevice, { maxItems: vmmLimits.disksMax + deviceLimits.devicesMax })),

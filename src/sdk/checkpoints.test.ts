@@ -166,3 +166,36 @@ test("a template is made of a sandbox, and others are started from it", async (t
   assert.deepEqual([made.name, await text(made), (await made.info()).hostname], ["one", "1", "box"]);
   assert.equal(fake.all.size, 2);
 });
+
+test("containers are given one by one, and what is asked of each arrives", async (t) => {
+  const { fake, runtime, sandbox } = await setUp(t);
+  await sandbox.checkpoint({ name: "one" });
+  const spec = { process: { args: ["wait"] } };
+  await using session = await runtime.checkpoints.begin("one", { name: "again" });
+  assert.deepEqual(session.expected, ["main"]);
+  const same = await runtime.checkpoints.session(session.id);
+  const waiting = session.wait();
+  await same.add({ name: "main", id: "other", spec });
+  assert.deepEqual(fake.checkpoints.given, [{ name: "main", id: "other", spec }]);
+  assert.equal((await waiting).name, "again");
+  await assert.rejects(runtime.checkpoints.session("none"), { reason: "CHECKPOINT_NOT_FOUND" });
+  const containers = [{ name: "main", spec }];
+  const { findings } = await runtime.checkpoints.check("one", { containers, specValidation: "warn" });
+  assert.deepEqual(JSON.parse(findings[1]?.detail ?? ""), { containers, specValidation: "warn" });
+});
+
+test("the next checkpoint and the end of a restore are waited for", async (t) => {
+  const { fake, runtime, sandbox } = await setUp(t);
+  const waiting = sandbox.waitForCheckpoint();
+  while (fake.checkpoints.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  const taken = await sandbox.checkpoint({ name: "one" });
+  assert.deepEqual(await waiting, taken);
+  await assert.rejects(sandbox.waitForRestore(), { reason: "INVALID_TRANSITION" });
+  const copy = await runtime.checkpoints.restore("one");
+  await copy.waitForRestore();
+  assert.equal((await copy.info()).checkpoints, 1);
+  const giving = new AbortController();
+  const given = sandbox.waitForCheckpoint({ signal: giving.signal });
+  giving.abort();
+  await assert.rejects(given, { reason: "CANCELLED" });
+});

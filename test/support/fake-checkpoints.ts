@@ -6,9 +6,11 @@ import {
   type CheckpointOptions,
   type Checkpoints,
   type ForkOptions,
+  type RestoredContainer,
   type RestoreFinding,
   type RestoreOptions,
   type RestoreReport,
+  type RestoreSession,
   type SandboxHandle,
   type SandboxInfo,
   settleForkOptions,
@@ -52,7 +54,11 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
   made = 0;
   /** What does not fit this host. */
   misfits: readonly RestoreFinding[] = [];
+  /** Containers that were given one by one. */
+  readonly given: RestoredContainer[] = [];
   readonly #sandboxes: FakeSandboxes<S>;
+  readonly #next = new Map<string, PromiseWithResolvers<CheckpointInfo>>();
+  readonly #sessions = new Map<string, RestoreSession>();
 
   constructor(sandboxes: FakeSandboxes<S>) {
     this.#sandboxes = sandboxes;
@@ -70,6 +76,7 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
     const info = { ...infoOf(id, name ?? id, source.info()), ...(asTemplate ? { isTemplate: true } : {}) };
     this.all.set(id, { info, frozen: source.copy({ keepExec: true, generation: info.source.generation }) });
     if (stop) this.#sandboxes.end(source);
+    this.#next.get(source.id)?.resolve(info);
     return info;
   }
 
@@ -95,14 +102,51 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
     return this.#add(frozen.copy(options));
   }
 
+  /** One at a time is waited for here. */
+  async waitForNext(sandboxId: string, signal: AbortSignal | undefined): Promise<CheckpointInfo> {
+    const next = Promise.withResolvers<CheckpointInfo>();
+    this.#next.set(sandboxId, next);
+    signal?.addEventListener("abort", () => next.reject(cancelledError(signal)), { once: true });
+    this.waiting += 1;
+    return await next.promise.finally(() => {
+      this.waiting -= 1;
+    });
+  }
+
+  /** Begins when as many as the source had are given, whatever their names are. */
+  async begin(nameOrId: string, options: RestoreOptions = {}): Promise<RestoreSession> {
+    const { info } = this.find(nameOrId);
+    const made = Promise.withResolvers<SandboxHandle>();
+    made.promise.catch(() => {});
+    const session: RestoreSession = {
+      id: newId(),
+      expected: info.containers.map(({ name }) => name),
+      add: async (container) => {
+        this.given.push(container);
+        if (this.given.length === info.containers.length) made.resolve(await this.restore(nameOrId, options));
+      },
+      wait: () => made.promise,
+      [Symbol.asyncDispose]: async () => void this.#sessions.delete(session.id),
+    };
+    this.#sessions.set(session.id, session);
+    return session;
+  }
+
+  async session(id: string): Promise<RestoreSession> {
+    const session = this.#sessions.get(id);
+    if (session !== undefined) return session;
+    throw new BelljarError("CHECKPOINT_NOT_FOUND", `there is no restore ${id}`);
+  }
+
   async start(template: string, { name, hostname }: CopyOptions): Promise<SandboxHandle> {
     return this.#add(this.find(template).frozen.copy({ name, hostname }));
   }
 
-  async check(nameOrId: string, { name, hostname, keepExec, signal }: RestoreOptions = {}): Promise<RestoreReport> {
+  async check(nameOrId: string, { signal, ...options }: RestoreOptions = {}): Promise<RestoreReport> {
     const { info } = this.find(nameOrId);
     await this.#wait(signal);
-    const asked = JSON.stringify({ name, hostname, keepExec });
+    const { name, hostname, keepExec, containers, specValidation } = options;
+    const asked = JSON.stringify({ name, hostname, keepExec, containers, specValidation });
     const findings = [
       { what: "hypervisor", fits: true, detail: info.hypervisor },
       { what: "name", fits: true, detail: asked },

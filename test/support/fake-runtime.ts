@@ -246,6 +246,7 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
       devices: [...this.devices],
       vmm: this.state === "stopped" ? undefined : { pid: 4711, acceleration: "tcg" },
       generation: this.generation,
+      checkpoints: this.generation,
       end: undefined,
       problem: undefined,
     };
@@ -344,6 +345,10 @@ export class FakeRuntime {
         this.all.delete(sandbox.id);
       },
       checkpoint: (options) => this.checkpoints.create(sandbox, options ?? {}),
+      waitForCheckpoint: (options) => this.checkpoints.waitForNext(sandbox.id, options?.signal),
+      waitForRestore: async () => {
+        if (sandbox.generation === 0) throw notFound("INVALID_TRANSITION", "it was neither restored nor forked");
+      },
       fork: (options) => this.checkpoints.fork(sandbox, options ?? {}),
       rename: async (name) => {
         sandbox.name = name;

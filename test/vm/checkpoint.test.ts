@@ -107,3 +107,40 @@ test("what cannot be saved is refused by name, before anything is stopped", asyn
   await assert.rejects(writer.fork(2), { reason: "NOT_CHECKPOINTABLE", message: /volume vol/ });
   for (const sandbox of [live, writer]) assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n");
 });
+
+test("containers that are given one by one come back under ids of their own", async (t) => {
+  const runtime = await openEmbedded(t);
+  const source = await runtime.sandboxes.create({ image: "busybox", container: { command: ["sh", "-c", COUNTER] } });
+  const command = ["sh", "-c", "while read line; do echo got $line; done"];
+  const web = await source.containers.create({ image: "busybox", name: "web", command, stdin: true });
+  await web.start();
+  await passes(source, 3);
+  await source.checkpoint({ name: "pod", stop: true });
+  const session = await runtime.checkpoints.begin("pod", { name: "again" });
+  await session.add({ name: "web", id: "web-2" });
+  const cwd = { process: { cwd: "/elsewhere" } };
+  assert.equal((await runtime.checkpoints.check("pod", { containers: [{ name: "web", spec: cwd }] })).fits, false);
+  await session.add({ name: source.main.name, id: "main-2", spec: { process: { cwd: "/" } } });
+  const copy = await session.wait();
+  const before = await numbers(copy);
+  assertUnbroken(await passes(copy, before.length), "the copy");
+  // Streams by the container's name: what goes in is answered, and what the source had written is not read again.
+  const again = await (await copy.containers.get("web")).attach({ sinceRestore: true });
+  assert.equal(again.containerId, "web-2");
+  const writer = again.stdin.getWriter();
+  await writer.write(Buffer.from("this\n"));
+  for await (const line of again.lines()) {
+    assert.equal(line.text, "got this");
+    break;
+  }
+  const main = await copy.containers.get("main-2");
+  const counting = await main.attach({ sinceRestore: true });
+  for await (const { text } of counting.lines()) {
+    assert.ok(Number(text) > 3, text);
+    break;
+  }
+  await main.pause();
+  await main.resume();
+  assert.equal((await main.exec(["cat", "/proc/1/comm"])).stdout, "sh\n");
+  assert.ok((await main.stats()).pids.current > 0n);
+});

@@ -3,10 +3,10 @@
  * last of it was done is deleted: nobody would know of it.
  */
 import type { ServiceImpl } from "@connectrpc/connect";
-import { cancelledError, type Log, messageChain } from "../../base/index.ts";
+import { BelljarError, cancelledError, type Log, messageChain } from "../../base/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { RuntimeCore, SandboxHandle } from "../../runtime/index.ts";
-import { fromRestoreSpec, toCheckpointInfo, toRestoreReport } from "../wire/checkpoints.ts";
+import { fromRestoredContainer, fromRestoreSpec, toCheckpointInfo, toRestoreReport } from "../wire/checkpoints.ts";
 import { toSandboxInfo } from "../wire/info.ts";
 
 export function checkpointService(
@@ -24,6 +24,35 @@ export function checkpointService(
       const made = await checkpoints.restore(checkpoint, { ...fromRestoreSpec(spec), signal });
       const [sandbox] = await told([made], signal, log);
       return sandbox === undefined ? {} : { sandbox };
+    },
+    beginRestore: async ({ checkpoint, spec }) => {
+      const { id, expected } = await checkpoints.begin(checkpoint, fromRestoreSpec(spec));
+      return { session: id, expected: [...expected] };
+    },
+    addRestoredContainer: async ({ session, container }) => {
+      await (await checkpoints.session(session)).add(fromRestoredContainer(container));
+      return {};
+    },
+    waitRestore: async ({ session, noWait }, { signal }) => {
+      const found = await checkpoints.session(session);
+      const expected = [...found.expected];
+      if (noWait) return { expected };
+      return { expected, sandbox: toSandboxInfo(await (await found.wait({ signal })).info()) };
+    },
+    endRestore: async ({ session }) => {
+      const found = await checkpoints.session(session).catch((error: unknown) => {
+        if (BelljarError.from(error).reason !== "CHECKPOINT_NOT_FOUND") throw error;
+      });
+      await found?.[Symbol.asyncDispose]();
+      return {};
+    },
+    waitCheckpoint: async ({ sandbox }, { signal }) => {
+      const found = await sandboxes.get(sandbox);
+      return { checkpoint: toCheckpointInfo(await found.waitForCheckpoint({ signal })) };
+    },
+    waitRestored: async ({ sandbox }, { signal }) => {
+      await (await sandboxes.get(sandbox)).waitForRestore({ signal });
+      return {};
     },
     checkRestore: async ({ checkpoint, spec }, { signal }) =>
       toRestoreReport(await checkpoints.check(checkpoint, { ...fromRestoreSpec(spec), signal })),

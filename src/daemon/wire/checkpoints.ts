@@ -1,13 +1,17 @@
 /** Checkpoints and what is asked of them, to the wire and back. The runtime checks the values. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { BelljarError, parseJson } from "../../base/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type {
   CheckpointInfo,
   CheckpointOptions,
   ForkOptions,
+  RestoredContainer,
   RestoreOptions,
   RestoreReport,
+  SpecValidation,
 } from "../../runtime/index.ts";
+import { missing } from "./config.ts";
 import { given } from "./given.ts";
 import { incomplete } from "./info.ts";
 import { fromNetworkSpec, fromPortSpec, toNetworkSpec } from "./network.ts";
@@ -64,6 +68,8 @@ export function toRestoreSpec({
   ports,
   network,
   keepExec,
+  containers,
+  specValidation,
 }: RestoreOptions): MessageInitShape<typeof api.RestoreSpecSchema> {
   return given({
     name,
@@ -71,19 +77,44 @@ export function toRestoreSpec({
     ports: ports?.map((port) => given({ ...port })),
     network: network === undefined ? undefined : toNetworkSpec(network),
     keepExec,
+    containers: containers?.map(toRestoredContainer),
+    specValidation,
   });
+}
+
+export function toRestoredContainer({
+  name,
+  id,
+  spec,
+}: RestoredContainer): MessageInitShape<typeof api.RestoredContainerSchema> {
+  return given({ name, id, specJson: spec === undefined ? undefined : JSON.stringify(spec) });
+}
+
+export function fromRestoredContainer(wire: api.RestoredContainer | undefined): RestoredContainer {
+  if (wire === undefined) throw missing("container");
+  const { name, id, specJson } = wire;
+  const spec =
+    specJson === undefined ? undefined : parseJson(specJson, `the specification of ${name}`, "INVALID_ARGUMENT");
+  return { name, id, ...(spec === undefined ? {} : { spec: spec.raw }) };
 }
 
 /** Without one everything is as the runtime has it. */
 export function fromRestoreSpec(wire: api.RestoreSpec | undefined): RestoreOptions {
-  const { name, hostname, ports = [], network, keepExec } = wire ?? {};
+  const { name, hostname, ports = [], network, keepExec, containers = [], specValidation } = wire ?? {};
   return {
     name,
     hostname,
     ...(ports.length === 0 ? {} : { ports: ports.map(fromPortSpec) }),
     ...(network === undefined ? {} : { network: fromNetworkSpec(network) }),
     keepExec,
+    ...(containers.length === 0 ? {} : { containers: containers.map(fromRestoredContainer) }),
+    ...(specValidation === undefined ? {} : { specValidation: validationOf(specValidation) }),
   };
+}
+
+function validationOf(word: string): SpecValidation {
+  if (word === "enforce" || word === "warn" || word === "ignore") return word;
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(word)} is not enforce, warn or ignore`);
 }
 
 export function toRestoreReport({

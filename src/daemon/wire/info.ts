@@ -65,6 +65,7 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
           },
     ...(wire.network === undefined ? {} : { network: fromNetworkInfo(wire.network) }),
     generation: wire.generation,
+    checkpoints: wire.checkpoints,
     end: fromEnd(wire.end),
     problem: wire.problem,
   };

@@ -6,9 +6,11 @@ import type {
   Checkpoints,
   RestoreOptions,
   RestoreReport,
+  RestoreSession,
   SandboxHandle,
 } from "../../runtime/index.ts";
 import type { DaemonLink } from "./daemon-link.ts";
+import { ConnectedRestoreSession } from "./restore-session.ts";
 import { ConnectedSandbox } from "./sandbox.ts";
 
 export class ConnectedCheckpoints implements Checkpoints {
@@ -41,6 +43,23 @@ export class ConnectedCheckpoints implements Checkpoints {
       ({ checkpoint }, call) => checkpoint.restoreCheckpoint(request, call),
     );
     return new ConnectedSandbox(this.#link, fromSandboxInfo(answer.sandbox), true);
+  }
+
+  async begin(nameOrId: string, options: Omit<RestoreOptions, "containers"> = {}): Promise<RestoreSession> {
+    const request = { checkpoint: nameOrId, spec: toRestoreSpec(options) };
+    const { session, expected } = await this.#link.call(
+      { what: "a restore was being begun", repeatable: false, signal: options.signal },
+      ({ checkpoint }, call) => checkpoint.beginRestore(request, call),
+    );
+    return new ConnectedRestoreSession(this.#link, session, expected);
+  }
+
+  async session(id: string): Promise<RestoreSession> {
+    const { expected } = await this.#link.call(
+      { what: "a restore was looked for", repeatable: true },
+      (clients, call) => clients.checkpoint.waitRestore({ session: id, noWait: true }, call),
+    );
+    return new ConnectedRestoreSession(this.#link, id, expected);
   }
 
   async check(nameOrId: string, options: RestoreOptions = {}): Promise<RestoreReport> {

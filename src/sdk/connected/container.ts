@@ -1,4 +1,5 @@
 /** A container behind the daemon. */
+import { type OutputEnds, outputUntil } from "../../base/index.ts";
 import {
   ContainerFiles,
   type ContainerLimits,
@@ -10,6 +11,7 @@ import {
   fromContainerInfo,
   fromContainerStats,
   fromProcessInfo,
+  fromSandboxInfo,
   fromStatus,
   incomplete,
   toLimits,
@@ -138,7 +140,16 @@ export class ConnectedContainer implements ContainerHandle {
       { what: `${this.#title} was attached to`, repeatable: true },
       (clients, call) => clients.container.attachContainer({ container: this.#ref }, call),
     );
-    return connectProcess(this.#link, this.sandboxId, answer.process, options);
+    const since = options.sinceRestore === true ? await this.#outputUntilRestore() : {};
+    return connectProcess(this.#link, this.sandboxId, answer.process, { ...since, ...options });
+  }
+
+  async #outputUntilRestore(): Promise<OutputEnds> {
+    const { sandbox } = await this.#link.call(
+      { what: `${this.#title} was asked for`, repeatable: true },
+      (clients, call) => clients.sandbox.getSandbox({ sandbox: this.sandboxId }, call),
+    );
+    return await outputUntil(this.logs(), fromSandboxInfo(sandbox).createdAtMs);
   }
 
   logs(options: LogOptions = {}): AsyncIterable<LogRecord> {

@@ -156,6 +156,22 @@ export class ConnectedSandbox implements SandboxHandle {
     return fromCheckpointInfo(answer.checkpoint);
   }
 
+  async waitForCheckpoint({ signal }: CallOptions = {}): Promise<CheckpointInfo> {
+    // Made again it would wait for another one.
+    const answer = await this.#link.call(
+      { what: `the next checkpoint of ${this.#title} was waited for`, repeatable: false, signal, timeoutMs: 0 },
+      ({ checkpoint }, call) => checkpoint.waitCheckpoint({ sandbox: this.id }, call),
+    );
+    return fromCheckpointInfo(answer.checkpoint);
+  }
+
+  async waitForRestore({ signal }: CallOptions = {}): Promise<void> {
+    await this.#link.call(
+      { what: `the restore of ${this.#title} was waited for`, repeatable: true, signal, timeoutMs: 0 },
+      ({ checkpoint }, call) => checkpoint.waitRestored({ sandbox: this.id }, call),
+    );
+  }
+
   async fork(options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {
     const signal = typeof options === "number" ? undefined : options.signal;
     const request = toForkRequest(this.id, options);

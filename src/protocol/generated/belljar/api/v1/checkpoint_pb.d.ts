@@ -164,6 +164,249 @@ export declare type RestoreCheckpointResponse = Message<"belljar.api.v1.RestoreC
 export declare const RestoreCheckpointResponseSchema: GenMessage<RestoreCheckpointResponse>;
 
 /**
+ * @generated from message belljar.api.v1.BeginRestoreRequest
+ */
+export declare type BeginRestoreRequest = Message<"belljar.api.v1.BeginRestoreRequest"> & {
+  /**
+   * @generated from field: string checkpoint = 1;
+   */
+  checkpoint: string;
+
+  /**
+   * @generated from field: belljar.api.v1.RestoreSpec spec = 2;
+   */
+  spec?: RestoreSpec | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.BeginRestoreRequest.
+ * Use `create(BeginRestoreRequestSchema)` to create a new message.
+ */
+export declare const BeginRestoreRequestSchema: GenMessage<BeginRestoreRequest>;
+
+/**
+ * @generated from message belljar.api.v1.BeginRestoreResponse
+ */
+export declare type BeginRestoreResponse = Message<"belljar.api.v1.BeginRestoreResponse"> & {
+  /**
+   * @generated from field: string session = 1;
+   */
+  session: string;
+
+  /**
+   * Names of the checkpoint's containers.
+   *
+   * @generated from field: repeated string expected = 2;
+   */
+  expected: string[];
+};
+
+/**
+ * Describes the message belljar.api.v1.BeginRestoreResponse.
+ * Use `create(BeginRestoreResponseSchema)` to create a new message.
+ */
+export declare const BeginRestoreResponseSchema: GenMessage<BeginRestoreResponse>;
+
+/**
+ * @generated from message belljar.api.v1.AddRestoredContainerRequest
+ */
+export declare type AddRestoredContainerRequest = Message<"belljar.api.v1.AddRestoredContainerRequest"> & {
+  /**
+   * @generated from field: string session = 1;
+   */
+  session: string;
+
+  /**
+   * @generated from field: belljar.api.v1.RestoredContainer container = 2;
+   */
+  container?: RestoredContainer | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.AddRestoredContainerRequest.
+ * Use `create(AddRestoredContainerRequestSchema)` to create a new message.
+ */
+export declare const AddRestoredContainerRequestSchema: GenMessage<AddRestoredContainerRequest>;
+
+/**
+ * @generated from message belljar.api.v1.AddRestoredContainerResponse
+ */
+export declare type AddRestoredContainerResponse = Message<"belljar.api.v1.AddRestoredContainerResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.AddRestoredContainerResponse.
+ * Use `create(AddRestoredContainerResponseSchema)` to create a new message.
+ */
+export declare const AddRestoredContainerResponseSchema: GenMessage<AddRestoredContainerResponse>;
+
+/**
+ * @generated from message belljar.api.v1.WaitRestoreRequest
+ */
+export declare type WaitRestoreRequest = Message<"belljar.api.v1.WaitRestoreRequest"> & {
+  /**
+   * @generated from field: string session = 1;
+   */
+  session: string;
+
+  /**
+   * Answers with the names of the containers that are expected, at once.
+   *
+   * @generated from field: bool no_wait = 2;
+   */
+  noWait: boolean;
+};
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoreRequest.
+ * Use `create(WaitRestoreRequestSchema)` to create a new message.
+ */
+export declare const WaitRestoreRequestSchema: GenMessage<WaitRestoreRequest>;
+
+/**
+ * @generated from message belljar.api.v1.WaitRestoreResponse
+ */
+export declare type WaitRestoreResponse = Message<"belljar.api.v1.WaitRestoreResponse"> & {
+  /**
+   * @generated from field: belljar.api.v1.SandboxInfo sandbox = 1;
+   */
+  sandbox?: SandboxInfo | undefined;
+
+  /**
+   * @generated from field: repeated string expected = 2;
+   */
+  expected: string[];
+};
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoreResponse.
+ * Use `create(WaitRestoreResponseSchema)` to create a new message.
+ */
+export declare const WaitRestoreResponseSchema: GenMessage<WaitRestoreResponse>;
+
+/**
+ * @generated from message belljar.api.v1.EndRestoreRequest
+ */
+export declare type EndRestoreRequest = Message<"belljar.api.v1.EndRestoreRequest"> & {
+  /**
+   * @generated from field: string session = 1;
+   */
+  session: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.EndRestoreRequest.
+ * Use `create(EndRestoreRequestSchema)` to create a new message.
+ */
+export declare const EndRestoreRequestSchema: GenMessage<EndRestoreRequest>;
+
+/**
+ * @generated from message belljar.api.v1.EndRestoreResponse
+ */
+export declare type EndRestoreResponse = Message<"belljar.api.v1.EndRestoreResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.EndRestoreResponse.
+ * Use `create(EndRestoreResponseSchema)` to create a new message.
+ */
+export declare const EndRestoreResponseSchema: GenMessage<EndRestoreResponse>;
+
+/**
+ * @generated from message belljar.api.v1.WaitCheckpointRequest
+ */
+export declare type WaitCheckpointRequest = Message<"belljar.api.v1.WaitCheckpointRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.WaitCheckpointRequest.
+ * Use `create(WaitCheckpointRequestSchema)` to create a new message.
+ */
+export declare const WaitCheckpointRequestSchema: GenMessage<WaitCheckpointRequest>;
+
+/**
+ * @generated from message belljar.api.v1.WaitCheckpointResponse
+ */
+export declare type WaitCheckpointResponse = Message<"belljar.api.v1.WaitCheckpointResponse"> & {
+  /**
+   * @generated from field: belljar.api.v1.CheckpointInfo checkpoint = 1;
+   */
+  checkpoint?: CheckpointInfo | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.WaitCheckpointResponse.
+ * Use `create(WaitCheckpointResponseSchema)` to create a new message.
+ */
+export declare const WaitCheckpointResponseSchema: GenMessage<WaitCheckpointResponse>;
+
+/**
+ * @generated from message belljar.api.v1.WaitRestoredRequest
+ */
+export declare type WaitRestoredRequest = Message<"belljar.api.v1.WaitRestoredRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+};
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoredRequest.
+ * Use `create(WaitRestoredRequestSchema)` to create a new message.
+ */
+export declare const WaitRestoredRequestSchema: GenMessage<WaitRestoredRequest>;
+
+/**
+ * @generated from message belljar.api.v1.WaitRestoredResponse
+ */
+export declare type WaitRestoredResponse = Message<"belljar.api.v1.WaitRestoredResponse"> & {
+};
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoredResponse.
+ * Use `create(WaitRestoredResponseSchema)` to create a new message.
+ */
+export declare const WaitRestoredResponseSchema: GenMessage<WaitRestoredResponse>;
+
+/**
+ * A container of a checkpoint, as it is to be in the new sandbox.
+ *
+ * @generated from message belljar.api.v1.RestoredContainer
+ */
+export declare type RestoredContainer = Message<"belljar.api.v1.RestoredContainer"> & {
+  /**
+   * The one that it has in the checkpoint.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * From now on; the one that it had unless told.
+   *
+   * @generated from field: optional string id = 2;
+   */
+  id?: string | undefined;
+
+  /**
+   * JSON: an OCI runtime specification, or parts of one, to be compared with what the container was saved with.
+   *
+   * @generated from field: optional string spec_json = 3;
+   */
+  specJson?: string | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.RestoredContainer.
+ * Use `create(RestoredContainerSchema)` to create a new message.
+ */
+export declare const RestoredContainerSchema: GenMessage<RestoredContainer>;
+
+/**
  * @generated from message belljar.api.v1.CheckRestoreRequest
  */
 export declare type CheckRestoreRequest = Message<"belljar.api.v1.CheckRestoreRequest"> & {
@@ -356,6 +599,20 @@ export declare type RestoreSpec = Message<"belljar.api.v1.RestoreSpec"> & {
    * @generated from field: belljar.api.v1.NetworkSpec network = 61;
    */
   network?: NetworkSpec | undefined;
+
+  /**
+   * Those that are to be another in something.
+   *
+   * @generated from field: repeated belljar.api.v1.RestoredContainer containers = 62;
+   */
+  containers: RestoredContainer[];
+
+  /**
+   * `enforce` (unless told), `warn` or `ignore` differences between specifications.
+   *
+   * @generated from field: optional string spec_validation = 63;
+   */
+  specValidation?: string | undefined;
 };
 
 /**
@@ -618,6 +875,66 @@ export declare const CheckpointService: GenService<{
     methodKind: "unary";
     input: typeof RestoreCheckpointRequestSchema;
     output: typeof RestoreCheckpointResponseSchema;
+  },
+  /**
+   * A restore whose containers are given one by one: it begins when the last one has been given.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.BeginRestore
+   */
+  beginRestore: {
+    methodKind: "unary";
+    input: typeof BeginRestoreRequestSchema;
+    output: typeof BeginRestoreResponseSchema;
+  },
+  /**
+   * Answers at once, and for the last one when the sandbox runs.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.AddRestoredContainer
+   */
+  addRestoredContainer: {
+    methodKind: "unary";
+    input: typeof AddRestoredContainerRequestSchema;
+    output: typeof AddRestoredContainerResponseSchema;
+  },
+  /**
+   * Answers when the sandbox runs, or with why it does not.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.WaitRestore
+   */
+  waitRestore: {
+    methodKind: "unary";
+    input: typeof WaitRestoreRequestSchema;
+    output: typeof WaitRestoreResponseSchema;
+  },
+  /**
+   * Gives up what is not restored yet. Giving up what is not there is success.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.EndRestore
+   */
+  endRestore: {
+    methodKind: "unary";
+    input: typeof EndRestoreRequestSchema;
+    output: typeof EndRestoreResponseSchema;
+  },
+  /**
+   * The next checkpoint of a sandbox, whoever makes it.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.WaitCheckpoint
+   */
+  waitCheckpoint: {
+    methodKind: "unary";
+    input: typeof WaitCheckpointRequestSchema;
+    output: typeof WaitCheckpointResponseSchema;
+  },
+  /**
+   * Until all of a restored or forked sandbox runs.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.WaitRestored
+   */
+  waitRestored: {
+    methodKind: "unary";
+    input: typeof WaitRestoredRequestSchema;
+    output: typeof WaitRestoredResponseSchema;
   },
   /**
    * What RestoreCheckpoint would find. Starts nothing.

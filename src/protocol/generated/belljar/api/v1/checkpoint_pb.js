@@ -11,7 +11,7 @@ import { file_belljar_api_v1_types } from "./types_pb.js";
  * Describes the file belljar/api/v1/checkpoint.proto.
  */
 export const file_belljar_api_v1_checkpoint = /*@__PURE__*/
-  fileDesc("Ch9iZWxsamFyL2FwaS92MS9jaGVja3BvaW50LnByb3RvEg5iZWxsamFyLmFwaS52MSKMAQoXQ3JlYXRlQ2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESEQoEc3RvcBgDIAEoCEgBiAEBEhgKC2FzX3RlbXBsYXRlGAQgASgISAKIAQFCBwoFX25hbWVCBwoFX3N0b3BCDgoMX2FzX3RlbXBsYXRlIk4KGENyZWF0ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8iKgoUR2V0Q2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCSJLChVHZXRDaGVja3BvaW50UmVzcG9uc2USMgoKY2hlY2twb2ludBgBIAEoCzIeLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRJbmZvIhgKFkxpc3RDaGVja3BvaW50c1JlcXVlc3QiTgoXTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USMwoLY2hlY2twb2ludHMYASADKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyJZChhSZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiSQoZUmVzdG9yZUNoZWNrcG9pbnRSZXNwb25zZRIsCgdzYW5kYm94GAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iVAoTQ2hlY2tSZXN0b3JlUmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJEikKBHNwZWMYAiABKAsyGy5iZWxsamFyLmFwaS52MS5SZXN0b3JlU3BlYyJWChRDaGVja1Jlc3RvcmVSZXNwb25zZRIMCgRmaXRzGAEgASgIEjAKCGZpbmRpbmdzGAIgAygLMh4uYmVsbGphci5hcGkudjEuUmVzdG9yZUZpbmRpbmciLQoXVmVyaWZ5Q2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCSJOChhWZXJpZnlDaGVja3BvaW50UmVzcG9uc2USMgoKY2hlY2twb2ludBgBIAEoCzIeLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRJbmZvIi0KF1JlbW92ZUNoZWNrcG9pbnRSZXF1ZXN0EhIKCmNoZWNrcG9pbnQYASABKAkiTgoYUmVtb3ZlQ2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyKFAQoSRm9ya1NhbmRib3hSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkSEgoFY291bnQYAiABKAFIAIgBARIRCgRuYW1lGAMgASgJSAGIAQESFgoJa2VlcF9leGVjGAQgASgISAKIAQFCCAoGX2NvdW50QgcKBV9uYW1lQgwKCl9rZWVwX2V4ZWMiRQoTRm9ya1NhbmRib3hSZXNwb25zZRIuCglzYW5kYm94ZXMYASADKAsyGy5iZWxsamFyLmFwaS52MS5TYW5kYm94SW5mbyLKAQoLUmVzdG9yZVNwZWMSEQoEbmFtZRgBIAEoCUgAiAEBEhUKCGhvc3RuYW1lGAIgASgJSAGIAQESFgoJa2VlcF9leGVjGAMgASgISAKIAQESJwoFcG9ydHMYPCADKAsyGC5iZWxsamFyLmFwaS52MS5Qb3J0U3BlYxIsCgduZXR3b3JrGD0gASgLMhsuYmVsbGphci5hcGkudjEuTmV0d29ya1NwZWNCBwoFX25hbWVCCwoJX2hvc3RuYW1lQgwKCl9rZWVwX2V4ZWMiPAoOUmVzdG9yZUZpbmRpbmcSDAoEd2hhdBgBIAEoCRIMCgRmaXRzGAIgASgIEg4KBmRldGFpbBgDIAEoCSL8AwoOQ2hlY2twb2ludEluZm8SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIVCg1jcmVhdGVkX2F0X21zGAMgASgBEjAKBnNvdXJjZRgEIAEoCzIgLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRTb3VyY2USDQoFc3RhdGUYBSABKAkSDQoFaW1hZ2UYBiABKAkSNwoKY29udGFpbmVycxgHIAMoCzIjLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRDb250YWluZXISEgoKbWVtb3J5X21pYhgIIAEoARIMCgRjcHVzGAkgASgBEhQKDGFjY2VsZXJhdGlvbhgKIAEoCRISCgpoeXBlcnZpc29yGAsgASgJEhUKCHRlbXBsYXRlGAwgASgJSACIAQESEwoLcGFnZXNfYnl0ZXMYDSABKAESFQoNZGV2aWNlc19ieXRlcxgOIAEoARITCgtkaXNrc19ieXRlcxgPIAEoARIQCghwYXVzZV9tcxgQIAEoARIRCglmcm96ZW5fbXMYESABKAESFAoHcHJvYmxlbRgSIAEoCUgBiAEBEhgKC2lzX3RlbXBsYXRlGBQgASgISAKIAQESDgoGZGlnZXN0GBUgASgJQgsKCV90ZW1wbGF0ZUIKCghfcHJvYmxlbUIOCgxfaXNfdGVtcGxhdGUiQAoQQ2hlY2twb2ludFNvdXJjZRIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhIKCmdlbmVyYXRpb24YAyABKAEiPgoTQ2hlY2twb2ludENvbnRhaW5lchIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBWltYWdlGAMgASgJMqcGChFDaGVja3BvaW50U2VydmljZRJlChBDcmVhdGVDaGVja3BvaW50EicuYmVsbGphci5hcGkudjEuQ3JlYXRlQ2hlY2twb2ludFJlcXVlc3QaKC5iZWxsamFyLmFwaS52MS5DcmVhdGVDaGVja3BvaW50UmVzcG9uc2USXAoNR2V0Q2hlY2twb2ludBIkLmJlbGxqYXIuYXBpLnYxLkdldENoZWNrcG9pbnRSZXF1ZXN0GiUuYmVsbGphci5hcGkudjEuR2V0Q2hlY2twb2ludFJlc3BvbnNlEmIKD0xpc3RDaGVja3BvaW50cxImLmJlbGxqYXIuYXBpLnYxLkxpc3RDaGVja3BvaW50c1JlcXVlc3QaJy5iZWxsamFyLmFwaS52MS5MaXN0Q2hlY2twb2ludHNSZXNwb25zZRJoChFSZXN0b3JlQ2hlY2twb2ludBIoLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVDaGVja3BvaW50UmVxdWVzdBopLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVDaGVja3BvaW50UmVzcG9uc2USWQoMQ2hlY2tSZXN0b3JlEiMuYmVsbGphci5hcGkudjEuQ2hlY2tSZXN0b3JlUmVxdWVzdBokLmJlbGxqYXIuYXBpLnYxLkNoZWNrUmVzdG9yZVJlc3BvbnNlEmUKEFZlcmlmeUNoZWNrcG9pbnQSJy5iZWxsamFyLmFwaS52MS5WZXJpZnlDaGVja3BvaW50UmVxdWVzdBooLmJlbGxqYXIuYXBpLnYxLlZlcmlmeUNoZWNrcG9pbnRSZXNwb25zZRJlChBSZW1vdmVDaGVja3BvaW50EicuYmVsbGphci5hcGkudjEuUmVtb3ZlQ2hlY2twb2ludFJlcXVlc3QaKC5iZWxsamFyLmFwaS52MS5SZW1vdmVDaGVja3BvaW50UmVzcG9uc2USVgoLRm9ya1NhbmRib3gSIi5iZWxsamFyLmFwaS52MS5Gb3JrU2FuZGJveFJlcXVlc3QaIy5iZWxsamFyLmFwaS52MS5Gb3JrU2FuZGJveFJlc3BvbnNlYgZwcm90bzM", [file_belljar_api_v1_types]);
+  fileDesc("Ch9iZWxsamFyL2FwaS92MS9jaGVja3BvaW50LnByb3RvEg5iZWxsamFyLmFwaS52MSKMAQoXQ3JlYXRlQ2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESEQoEc3RvcBgDIAEoCEgBiAEBEhgKC2FzX3RlbXBsYXRlGAQgASgISAKIAQFCBwoFX25hbWVCBwoFX3N0b3BCDgoMX2FzX3RlbXBsYXRlIk4KGENyZWF0ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8iKgoUR2V0Q2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCSJLChVHZXRDaGVja3BvaW50UmVzcG9uc2USMgoKY2hlY2twb2ludBgBIAEoCzIeLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRJbmZvIhgKFkxpc3RDaGVja3BvaW50c1JlcXVlc3QiTgoXTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USMwoLY2hlY2twb2ludHMYASADKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyJZChhSZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiSQoZUmVzdG9yZUNoZWNrcG9pbnRSZXNwb25zZRIsCgdzYW5kYm94GAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iVAoTQmVnaW5SZXN0b3JlUmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJEikKBHNwZWMYAiABKAsyGy5iZWxsamFyLmFwaS52MS5SZXN0b3JlU3BlYyI5ChRCZWdpblJlc3RvcmVSZXNwb25zZRIPCgdzZXNzaW9uGAEgASgJEhAKCGV4cGVjdGVkGAIgAygJImQKG0FkZFJlc3RvcmVkQ29udGFpbmVyUmVxdWVzdBIPCgdzZXNzaW9uGAEgASgJEjQKCWNvbnRhaW5lchgCIAEoCzIhLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVkQ29udGFpbmVyIh4KHEFkZFJlc3RvcmVkQ29udGFpbmVyUmVzcG9uc2UiNgoSV2FpdFJlc3RvcmVSZXF1ZXN0Eg8KB3Nlc3Npb24YASABKAkSDwoHbm9fd2FpdBgCIAEoCCJVChNXYWl0UmVzdG9yZVJlc3BvbnNlEiwKB3NhbmRib3gYASABKAsyGy5iZWxsamFyLmFwaS52MS5TYW5kYm94SW5mbxIQCghleHBlY3RlZBgCIAMoCSIkChFFbmRSZXN0b3JlUmVxdWVzdBIPCgdzZXNzaW9uGAEgASgJIhQKEkVuZFJlc3RvcmVSZXNwb25zZSIoChVXYWl0Q2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSJMChZXYWl0Q2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyImChNXYWl0UmVzdG9yZWRSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiFgoUV2FpdFJlc3RvcmVkUmVzcG9uc2UiXwoRUmVzdG9yZWRDb250YWluZXISDAoEbmFtZRgBIAEoCRIPCgJpZBgCIAEoCUgAiAEBEhYKCXNwZWNfanNvbhgDIAEoCUgBiAEBQgUKA19pZEIMCgpfc3BlY19qc29uIlQKE0NoZWNrUmVzdG9yZVJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiVgoUQ2hlY2tSZXN0b3JlUmVzcG9uc2USDAoEZml0cxgBIAEoCBIwCghmaW5kaW5ncxgCIAMoCzIeLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVGaW5kaW5nIi0KF1ZlcmlmeUNoZWNrcG9pbnRSZXF1ZXN0EhIKCmNoZWNrcG9pbnQYASABKAkiTgoYVmVyaWZ5Q2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyItChdSZW1vdmVDaGVja3BvaW50UmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJIk4KGFJlbW92ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8ihQEKEkZvcmtTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEhIKBWNvdW50GAIgASgBSACIAQESEQoEbmFtZRgDIAEoCUgBiAEBEhYKCWtlZXBfZXhlYxgEIAEoCEgCiAEBQggKBl9jb3VudEIHCgVfbmFtZUIMCgpfa2VlcF9leGVjIkUKE0ZvcmtTYW5kYm94UmVzcG9uc2USLgoJc2FuZGJveGVzGAEgAygLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iswIKC1Jlc3RvcmVTcGVjEhEKBG5hbWUYASABKAlIAIgBARIVCghob3N0bmFtZRgCIAEoCUgBiAEBEhYKCWtlZXBfZXhlYxgDIAEoCEgCiAEBEicKBXBvcnRzGDwgAygLMhguYmVsbGphci5hcGkudjEuUG9ydFNwZWMSLAoHbmV0d29yaxg9IAEoCzIbLmJlbGxqYXIuYXBpLnYxLk5ldHdvcmtTcGVjEjUKCmNvbnRhaW5lcnMYPiADKAsyIS5iZWxsamFyLmFwaS52MS5SZXN0b3JlZENvbnRhaW5lchIcCg9zcGVjX3ZhbGlkYXRpb24YPyABKAlIA4gBAUIHCgVfbmFtZUILCglfaG9zdG5hbWVCDAoKX2tlZXBfZXhlY0ISChBfc3BlY192YWxpZGF0aW9uIjwKDlJlc3RvcmVGaW5kaW5nEgwKBHdoYXQYASABKAkSDAoEZml0cxgCIAEoCBIOCgZkZXRhaWwYAyABKAki/AMKDkNoZWNrcG9pbnRJbmZvEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNY3JlYXRlZF9hdF9tcxgDIAEoARIwCgZzb3VyY2UYBCABKAsyIC5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50U291cmNlEg0KBXN0YXRlGAUgASgJEg0KBWltYWdlGAYgASgJEjcKCmNvbnRhaW5lcnMYByADKAsyIy5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50Q29udGFpbmVyEhIKCm1lbW9yeV9taWIYCCABKAESDAoEY3B1cxgJIAEoARIUCgxhY2NlbGVyYXRpb24YCiABKAkSEgoKaHlwZXJ2aXNvchgLIAEoCRIVCgh0ZW1wbGF0ZRgMIAEoCUgAiAEBEhMKC3BhZ2VzX2J5dGVzGA0gASgBEhUKDWRldmljZXNfYnl0ZXMYDiABKAESEwoLZGlza3NfYnl0ZXMYDyABKAESEAoIcGF1c2VfbXMYECABKAESEQoJZnJvemVuX21zGBEgASgBEhQKB3Byb2JsZW0YEiABKAlIAYgBARIYCgtpc190ZW1wbGF0ZRgUIAEoCEgCiAEBEg4KBmRpZ2VzdBgVIAEoCUILCglfdGVtcGxhdGVCCgoIX3Byb2JsZW1CDgoMX2lzX3RlbXBsYXRlIkAKEENoZWNrcG9pbnRTb3VyY2USCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgBIj4KE0NoZWNrcG9pbnRDb250YWluZXISCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVpbWFnZRgDIAEoCTLeCgoRQ2hlY2twb2ludFNlcnZpY2USZQoQQ3JlYXRlQ2hlY2twb2ludBInLmJlbGxqYXIuYXBpLnYxLkNyZWF0ZUNoZWNrcG9pbnRSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuQ3JlYXRlQ2hlY2twb2ludFJlc3BvbnNlElwKDUdldENoZWNrcG9pbnQSJC5iZWxsamFyLmFwaS52MS5HZXRDaGVja3BvaW50UmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLkdldENoZWNrcG9pbnRSZXNwb25zZRJiCg9MaXN0Q2hlY2twb2ludHMSJi5iZWxsamFyLmFwaS52MS5MaXN0Q2hlY2twb2ludHNSZXF1ZXN0GicuYmVsbGphci5hcGkudjEuTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USaAoRUmVzdG9yZUNoZWNrcG9pbnQSKC5iZWxsamFyLmFwaS52MS5SZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QaKS5iZWxsamFyLmFwaS52MS5SZXN0b3JlQ2hlY2twb2ludFJlc3BvbnNlElkKDEJlZ2luUmVzdG9yZRIjLmJlbGxqYXIuYXBpLnYxLkJlZ2luUmVzdG9yZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5CZWdpblJlc3RvcmVSZXNwb25zZRJxChRBZGRSZXN0b3JlZENvbnRhaW5lchIrLmJlbGxqYXIuYXBpLnYxLkFkZFJlc3RvcmVkQ29udGFpbmVyUmVxdWVzdBosLmJlbGxqYXIuYXBpLnYxLkFkZFJlc3RvcmVkQ29udGFpbmVyUmVzcG9uc2USVgoLV2FpdFJlc3RvcmUSIi5iZWxsamFyLmFwaS52MS5XYWl0UmVzdG9yZVJlcXVlc3QaIy5iZWxsamFyLmFwaS52MS5XYWl0UmVzdG9yZVJlc3BvbnNlElMKCkVuZFJlc3RvcmUSIS5iZWxsamFyLmFwaS52MS5FbmRSZXN0b3JlUmVxdWVzdBoiLmJlbGxqYXIuYXBpLnYxLkVuZFJlc3RvcmVSZXNwb25zZRJfCg5XYWl0Q2hlY2twb2ludBIlLmJlbGxqYXIuYXBpLnYxLldhaXRDaGVja3BvaW50UmVxdWVzdBomLmJlbGxqYXIuYXBpLnYxLldhaXRDaGVja3BvaW50UmVzcG9uc2USWQoMV2FpdFJlc3RvcmVkEiMuYmVsbGphci5hcGkudjEuV2FpdFJlc3RvcmVkUmVxdWVzdBokLmJlbGxqYXIuYXBpLnYxLldhaXRSZXN0b3JlZFJlc3BvbnNlElkKDENoZWNrUmVzdG9yZRIjLmJlbGxqYXIuYXBpLnYxLkNoZWNrUmVzdG9yZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5DaGVja1Jlc3RvcmVSZXNwb25zZRJlChBWZXJpZnlDaGVja3BvaW50EicuYmVsbGphci5hcGkudjEuVmVyaWZ5Q2hlY2twb2ludFJlcXVlc3QaKC5iZWxsamFyLmFwaS52MS5WZXJpZnlDaGVja3BvaW50UmVzcG9uc2USZQoQUmVtb3ZlQ2hlY2twb2ludBInLmJlbGxqYXIuYXBpLnYxLlJlbW92ZUNoZWNrcG9pbnRSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuUmVtb3ZlQ2hlY2twb2ludFJlc3BvbnNlElYKC0ZvcmtTYW5kYm94EiIuYmVsbGphci5hcGkudjEuRm9ya1NhbmRib3hSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuRm9ya1NhbmRib3hSZXNwb25zZWIGcHJvdG8z", [file_belljar_api_v1_types]);
 
 /**
  * Describes the message belljar.api.v1.CreateCheckpointRequest.
@@ -70,95 +70,186 @@ export const RestoreCheckpointResponseSchema = /*@__PURE__*/
   messageDesc(file_belljar_api_v1_checkpoint, 7);
 
 /**
+ * Describes the message belljar.api.v1.BeginRestoreRequest.
+ * Use `create(BeginRestoreRequestSchema)` to create a new message.
+ */
+export const BeginRestoreRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 8);
+
+/**
+ * Describes the message belljar.api.v1.BeginRestoreResponse.
+ * Use `create(BeginRestoreResponseSchema)` to create a new message.
+ */
+export const BeginRestoreResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 9);
+
+/**
+ * Describes the message belljar.api.v1.AddRestoredContainerRequest.
+ * Use `create(AddRestoredContainerRequestSchema)` to create a new message.
+ */
+export const AddRestoredContainerRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 10);
+
+/**
+ * Describes the message belljar.api.v1.AddRestoredContainerResponse.
+ * Use `create(AddRestoredContainerResponseSchema)` to create a new message.
+ */
+export const AddRestoredContainerResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 11);
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoreRequest.
+ * Use `create(WaitRestoreRequestSchema)` to create a new message.
+ */
+export const WaitRestoreRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 12);
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoreResponse.
+ * Use `create(WaitRestoreResponseSchema)` to create a new message.
+ */
+export const WaitRestoreResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 13);
+
+/**
+ * Describes the message belljar.api.v1.EndRestoreRequest.
+ * Use `create(EndRestoreRequestSchema)` to create a new message.
+ */
+export const EndRestoreRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 14);
+
+/**
+ * Describes the message belljar.api.v1.EndRestoreResponse.
+ * Use `create(EndRestoreResponseSchema)` to create a new message.
+ */
+export const EndRestoreResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 15);
+
+/**
+ * Describes the message belljar.api.v1.WaitCheckpointRequest.
+ * Use `create(WaitCheckpointRequestSchema)` to create a new message.
+ */
+export const WaitCheckpointRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 16);
+
+/**
+ * Describes the message belljar.api.v1.WaitCheckpointResponse.
+ * Use `create(WaitCheckpointResponseSchema)` to create a new message.
+ */
+export const WaitCheckpointResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 17);
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoredRequest.
+ * Use `create(WaitRestoredRequestSchema)` to create a new message.
+ */
+export const WaitRestoredRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 18);
+
+/**
+ * Describes the message belljar.api.v1.WaitRestoredResponse.
+ * Use `create(WaitRestoredResponseSchema)` to create a new message.
+ */
+export const WaitRestoredResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 19);
+
+/**
+ * Describes the message belljar.api.v1.RestoredContainer.
+ * Use `create(RestoredContainerSchema)` to create a new message.
+ */
+export const RestoredContainerSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 20);
+
+/**
  * Describes the message belljar.api.v1.CheckRestoreRequest.
  * Use `create(CheckRestoreRequestSchema)` to create a new message.
  */
 export const CheckRestoreRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 8);
+  messageDesc(file_belljar_api_v1_checkpoint, 21);
 
 /**
  * Describes the message belljar.api.v1.CheckRestoreResponse.
  * Use `create(CheckRestoreResponseSchema)` to create a new message.
  */
 export const CheckRestoreResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 9);
+  messageDesc(file_belljar_api_v1_checkpoint, 22);
 
 /**
  * Describes the message belljar.api.v1.VerifyCheckpointRequest.
  * Use `create(VerifyCheckpointRequestSchema)` to create a new message.
  */
 export const VerifyCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 10);
+  messageDesc(file_belljar_api_v1_checkpoint, 23);
 
 /**
  * Describes the message belljar.api.v1.VerifyCheckpointResponse.
  * Use `create(VerifyCheckpointResponseSchema)` to create a new message.
  */
 export const VerifyCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 11);
+  messageDesc(file_belljar_api_v1_checkpoint, 24);
 
 /**
  * Describes the message belljar.api.v1.RemoveCheckpointRequest.
  * Use `create(RemoveCheckpointRequestSchema)` to create a new message.
  */
 export const RemoveCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 12);
+  messageDesc(file_belljar_api_v1_checkpoint, 25);
 
 /**
  * Describes the message belljar.api.v1.RemoveCheckpointResponse.
  * Use `create(RemoveCheckpointResponseSchema)` to create a new message.
  */
 export const RemoveCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 13);
+  messageDesc(file_belljar_api_v1_checkpoint, 26);
 
 /**
  * Describes the message belljar.api.v1.ForkSandboxRequest.
  * Use `create(ForkSandboxRequestSchema)` to create a new message.
  */
 export const ForkSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 14);
+  messageDesc(file_belljar_api_v1_checkpoint, 27);
 
 /**
  * Describes the message belljar.api.v1.ForkSandboxResponse.
  * Use `create(ForkSandboxResponseSchema)` to create a new message.
  */
 export const ForkSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 15);
+  messageDesc(file_belljar_api_v1_checkpoint, 28);
 
 /**
  * Describes the message belljar.api.v1.RestoreSpec.
  * Use `create(RestoreSpecSchema)` to create a new message.
  */
 export const RestoreSpecSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 16);
+  messageDesc(file_belljar_api_v1_checkpoint, 29);
 
 /**
  * Describes the message belljar.api.v1.RestoreFinding.
  * Use `create(RestoreFindingSchema)` to create a new message.
  */
 export const RestoreFindingSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 17);
+  messageDesc(file_belljar_api_v1_checkpoint, 30);
 
 /**
  * Describes the message belljar.api.v1.CheckpointInfo.
  * Use `create(CheckpointInfoSchema)` to create a new message.
  */
 export const CheckpointInfoSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 18);
+  messageDesc(file_belljar_api_v1_checkpoint, 31);
 
 /**
  * Describes the message belljar.api.v1.CheckpointSource.
  * Use `create(CheckpointSourceSchema)` to create a new message.
  */
 export const CheckpointSourceSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 19);
+  messageDesc(file_belljar_api_v1_checkpoint, 32);
 
 /**
  * Describes the message belljar.api.v1.CheckpointContainer.
  * Use `create(CheckpointContainerSchema)` to create a new message.
  */
 export const CheckpointContainerSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 20);
+  messageDesc(file_belljar_api_v1_checkpoint, 33);
 
 /**
  * A call that is cancelled undoes what it had begun; what had just been restored or forked for a client that is gone by then is deleted.

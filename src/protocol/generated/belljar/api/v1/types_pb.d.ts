@@ -1381,6 +1381,13 @@ export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
   generation: number;
 
   /**
+   * How many times it, or what it came from, was saved, or tried to be.
+   *
+   * @generated from field: double checkpoints = 22;
+   */
+  checkpoints: number;
+
+  /**
    * @generated from field: belljar.api.v1.EndCause end = 13;
    */
   end?: EndCause | undefined;
