@@ -42,6 +42,7 @@ export {
   logLimits,
   mountLimits,
   networkLimits,
+  poolLimits,
   resourceLimits,
   sandboxLimits,
   standstillLimits,

@@ -405,6 +405,20 @@ export const traceLimits = {
   sendTimeoutMs: 5_000,
 } as const;
 
+export const poolLimits = {
+  /** VMs that wait for sandboxes of one kind, at most. */
+  sizeMax: 16,
+  /** Kinds of sandboxes that VMs wait for: the last ones that were started. */
+  kindsMax: 2,
+  /** Ids that were given to sandboxes which have not been started yet. */
+  reservationsMax: 1_000,
+  /** After the start of a sandbox, before another VM is made to wait: the CPUs are the sandbox's. */
+  quietMs: 2_000,
+  /** What the host must have left beside a VM that waits; with less, none does. */
+  reserveMib: 1_024,
+  watchIntervalMs: 5_000,
+} as const;
+
 export const checkpointLimits = {
   /** Sandboxes that one fork makes: each is a VM of its own. */
   forksMax: 256,

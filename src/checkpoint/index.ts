@@ -10,6 +10,7 @@ export { findLayers } from "./layers.ts";
 export { countPages, createGuestMemory, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
 export { withDiskPaths } from "./moved-disks.ts";
 export { renameContainers } from "./renamed-containers.ts";
+export { Pool, type PoolDeps } from "./pool.ts";
 export type { Snapshot } from "./snapshot.ts";
 export { copyLogs, makeDisks, planDisks, replaceDisks, startCopy } from "./start-copy.ts";
 export type { TemplateState } from "./template-state.ts";

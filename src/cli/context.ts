@@ -67,6 +67,7 @@ export function createContext(options: CommonOptions, holder: ContextHolder): Co
         paths: await paths(),
         log,
         signal,
+        poolSize: (await load()).resolvePoolSize(environment),
         onDaemonStarted: (pid) => {
           if (isTalkative) process.stderr.write(`belljar: started a daemon (pid ${pid})\n`);
         },

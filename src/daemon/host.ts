@@ -5,9 +5,15 @@
 import { join, resolve } from "node:path";
 import { connectAgent } from "../agent-client/index.ts";
 import { type Log, systemClock } from "../base/index.ts";
-import { Templates } from "../checkpoint/index.ts";
+import { Pool, Templates } from "../checkpoint/index.ts";
 import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages } from "../guest/index.ts";
-import { type AccelerationProbe, createAccelerationProbe, createQemu, type Hypervisor } from "../hypervisor/index.ts";
+import {
+  type AccelerationProbe,
+  createAccelerationProbe,
+  createQemu,
+  type Hypervisor,
+  readAvailableMib,
+} from "../hypervisor/index.ts";
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
 import { type Capability, inspectHost } from "../resources/index.ts";
 import {
@@ -38,6 +44,8 @@ export interface HostPaths {
 export interface HostDeps {
   readonly paths: HostPaths;
   readonly log: Log;
+  /** VMs that wait for the next sandboxes of each kind; none unless told. */
+  readonly poolSize?: number | undefined;
 }
 
 export class Host {
@@ -76,10 +84,13 @@ export class Host {
 
   /** Takes the root and recovers what is in it. @throws BelljarError `ROOT_LOCKED` */
   async openRuntime(): Promise<RuntimeCore> {
-    const { paths, log } = this.#deps;
+    const { paths, log, poolSize: size = 0 } = this.#deps;
+    const hypervisor = this.#hypervisor;
+    const pool = { hypervisor, connectAgent, runDir: paths.run, clock: systemClock, log, size };
     return await openRuntime({
-      hypervisor: this.#hypervisor,
+      hypervisor,
       templates: this.templates,
+      pool: size === 0 ? undefined : new Pool({ ...pool, availableMemoryMib: readAvailableMib }),
       acceleration: this.#probe(),
       guestImages: this.guestImages,
       images: await this.images(),

@@ -19,6 +19,8 @@ const { values } = parseArgs({
     guest: { type: "string" },
     templates: { type: "string" },
     cache: { type: "string" },
+    /** VMs that wait for the next sandboxes. */
+    pool: { type: "string", default: "0" },
     "log-level": { type: "string", default: "info" },
     /** End when nobody needs this daemon any more. */
     "on-demand": { type: "boolean", default: false },
@@ -42,7 +44,7 @@ try {
     templates: given("templates"),
     cache: given("cache"),
   };
-  const host = new Host({ paths, log });
+  const host = new Host({ paths, log, poolSize: Number(values.pool) });
   const daemon = await serveDaemon({
     root: paths.root,
     runDir: paths.run,

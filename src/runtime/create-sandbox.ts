@@ -33,6 +33,7 @@ export function sandboxDeps(deps: RuntimeDeps): SandboxDeps<ContainerState> {
     runDir: deps.runDir,
     schema: containerSandboxSchema,
     templates: deps.templates,
+    pool: deps.pool,
     disk: deps.disk ?? systemDisk,
     lock: deps.lock ?? acquireLock,
     clock: deps.clock,

@@ -27,6 +27,7 @@ import type {
 import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
 import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
+import { poolKind } from "./pool-kind.ts";
 import { finishWake, recoverLater, recoverSandbox } from "./recover.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
 import { settleTemplateStart } from "./template-start.ts";
@@ -188,6 +189,7 @@ class Runtime implements RuntimeCore {
   async #release(): Promise<void> {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await Promise.allSettled([...this.#creating, this.#deps.templates?.stop()]);
+    await this.#deps.pool?.stop();
     await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
     await this.checkpoints.release();
     await this.#journal.close();
@@ -263,9 +265,10 @@ class Runtime implements RuntimeCore {
     if (typeof template === "string") {
       return await this.checkpoints.start(template, settleTemplateStart(config, options));
     }
-    const id = newId();
+    const { pool } = this.#deps;
+    const id = pool?.idFor(poolKind(config)) ?? newId();
     const settled = settleSandboxConfig({ ...config, template }, id);
-    const made = await this.#make(
+    const made = this.#make(
       settled.name,
       (signal) =>
         createSandbox(
@@ -278,7 +281,12 @@ class Runtime implements RuntimeCore {
         ),
       options.signal,
     );
-    return new RuntimeSandbox(made, this.checkpoints, true);
+    try {
+      return new RuntimeSandbox(await made, this.checkpoints, true);
+    } catch (error) {
+      await pool?.giveBack(id);
+      throw error;
+    }
   }
 
   /** Makes a sandbox under a name that nobody else can take meanwhile; undone when the runtime is let go. */

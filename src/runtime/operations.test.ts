@@ -3,6 +3,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError } from "../base/index.ts";
 import type { SandboxCreateConfig, SandboxEvent, SandboxHandle } from "./interface.ts";
 
@@ -14,14 +15,6 @@ async function assertNothing(world: MemoryRuntime): Promise<void> {
   assert.deepEqual(await readdir(world.sandboxesDir), []);
   assert.deepEqual(await readdir(world.deps.runDir), []);
   assert.deepEqual(world.hypervisor.live, []);
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + 5_000;
-  while (!(await condition())) {
-    if (performance.now() > endMs) throw new Error("it did not come to be");
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
 }
 
 const failure = new BelljarError("AGENT_FAILED", "the test says no");

@@ -4,6 +4,7 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { tempDir, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError } from "../base/index.ts";
 import type { MountConfig } from "../container/index.ts";
 import { findBackEnds } from "../devices/index.ts";
@@ -20,14 +21,6 @@ const further = (sandbox: SandboxHandle, name: string, ...mounts: MountConfig[])
 
 const pluggedIn = (world: MemoryRuntime, sandbox: SandboxHandle): string[] =>
   world.guests.guest(sandbox.id).vm.disks.map(({ path }) => path);
-
-async function until(condition: () => boolean): Promise<void> {
-  const endMs = performance.now() + 5_000;
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error("it did not come to be");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
 
 test("a volume is made when it is missing, shared in its sandbox, refused to others, and outlives them", async (t) => {
   const world = await MemoryRuntime.open(t);

@@ -53,4 +53,4 @@ export {
   type SandboxState,
   sandboxStateSchema,
 } from "./state.ts";
-export type { BootTemplate, TemplateSource, TemplateWish } from "./template-source.ts";
+export type { BootTemplate, TemplateSource, TemplateWish, VmPool } from "./template-source.ts";

@@ -49,7 +49,7 @@ import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts
 import { bootOf, savedConfig } from "./saved-config.ts";
 import { type BootOptions, startVm } from "./start-vm.ts";
 import type { SandboxedContainer, SandboxState } from "./state.ts";
-import type { TemplateSource } from "./template-source.ts";
+import type { TemplateSource, VmPool } from "./template-source.ts";
 
 export interface SandboxDeps<C extends SandboxedContainer> {
   readonly hypervisor: Hypervisor;
@@ -64,6 +64,8 @@ export interface SandboxDeps<C extends SandboxedContainer> {
   readonly schema: StateSchema<SandboxState<C>>;
   /** Without it every VM boots. */
   readonly templates?: TemplateSource | undefined;
+  /** Without it no VM waits for it. */
+  readonly pool?: VmPool | undefined;
   readonly disk: Disk;
   readonly lock: typeof acquireLock;
   readonly clock: Clock;

@@ -2,11 +2,12 @@
  * Starts a sandbox's VM: as a copy of a template where there may be one, otherwise by booting. A template makes a start quick, and
  * is never a reason for its failure.
  */
-import { BelljarError, type Log, messageChain } from "../base/index.ts";
+import { BelljarError, type Log, messageChain, throwIfAborted } from "../base/index.ts";
 import type { Hypervisor, StartOptions, Vm, VmConfig } from "../hypervisor/interface.ts";
 import { linkMemory } from "./base-memory.ts";
 import type { SandboxSettings } from "./config.ts";
-import type { BootTemplate, TemplateSource } from "./template-source.ts";
+import { endProcess } from "./end-process.ts";
+import type { BootTemplate, TemplateSource, VmPool } from "./template-source.ts";
 
 export interface BootOptions {
   readonly signal?: AbortSignal | undefined;
@@ -18,6 +19,7 @@ export interface BootOptions {
 interface StartDeps {
   readonly hypervisor: Hypervisor;
   readonly templates?: TemplateSource | undefined;
+  readonly pool?: VmPool | undefined;
   readonly log: Log;
 }
 
@@ -43,7 +45,12 @@ const ENDS_ANY_BOOT: ReadonlySet<string> = new Set([
 export async function startVm(deps: StartDeps, wish: StartWish, options: BootOptions): Promise<Vm> {
   try {
     const template = await findTemplate(deps, wish, options);
-    if (template !== undefined) return await startCopy(deps.hypervisor, wish, template, options);
+    if (template !== undefined) {
+      const vm = (await takeWaiting(deps, wish, template, options)) ?? (await startCopy(deps, wish, template, options));
+      // A VMM stays in the network namespace in which it was started: none can wait for one that is not there yet.
+      if (wish.config.networkNamespace === undefined) deps.pool?.started(wish.config.id, wish.config, template);
+      return vm;
+    }
   } catch (thrown) {
     const error = BelljarError.from(thrown);
     if (ENDS_ANY_BOOT.has(error.reason)) throw error;
@@ -69,8 +76,30 @@ async function findTemplate(
   return undefined;
 }
 
+/** One that runs already and has waited for this sandbox. */
+async function takeWaiting(
+  { hypervisor, pool, log }: StartDeps,
+  { config, memoryPath: own }: StartWish,
+  { digest, memoryPath }: BootTemplate,
+  { signal, onSpawn }: BootOptions,
+): Promise<Vm | undefined> {
+  const waiting = config.networkNamespace === undefined ? await pool?.take(config.id, digest) : undefined;
+  if (waiting === undefined) return undefined;
+  try {
+    throwIfAborted(signal);
+    const path = await linkMemory(memoryPath, own);
+    await onSpawn?.(waiting.vmm);
+    return await hypervisor.attach({ ...waiting, memoryFile: { path, use: "private", template: digest } });
+  } catch (error) {
+    await endProcess(waiting.vmm);
+    throwIfAborted(signal);
+    log.warn("a VM that waited for this sandbox was of no use", { cause: messageChain(error).join(": ") });
+    return undefined;
+  }
+}
+
 async function startCopy(
-  hypervisor: Hypervisor,
+  { hypervisor }: StartDeps,
   { config, memoryPath: own }: StartWish,
   { digest, memoryPath, devicesPath }: BootTemplate,
   { signal, onSpawn }: BootOptions,

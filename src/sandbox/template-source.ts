@@ -1,5 +1,5 @@
 /** Where a sandbox gets its guest from, if it need not be booted. The folder above has it. */
-import type { VmConfig } from "../hypervisor/interface.ts";
+import type { VmConfig, VmState } from "../hypervisor/interface.ts";
 
 /** A booted guest, frozen: VMs of its configuration start from it. */
 export interface BootTemplate {
@@ -25,4 +25,12 @@ export interface TemplateSource {
    * @throws BelljarError what a boot throws; `DISK_FULL` and the like when it cannot be kept
    */
   get(wish: TemplateWish): Promise<BootTemplate>;
+}
+
+/** VMs that run already, and wait for a sandbox. */
+export interface VmPool {
+  /** The VM that waits under this id, if it is a copy of this template; it is the caller's then, who takes it over. */
+  take(id: string, digest: string): Promise<VmState | undefined>;
+  /** A sandbox was started from a template: there may be more of its kind. `config` is what it was started with. */
+  started(id: string, config: VmConfig, template: BootTemplate): void;
 }

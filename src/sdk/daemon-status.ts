@@ -20,6 +20,7 @@ export interface ConnectDaemonOptions {
   readonly log: Log;
   readonly socketPath: string;
   readonly startDaemon: boolean;
+  readonly poolSize?: number | undefined;
   readonly onStarted?: ((pid: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** How long a lost daemon is looked for. */
@@ -45,7 +46,7 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
   const { ConnectedCheckpoints, ConnectedSandboxes, ConnectedVolumes, DaemonLauncher, DaemonLink } = await import(
     "./connected/index.ts"
   );
-  const launcher = options.startDaemon ? new DaemonLauncher(paths, log) : undefined;
+  const launcher = options.startDaemon ? new DaemonLauncher(paths, log, options.poolSize) : undefined;
   const link = new DaemonLink({ socketPath, launcher, reconnectTimeoutMs });
   const status = async (): Promise<DaemonStatus> => {
     const answer = await link.call({ what: "the daemon was asked for", repeatable: true }, ({ daemon }, call) =>

@@ -14,9 +14,11 @@ export class LazyHost implements HostParts {
   readonly templates: HostTemplates;
   readonly archives: CheckpointArchives;
   readonly #log: Log;
+  readonly #poolSize: number;
   #host: Promise<Host> | undefined;
 
-  constructor(paths: Paths, log: Log) {
+  constructor(paths: Paths, log: Log, poolSize = 0) {
+    this.#poolSize = poolSize;
     this.paths = paths;
     this.#log = log;
     const store = async (): Promise<ImageStore> => await (await this.open()).images();
@@ -50,7 +52,7 @@ export class LazyHost implements HostParts {
   }
 
   open(): Promise<Host> {
-    this.#host ??= openHost({ paths: this.paths, log: this.#log });
+    this.#host ??= openHost({ paths: this.paths, log: this.#log, poolSize: this.#poolSize });
     return this.#host;
   }
 

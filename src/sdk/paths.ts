@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { BelljarError } from "../base/index.ts";
+import { BelljarError, poolLimits } from "../base/index.ts";
 
 export interface Paths {
   /** All state of this runtime. */
@@ -47,4 +47,20 @@ export function resolvePaths(options: PathOptions, env: NodeJS.ProcessEnv, userI
   }
   const templates = resolve(env["BELLJAR_TEMPLATES"] ?? join(root, "templates"));
   return { root, run, guest, templates, cache: join(data, "cache") };
+}
+
+/** Of a daemon that the command line starts. */
+const POOL_DEFAULT = 1;
+
+/** How many VMs wait for the next sandboxes, of a daemon that is started. @throws BelljarError `INVALID_ARGUMENT` */
+export function resolvePoolSize(env: NodeJS.ProcessEnv, given?: string): number {
+  return parsePoolSize(given ?? env["BELLJAR_POOL"] ?? String(POOL_DEFAULT));
+}
+
+/** @throws BelljarError `INVALID_ARGUMENT` */
+function parsePoolSize(text: string): number {
+  if (/^[0-9]{1,3}$/.test(text) && Number(text) <= poolLimits.sizeMax) return Number(text);
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(text)} is no size of a pool`, {
+    remedy: `Say how many VMs may wait for sandboxes: 0 to ${poolLimits.sizeMax}.`,
+  });
 }

@@ -88,5 +88,5 @@ export type {
 } from "../runtime/index.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
 export type { ArchiveOptions, CheckpointArchives, HostParts, HostTemplates } from "./host-parts.ts";
-export { type PathOptions, type Paths, resolvePaths } from "./paths.ts";
+export { type PathOptions, type Paths, resolvePaths, resolvePoolSize } from "./paths.ts";
 export { type ConnectedRuntime, type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

@@ -31,7 +31,9 @@ export interface CliResult {
 /** For programs that start the command line themselves; what they leave in the root is cleaned up too. */
 export function cliEnvironment(t: TestScope): NodeJS.ProcessEnv {
   cleanUpRoot(t, {});
-  return { ...process.env, BELLJAR_ROOT: join(t.dir, "root"), BELLJAR_RUN: join(t.dir, "run") };
+  // VMs that wait would take the CPUs of those that are tested.
+  const places = { BELLJAR_ROOT: join(t.dir, "root"), BELLJAR_RUN: join(t.dir, "run") };
+  return { BELLJAR_POOL: "0", ...process.env, ...places };
 }
 
 export function runCli(t: TestScope, args: readonly string[], options: CliOptions = {}): Promise<CliResult> {

@@ -14,6 +14,7 @@ interface RunOptions extends CommonOptions {
   readonly tlsKey?: string;
   readonly tokenFile?: string;
   readonly otlpEndpoint?: string;
+  readonly pool?: string;
 }
 
 export function addDaemonCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
@@ -31,6 +32,7 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
         "--tcp <addr:port>",
         "serve the API over TCP too, with TLS and tokens; whoever has a token owns this root",
       )
+      .option("--pool <n>", "VMs that run and wait for the next sandboxes of a kind created before (BELLJAR_POOL)")
       .option("--tls-cert <file>", "certificate for TCP, PEM")
       .option("--tls-key <file>", "its key, PEM")
       .option("--otlp-endpoint <url>", "send traces to this collector (OTEL_EXPORTER_OTLP_ENDPOINT)")
@@ -39,12 +41,12 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
     // Its log is all that it has to say.
     const isDefault = command.getOptionValueSource("logLevel") === "default";
     const context = createContext(isDefault ? { ...options, logLevel: "info" } : options, holder);
-    const { openHost, startDaemon, stopOnSignals } = await import("../../sdk/index.ts");
+    const { openHost, resolvePoolSize, startDaemon, stopOnSignals } = await import("../../sdk/index.ts");
     const paths = await context.paths();
     const { log } = context;
     const remote = await remoteConfig(options);
     const inheritedFd = inheritedSocket(context.environment);
-    const host = await openHost({ paths, log });
+    const host = await openHost({ paths, log, poolSize: resolvePoolSize(context.environment, options.pool) });
     const running = await startDaemon({
       root: paths.root,
       runDir: paths.run,

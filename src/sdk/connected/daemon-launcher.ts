@@ -25,13 +25,16 @@ export interface Launcher {
 export class DaemonLauncher implements Launcher {
   readonly #paths: Paths;
   readonly #log: Log;
+  readonly #poolSize: number;
   #child: ChildProcess | undefined;
   #startedPid: number | undefined;
   #retryAtMs = 0;
   /** Of several clients that find no daemon, the one that has it starts one. */
   #lock: FileLock | undefined;
 
-  constructor(paths: Paths, log: Log) {
+  /** @param poolSize VMs that wait for the next sandboxes of the daemon that is started */
+  constructor(paths: Paths, log: Log, poolSize = 0) {
+    this.#poolSize = poolSize;
     this.#paths = paths;
     this.#log = log;
   }
@@ -99,7 +102,7 @@ export class DaemonLauncher implements Launcher {
     const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
     try {
       const places = ["--root", root, "--run", run, "--guest", guest, "--templates", templates, "--cache", cache];
-      const args = [...places, "--on-demand"];
+      const args = [...places, "--on-demand", "--pool", String(this.#poolSize)];
       const child = spawn(process.execPath, [daemonProgram, ...args], {
         cwd: "/",
         detached: true,

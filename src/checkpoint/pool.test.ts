@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestScope, test } from "../../test/support/harness.ts";
+import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
+import { acquireLock, systemDisk } from "../store/index.ts";
+import { Pool, Templates } from "./index.ts";
+
+interface World {
+  readonly runtime: MemoryRuntime;
+  readonly host: { availableMib: number };
+}
+
+async function open(t: TestScope, size = 1): Promise<World> {
+  const host = { availableMib: 16_384 };
+  const runtime = await MemoryRuntime.open(t);
+  const { hypervisor, connectAgent, runDir, clock: slow, log } = runtime.deps;
+  const clock = { ...slow, sleep: async () => {} };
+  const parts = { hypervisor, connectAgent, runDir, clock, log };
+  const templates = new Templates({ ...parts, dir: join(t.dir, "templates"), disk: systemDisk, lock: acquireLock });
+  const pool = new Pool({ ...parts, size, availableMemoryMib: async () => host.availableMib });
+  Object.assign(runtime.deps, { templates, pool });
+  await runtime.reopen();
+  return { runtime, host };
+}
+
+const live = ({ runtime }: World): number => runtime.hypervisor.live.length;
+
+test("a sandbox takes the VM that waits for it, which is told who it is; another one takes its place", async (t) => {
+  const world = await open(t);
+  const { sandboxes } = world.runtime.core;
+  const first = await sandboxes.create({ image: "busybox" });
+  await until(() => live(world) === 2);
+  await until(async () => (await readdir(world.runtime.deps.runDir)).length === 2);
+  const second = await sandboxes.create({ image: "busybox" });
+  assert.ok(world.runtime.hypervisor.calls.some((call) => call.startsWith("attach")));
+  assert.equal((await second.exec(["echo", "on"])).stdout, "on\n");
+  const infos = await Promise.all([first.info(), second.info()]);
+  assert.equal(infos[1]?.vmm?.template, infos[0]?.vmm?.template);
+  assert.notEqual(infos[1]?.vmm?.template, undefined);
+  await until(() => live(world) === 3);
+  await world.runtime.core.release();
+  // Sandboxes run on, what waited is gone.
+  assert.equal(live(world), 2);
+});
+
+test("none waits for another kind, for a sandbox that boots, or when memory is short", async (t) => {
+  const world = await open(t);
+  const { sandboxes } = world.runtime.core;
+  await sandboxes.create({ image: "busybox", template: false });
+  world.host.availableMib = 512;
+  await sandboxes.create({ image: "busybox" });
+  assert.equal(live(world), 2);
+  world.host.availableMib = 16_384;
+  await sandboxes.create({ image: "busybox" });
+  await until(() => live(world) === 4);
+  const attached = world.runtime.hypervisor.calls.filter((call) => call.startsWith("attach")).length;
+  await sandboxes.create({ image: "busybox", memoryMib: 512 });
+  assert.equal(world.runtime.hypervisor.calls.filter((call) => call.startsWith("attach")).length, attached);
+});
+
+test("a VM that ended while it waited, or is taken over, is no reason for a failure", async (t) => {
+  const world = await open(t);
+  const { hypervisor } = world.runtime;
+  const { sandboxes } = world.runtime.core;
+  const first = await sandboxes.create({ image: "busybox" });
+  const taken = [first];
+  await until(() => live(world) === 2);
+  const endWaiting = (): void => {
+    const ids = new Set(taken.map(({ id }) => id));
+    hypervisor.live.find(({ config }) => !ids.has(config.id))?.end({ cause: "died", detail: "the test" });
+  };
+  endWaiting();
+  taken.push(await sandboxes.create({ image: "busybox" }));
+  await until(() => live(world) === 3);
+  const letGo = hypervisor.hold("attach");
+  const third = sandboxes.create({ image: "busybox" });
+  await until(() => hypervisor.calls.some((call) => call.startsWith("attach")));
+  endWaiting();
+  letGo();
+  taken.push(await third);
+  assert.equal((await taken[2]?.info())?.state, "running");
+  await until(() => live(world) === 4);
+});
+
+test("a VM that waited for a sandbox which did not come to be is ended", async (t) => {
+  const world = await open(t);
+  const { sandboxes } = world.runtime.core;
+  await sandboxes.create({ image: "busybox" });
+  await until(() => live(world) === 2);
+  await assert.rejects(sandboxes.create({ image: "missing" }), { reason: "IMAGE_NOT_FOUND" });
+  assert.equal(live(world), 1);
+  assert.equal((await readdir(world.runtime.deps.runDir)).length, 1);
+});
