@@ -176,7 +176,7 @@ export class Pool implements VmPool {
     this.#waiting.set(id, { kind, id, digest, runDir, vm });
     void vm.ended.then(() => this.#forget(id, vm));
     this.#watch ??= setInterval(() => void this.#look(), poolLimits.watchIntervalMs).unref();
-    log.debug("a VM waits for a sandbox", { sandbox: id });
+    log.info("a VM waits for a sandbox", { sandbox: id });
   }
 
   /** One that has ended by itself. */

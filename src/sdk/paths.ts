@@ -50,7 +50,7 @@ export function resolvePaths(options: PathOptions, env: NodeJS.ProcessEnv, userI
 }
 
 /** Of a daemon that the command line starts. */
-const POOL_DEFAULT = 1;
+const POOL_DEFAULT = 0;
 
 /** How many VMs wait for the next sandboxes, of a daemon that is started. @throws BelljarError `INVALID_ARGUMENT` */
 export function resolvePoolSize(env: NodeJS.ProcessEnv, given?: string): number {

@@ -1,8 +1,11 @@
 /** Sandboxes that start from a template are each their own: nothing of one is in another, and the time is right. */
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { runCli, startCli, type TestScope, test } from "../support/harness.ts";
+import { findVmmProcesses } from "../../src/hypervisor/index.ts";
+import { resolvePaths } from "../../src/sdk/index.ts";
+import { cliEnvironment, runCli, startCli, type TestScope, test } from "../support/harness.ts";
+import { until } from "../support/until.ts";
 
 const COPIES = 3;
 const SCRIPT = [
@@ -87,4 +90,36 @@ test("a daemon that is killed while it makes a template leaves nothing that the 
   assert.equal(status, 0, stderr);
   const names = (await readdir(join(t.dir, "templates"))).map((name) => (name.length === 64 ? "template" : name));
   assert.deepEqual(names, ["template", "lock"]);
+});
+
+test("a sandbox takes a VM that waits for it; one that waits ends with its owner, also when that is killed", async (t) => {
+  const options = { env: { BELLJAR_POOL: "1" } };
+  const { run, root } = resolvePaths({}, cliEnvironment(t), process.getuid?.() ?? 0);
+  const create = async (): Promise<string> => {
+    const { stdout, stderr, status } = await runCli(t, ["run", "-d", "busybox", "sleep", "1000"], options);
+    assert.equal(status, 0, stderr);
+    return stdout.toString().trim();
+  };
+  const waitFor = async (count: number): Promise<void> => {
+    const log = async (): Promise<string> => await readFile(join(root, "belljard.log"), "utf8");
+    const timeoutMs = 120_000;
+    await until(async () => (await log()).split("a VM waits for a sandbox").length > count, { timeoutMs });
+  };
+  const first = await create();
+  await waitFor(1);
+  const [waiting, ...others] = (await findVmmProcesses(run)).filter(({ id }) => id !== first);
+  assert.deepEqual(others, []);
+  const second = await create();
+  assert.equal(second, waiting?.id);
+  const shown = await runCli(t, ["exec", second, "hostname"]);
+  assert.equal(shown.stdout.toString().trim(), second);
+  await waitFor(2);
+  assert.equal((await findVmmProcesses(run)).length, 3);
+  const { stdout } = await runCli(t, ["daemon", "status", "--json"]);
+  const daemon: unknown = JSON.parse(stdout.toString());
+  assert.ok(typeof daemon === "object" && daemon !== null && "pid" in daemon && typeof daemon.pid === "number");
+  process.kill(daemon.pid, "SIGKILL");
+  const listed = await runCli(t, ["ps", "-q"], { env: { BELLJAR_POOL: "0" } });
+  assert.deepEqual(new Set(listed.stdout.toString().trim().split("\n")), new Set([first, second]));
+  assert.deepEqual(new Set((await findVmmProcesses(run)).map(({ id }) => id)), new Set([first, second]));
 });

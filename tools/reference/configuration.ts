@@ -14,7 +14,7 @@ const VARIABLES: Readonly<Record<string, string>> = {
   BELLJAR_GUEST: "directory of guest images, which all roots of a host share",
   BELLJAR_TEMPLATES: "directory of templates; `templates` in the root unless told",
   BELLJAR_POOL:
-    "VMs that run and wait for the next sandboxes, of a daemon that is started; 1 unless told. Each takes the memory of a small VM; 0 has none wait",
+    "VMs that run and wait for the next sandboxes, of a daemon that is started; none unless told. Each takes the memory of a small VM",
   HOME: "of users other than root: state lies in `.local/share/belljar` of it",
   XDG_DATA_HOME: "of users other than root: in place of `.local/share` of the home directory",
   XDG_RUNTIME_DIR: "of users other than root: where sockets lie",
