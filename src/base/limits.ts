@@ -562,4 +562,13 @@ export const hibernationLimits = {
   /** A client that connects to a published port waits so long for the sandbox behind it. */
   connectTimeoutMs: 120_000,
   connectRetryMs: 20,
+  trailEveryMinMs: 1_000,
+  trailKeepDefault: 10,
+  trailKeepMax: 1_000,
+  /** A sandbox that has failed is started again after so long, twice as long each time in a row, and at most. */
+  restartDelayMs: 1_000,
+  restartDelayMaxMs: 60_000,
+  /** One that has run for so long has not failed in a row. */
+  restartForgivenMs: 60_000,
+  restartsMax: 1_000_000,
 } as const;

@@ -22,6 +22,8 @@ export interface CheckpointState {
   readonly template?: string | undefined;
   /** Its memory is one file that all copies share: sandboxes are started from it. */
   readonly isTemplate?: boolean | undefined;
+  /** It was taken by itself, and goes by itself. */
+  readonly trail?: boolean | undefined;
   /** The checkpoint that its source was restored from. */
   readonly parent?: string | undefined;
   readonly pauseMs: number;
@@ -98,6 +100,7 @@ export const checkpointSchema: StateSchema<CheckpointState> = {
       guestImage: field.field("guestImage").string({ maxLength: 128 }),
       template: digest("template"),
       isTemplate: field.field("isTemplate").optional((value) => value.boolean()),
+      trail: field.field("trail").optional((value) => value.boolean()),
       parent: field.field("parent").optional((value) => value.string({ maxLength: 64 })),
       pauseMs: times("pauseMs"),
       frozenMs: times("frozenMs"),

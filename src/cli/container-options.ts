@@ -8,9 +8,10 @@ import { type EndpointModel, endpointModels, type PolicyDefault, policyDefaults 
 import type { ContainerCreateConfig, MountConfig, SandboxCreateConfig } from "../sdk/index.ts";
 import type { CommonOptions } from "./context.ts";
 import { parseContainerDevice } from "./device-options.ts";
+import { keepingConfig } from "./keeping-options.ts";
 import { parseMount, parseVolume } from "./mount-options.ts";
 import { networkConfig } from "./network-options.ts";
-import { parseBytes, parseCount, parseDuration, parseMebibytes } from "./quantities.ts";
+import { parseBytes, parseCount, parseMebibytes } from "./quantities.ts";
 
 const VFIO_PORTS = ["root-port", "switch-port", "no-port"] as const;
 type VfioPort = (typeof VFIO_PORTS)[number];
@@ -35,6 +36,9 @@ export interface ContainerOptions extends CommonOptions {
   readonly template?: string | false;
   readonly templateDomain?: string;
   readonly idleTimeout?: string;
+  readonly checkpointEvery?: string;
+  readonly keep?: string;
+  readonly restart?: string;
   readonly network?: string;
   readonly publish?: readonly string[];
   readonly allow?: readonly string[];
@@ -95,6 +99,9 @@ export function addContainerOptions(command: Command): Command {
       "--idle-timeout <duration>",
       "hibernate the sandbox when nobody has wanted anything of it for so long (30m)",
     )
+    .option("--checkpoint-every <duration>", "take a checkpoint every so often while it runs (10m)")
+    .option("--keep <n>", "how many of these there are at most; the oldest go (10)")
+    .option("--restart <policy>", "when it has failed: no, on-failure[:MAX], from-checkpoint[:MAX] (no)")
     .option("--template-domain <name>", "share a template's memory only with sandboxes of this domain")
     .option(
       "--network <mode>",
@@ -184,7 +191,7 @@ export async function sandboxConfig(
     hostname: options.hostname,
     template: options.template === false ? false : undefined,
     templateDomain: options.templateDomain,
-    idleTimeoutMs: options.idleTimeout === undefined ? undefined : parseDuration(options.idleTimeout, "--idle-timeout"),
+    ...keepingConfig(options),
     dns: { servers: options.dns, search: options.dnsSearch, options: options.dnsOption },
     network: networkConfig(options),
     sharePids: options.sharePids,
@@ -246,6 +253,8 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--no-template": options.template === false ? true : undefined,
     "--template-domain": options.templateDomain,
     "--idle-timeout": options.idleTimeout,
+    "--checkpoint-every": options.checkpointEvery,
+    "--restart": options.restart,
     "--memory-max": options.memoryMax,
     "--cpus-max": options.cpusMax,
     "--dns": options.dns,

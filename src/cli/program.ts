@@ -25,6 +25,7 @@ import { addPruneCommand } from "./commands/prune.ts";
 import { addPsCommand } from "./commands/ps.ts";
 import { addRenameCommand } from "./commands/rename.ts";
 import { addRestoreCommand } from "./commands/restore.ts";
+import { addRewindCommand } from "./commands/rewind.ts";
 import { addRmCommand } from "./commands/rm.ts";
 import { addRunCommand } from "./commands/run.ts";
 import { addStartCommand } from "./commands/start.ts";
@@ -68,6 +69,7 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addStatsCommand(program, holder, setStatus);
   addCheckpointCommand(program, holder);
   addRestoreCommand(program, holder, setStatus);
+  addRewindCommand(program, holder);
   addForkCommand(program, holder);
   addTopCommand(program, holder, setStatus);
   addEventsCommand(program, holder, setStatus);

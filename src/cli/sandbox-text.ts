@@ -27,6 +27,8 @@ export function sandboxJson(info: SandboxInfo): unknown {
     ports: (info.network ?? info.hibernation)?.ports ?? [],
     hibernatedAt: time(info.hibernation?.sinceMs),
     idleTimeoutMs: info.idleTimeoutMs,
+    trail: info.trail,
+    restart: restartJson(info),
     end: endJson(info.end),
     problem,
   };
@@ -60,6 +62,12 @@ export function containerJson(info: ContainerInfo): unknown {
           },
     end: endJson(info.end),
   };
+}
+
+function restartJson({ restart }: SandboxInfo): unknown {
+  if (restart === undefined) return undefined;
+  const { nextAtMs, ...rest } = restart;
+  return { ...rest, nextAt: time(nextAtMs) };
 }
 
 function endJson(end: SandboxInfo["end"]): unknown {

@@ -159,9 +159,9 @@ export async function serveDaemon(deps: DaemonDeps): Promise<Daemon> {
 
 async function hasVm(sandboxes: Sandboxes, log: Log): Promise<boolean> {
   try {
-    return (await sandboxes.list()).some(({ state, problem, hibernation }) => {
+    return (await sandboxes.list()).some(({ state, problem, hibernation, restart }) => {
       // Without ports it can wait for the next daemon as well as for this one.
-      const isAtRest = state === "stopped" || hibernation?.ports.length === 0;
+      const isAtRest = restart?.nextAtMs === undefined && (state === "stopped" || hibernation?.ports.length === 0);
       return !isAtRest && problem === undefined;
     });
   } catch (error) {

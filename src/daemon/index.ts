@@ -29,6 +29,7 @@ export {
   fromStatus,
   incomplete,
 } from "./wire/info.ts";
+export { toRewindRequest } from "./wire/keeping.ts";
 export { fromVolumeInfo, toVolumeRequest } from "./wire/mounts.ts";
 export { fromInterfaceInfo, fromRouteSpec, toRouteSpec } from "./wire/network.ts";
 export { fromContainerStats, fromSandboxStats } from "./wire/stats.ts";

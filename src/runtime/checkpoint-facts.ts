@@ -33,6 +33,8 @@ export interface CheckpointInfo {
   readonly hypervisor: string;
   /** The template whose pages it does not hold; absent when it holds all of them. */
   readonly template?: string | undefined;
+  /** It was taken by itself, and goes by itself when there are later ones. */
+  readonly trail?: boolean | undefined;
   /** Sandboxes can be started from it: their memory is shared until they change it. */
   readonly isTemplate?: boolean | undefined;
   /** Of all that is in it. */

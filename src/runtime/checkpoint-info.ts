@@ -8,9 +8,16 @@ import type { CheckpointInfo } from "./interface.ts";
 
 type About = Omit<CheckpointState, "devicesAt" | "devicesBytes" | "disks" | "files" | "logs">;
 
+export interface CheckpointWish {
+  readonly id: string;
+  readonly name: string;
+  readonly isTemplate?: boolean;
+  readonly trail?: boolean;
+}
+
 export async function aboutCheckpoint(
   runtime: RuntimeDeps,
-  { id, name, isTemplate }: { readonly id: string; readonly name: string; readonly isTemplate?: boolean },
+  { id, name, isTemplate, trail }: CheckpointWish,
   { snapshot, times }: Captured,
 ): Promise<About> {
   const { state, memory } = snapshot;
@@ -34,6 +41,7 @@ export async function aboutCheckpoint(
     guestImage: state.guestImage,
     ...(memory?.template === undefined ? {} : { template: memory.template }),
     ...(isTemplate === true ? { isTemplate } : {}),
+    ...(trail === true ? { trail } : {}),
     pauseMs: times.pauseMs,
     frozenMs: times.frozenMs,
     needs: [...new Set(others.map(({ path }) => path))],
@@ -43,7 +51,7 @@ export async function aboutCheckpoint(
 /** @param memoryBytes on the host, of a template */
 export function checkpointInfo(state: CheckpointState, disksBytes: number, memoryBytes?: number): CheckpointInfo {
   const { id, name, createdAtMs, source, image, containers, memoryMib, cpus, traits, template, devicesBytes } = state;
-  const { pauseMs, frozenMs, files } = state;
+  const { pauseMs, frozenMs, files, trail } = state;
   return {
     id,
     name,
@@ -57,6 +65,7 @@ export function checkpointInfo(state: CheckpointState, disksBytes: number, memor
     acceleration: traits.acceleration,
     hypervisor: traits.hypervisor,
     template,
+    ...(trail === true ? { trail } : {}),
     ...(state.isTemplate === true ? { isTemplate: true } : {}),
     digest: checkpointDigest(state),
     pagesBytes: memoryBytes ?? files.find(({ path }) => path === "pages.img")?.sizeBytes ?? 0,

@@ -1,13 +1,21 @@
 /** What is done to a sandbox by those who copy it, and what they need for that. */
 import type { GuestMemory } from "../checkpoint/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
-import type { CallOptions, CheckpointInfo, CheckpointOptions, ForkOptions, SandboxHandle } from "./interface.ts";
+import type {
+  CallOptions,
+  CheckpointInfo,
+  CheckpointOptions,
+  ForkOptions,
+  RewindOptions,
+  SandboxHandle,
+} from "./interface.ts";
 import type { ManagedSandbox, ManagedSandboxDeps } from "./managed-sandbox.ts";
 
 export interface CheckpointMoves {
   create(managed: ManagedSandbox, options: CheckpointOptions): Promise<CheckpointInfo>;
   /** The next one. */
   wait(managed: ManagedSandbox, options: CallOptions): Promise<CheckpointInfo>;
+  rewind(managed: ManagedSandbox, options: RewindOptions): Promise<CheckpointInfo>;
   fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]>;
 }
 
@@ -22,5 +30,7 @@ export interface CheckpointsDeps {
   ) => Promise<T>;
   readonly managed: () => ManagedSandboxDeps;
   readonly onMade: (managed: ManagedSandbox) => void;
+  /** @throws BelljarError `SANDBOX_NOT_FOUND` */
+  readonly find: (id: string) => ManagedSandbox;
   readonly isNameFree: (name: string) => boolean;
 }

@@ -15,6 +15,10 @@ export class CheckpointUses {
     };
   }
 
+  isHeld(id: string): boolean {
+    return this.#held.has(id);
+  }
+
   /** @throws BelljarError `CHECKPOINT_IN_USE` */
   checkUnused(id: string, name: string): void {
     const starting = this.#held.get(id);

@@ -25,15 +25,19 @@ import type {
   CheckpointOptions,
   Checkpoints,
   ForkOptions,
+  RestoreFinding,
   RestoreOptions,
   RestoreReport,
+  RewindOptions,
   SandboxHandle,
 } from "./interface.ts";
+import type { Trails } from "./keeper.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { findMismatches } from "./restore-check.ts";
 import { type OpenSession, RestoreSessions } from "./restore-sessions.ts";
 import { newIds } from "./restored-containers.ts";
+import { checkOwn, checkpointsOf, latestBefore } from "./rewind-target.ts";
 import { RuntimeSandbox } from "./sandbox-handle.ts";
 import { findTemplate, type TemplateStart } from "./template-start.ts";
 
@@ -62,6 +66,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   async #create(
     managed: ManagedSandbox,
     { name, stop, asTemplate, signal }: CheckpointOptions,
+    trail = false,
   ): Promise<CheckpointInfo> {
     const id = newId();
     const checked = name === undefined ? id : checkName(name, "the name of the checkpoint");
@@ -73,11 +78,45 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const isTemplate = asTemplate === true;
     const taken = captured.snapshot;
     const snapshot = isTemplate ? await warmSnapshot(memory, taken, draft.dir, signal) : taken;
-    const about = await aboutCheckpoint(runtime, { id, name: checked, isTemplate }, { ...captured, snapshot });
+    const about = await aboutCheckpoint(runtime, { id, name: checked, isTemplate, trail }, { ...captured, snapshot });
     const state = await draft.publish(snapshot, linked, about);
     if (stop === true) await managed.stop({ force: true });
     return await this.#info(state);
   }
+
+  async rewind(managed: ManagedSandbox, options: RewindOptions): Promise<CheckpointInfo> {
+    const { checkpoint, beforeMs = Number.POSITIVE_INFINITY, keepExec = false, signal } = options;
+    const { id } = managed.sandbox;
+    const target =
+      checkpoint === undefined
+        ? latestBefore(checkpointsOf(await this.#store.list(), id), id, beforeMs)
+        : await this.#readable(checkpoint);
+    checkOwn(target, id);
+    using _held = this.#uses.hold(target.id);
+    await this.#checkFits(target, { signal });
+    await managed.rewind({ dir: this.#store.dirOf(target.id), keepExec }, signal);
+    return await this.#info(target);
+  }
+
+  /** What sandboxes leave behind by themselves. */
+  readonly trails: Trails = {
+    take: async (id) => {
+      const managed = this.#deps.find(id);
+      await this.#create(managed, {}, true);
+      const trail = checkpointsOf(await this.#store.list(), id).filter((each) => each.trail === true);
+      const tooMany = trail.slice(0, Math.max(0, trail.length - (managed.state.settings.trail?.keep ?? trail.length)));
+      for (const each of tooMany) if (!this.#uses.isHeld(each.id)) await this.#store.remove(each.id);
+    },
+    lastMs: async (id) => {
+      const own = checkpointsOf(await this.#store.list(), id);
+      return own.findLast(({ trail }) => trail === true)?.createdAtMs;
+    },
+    goBack: async (id) => {
+      if (checkpointsOf(await this.#store.list(), id).length === 0) return false;
+      await this.rewind(this.#deps.find(id), {});
+      return true;
+    },
+  };
 
   /** All or nothing: when one cannot be made, none stays. */
   async fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
@@ -167,6 +206,19 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
 
   async #restore(found: CheckpointState, event: CopyWish["event"], options: TemplateStart): Promise<ManagedSandbox> {
     using _held = this.#uses.hold(found.id);
+    const findings = await this.#checkFits(found, options);
+    const { signal, name, hostname, ports, network, keepExec = false, stopWithMain, autoRemove } = options;
+    for (const { what, detail } of findings.filter(({ what: each }) => each === "specification")) {
+      this.#deps.runtime.log.warn("restored in spite of a difference", { what, detail });
+    }
+    const opened = await this.#store.open(found.id, signal);
+    const snapshot = renameContainers(opened.snapshot, newIds(opened.snapshot.state, options.containers));
+    const ends = { stopWithMain, autoRemove };
+    return await this.#copy({ snapshot, name, hostname, ports, network, keepExec, ends, event, signal });
+  }
+
+  /** @throws BelljarError `CHECKPOINT_MISMATCH` */
+  async #checkFits(found: CheckpointState, options: RestoreOptions): Promise<readonly RestoreFinding[]> {
     const { findings } = await this.#check(found, options);
     const wrong = findings.filter(({ fits }) => !fits);
     if (wrong.length > 0) {
@@ -179,14 +231,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         },
       );
     }
-    const { signal, name, hostname, ports, network, keepExec = false, stopWithMain, autoRemove } = options;
-    for (const { what, detail } of findings.filter(({ what: each }) => each === "specification")) {
-      this.#deps.runtime.log.warn("restored in spite of a difference", { what, detail });
-    }
-    const opened = await this.#store.open(found.id, signal);
-    const snapshot = renameContainers(opened.snapshot, newIds(opened.snapshot.state, options.containers));
-    const ends = { stopWithMain, autoRemove };
-    return await this.#copy({ snapshot, name, hostname, ports, network, keepExec, ends, event, signal });
+    return findings;
   }
 
   async check(nameOrId: string, options: RestoreOptions = {}): Promise<RestoreReport> {

@@ -33,7 +33,7 @@ import {
   type Snapshot,
   startCopy,
 } from "../checkpoint/index.ts";
-import type { Copies, HostSandbox, Outputs } from "../container/index.ts";
+import { type Copies, type HostSandbox, type Outputs, removeOwnDisk, writtenDisks } from "../container/index.ts";
 import { WaitingPorts } from "../network/index.ts";
 import { abortable, type HibernationState, type Monitor, type SandboxIntent } from "../sandbox/index.ts";
 import { systemDisk } from "../store/index.ts";
@@ -50,6 +50,8 @@ export interface HibernationDeps {
   readonly copies: Copies;
   readonly memory: GuestMemory;
   readonly monitor: Monitor;
+  /** Its VM is about to end. */
+  readonly letGo: () => Promise<void>;
   /** Its VM is looked after from now on, and what runs in it. */
   readonly takeUp: () => Promise<void>;
 }
@@ -135,7 +137,12 @@ export class Hibernation {
     await this.#deps.monitor.stop();
     await this.#ports?.letGo();
     // One that has stopped is taken as if it stood still, which it does.
-    await sandbox.update((state) => ({ ...state, pending: this.#pending("rewind"), hibernation: next }));
+    await sandbox.update((state) => ({
+      ...state,
+      pending: this.#pending("rewind"),
+      hibernation: next,
+      generation: state.generation + 1,
+    }));
     await this.#letGo();
     await this.#wake();
   }
@@ -201,6 +208,7 @@ export class Hibernation {
     const { sandbox, outputs, copies } = this.#deps;
     // Whoever waits for something of the guest waits on, instead of failing with its end.
     await sandbox.update(standing, { force: true });
+    await this.#deps.letGo();
     await outputs.suspend();
     await copies.stopAll();
     await sandbox.endVm({ keepDevices: true });
@@ -245,11 +253,11 @@ export class Hibernation {
     const paths = new Map([...planDisks(snapshot.disks, sandbox.disksDir), ...layers.paths]);
     const { id, name, createdAtMs, runDir, settings } = state;
     const identity = { id, name, hostname: settings.hostname, createdAtMs, runDir, keepExec: keepExec === true };
-    const { first } = copyState(
-      { ...snapshot.state, settings: { ...snapshot.state.settings, network: undefined } },
-      identity,
-      paths,
-    );
+    const source = { ...snapshot.state, settings: { ...snapshot.state.settings, network: undefined } };
+    const { first } = copyState(source, identity, paths);
+    // Of containers that were made since.
+    const kept = new Set(snapshot.disks.map(({ serial }) => serial));
+    for (const { serial, path } of writtenDisks(state.containers)) if (!kept.has(serial)) await removeOwnDisk(path);
     for (const { id: containerId } of state.containers) await outputs.forget(containerId);
     await copyLogs(snapshot.logs, sandbox.logsDir);
     sandbox.devices.replace(first.devices ?? []);
@@ -258,7 +266,6 @@ export class Hibernation {
       containers: first.containers.map((each) => (each.state === "running" ? { ...each, state: "paused" } : each)),
       end: undefined,
       guestImage: first.guestImage,
-      generation: Math.max(now.generation, first.generation) + 1,
     }));
   }
 

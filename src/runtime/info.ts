@@ -36,6 +36,8 @@ export function sandboxInfo(state: SandboxState<ContainerState>, problem: string
     state: shownState(state),
     hibernation: hibernationInfo(state),
     idleTimeoutMs: settings.idleTimeoutMs,
+    trail: settings.trail,
+    restart: settings.restart === undefined ? undefined : { ...settings.restart, ...(state.restarts ?? { count: 0 }) },
     image,
     createdAtMs,
     memoryMib,

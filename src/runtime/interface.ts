@@ -24,7 +24,7 @@ import type {
 } from "../container/index.ts";
 import type { DeviceRequest } from "../devices/index.ts";
 import type { NetworkConfig, PortConfig } from "../network/index.ts";
-import type { SandboxConfig } from "../sandbox/index.ts";
+import type { RestartConfig, RestartState, SandboxConfig, TrailSettings } from "../sandbox/index.ts";
 import type { CallOptions } from "./call-options.ts";
 import type {
   CheckpointInfo,
@@ -114,6 +114,16 @@ export interface CheckpointOptions extends CallOptions {
    * more room than a checkpoint does.
    */
   readonly asTemplate?: boolean | undefined;
+}
+
+/** Where to go back to; the latest checkpoint unless told. */
+export interface RewindOptions extends CallOptions {
+  /** One of its own: id, unambiguous prefix of it, or name. */
+  readonly checkpoint?: string | undefined;
+  /** Milliseconds since the epoch: the latest that was taken then or earlier. */
+  readonly beforeMs?: number | undefined;
+  /** Processes that `exec` had started go on; they are ended unless told. */
+  readonly keepExec?: boolean | undefined;
 }
 
 export interface RestoreOptions extends CallOptions {
@@ -288,6 +298,12 @@ export interface SandboxHandle extends AsyncDisposable {
   waitForCheckpoint(options?: CallOptions): Promise<CheckpointInfo>;
   /** Until all of it is restored and runs. @throws BelljarError `INVALID_TRANSITION` when it was neither restored nor forked */
   waitForRestore(options?: CallOptions): Promise<void>;
+  /**
+   * Goes back, in place, to where one of its own checkpoints was taken: what it did since is gone, its output too. It runs then, whatever it
+   * was before. Everything that can refuse is checked before anything is ended.
+   * @throws BelljarError `CHECKPOINT_NOT_FOUND`, `CHECKPOINT_MISMATCH`, `CHECKPOINT_CORRUPT`
+   */
+  rewind(options?: RewindOptions): Promise<CheckpointInfo>;
   /** New sandboxes that go on from here, as it does itself: one short pause for all of them. All or nothing. A number is their count. */
   fork(options?: ForkOptions | number): Promise<readonly SandboxHandle[]>;
   /** Memory, CPUs and cgroup of the VM on the host, and of the guest as a whole. */
@@ -496,6 +512,8 @@ export interface SandboxInfo {
   readonly hibernation?: HibernationInfo | undefined;
   /** Without activity for so long it is hibernated. */
   readonly idleTimeoutMs?: number | undefined;
+  readonly trail?: TrailSettings | undefined;
+  readonly restart?: (RestartConfig & RestartState) | undefined;
   readonly image: string;
   /** Milliseconds since the epoch. */
   readonly createdAtMs: number;

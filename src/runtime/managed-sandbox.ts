@@ -29,9 +29,10 @@ import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } 
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
 import { openGuestImage } from "./guest-image.ts";
-import { Hibernation } from "./hibernation.ts";
+import { Hibernation, type RewindTarget } from "./hibernation.ts";
 import { IdleWatch } from "./idle-watch.ts";
 import type { CallOptions, SandboxEvent, SandboxResources, StopOptions } from "./interface.ts";
+import { Keeper, type Trails } from "./keeper.ts";
 import { NetworkFollower } from "./network-watch.ts";
 import { updateResources } from "./sandbox-resources.ts";
 import { paused, resumed, shownState, stopped } from "./state-moves.ts";
@@ -47,6 +48,7 @@ export interface ManagedSandboxDeps {
   readonly onEvent: (id: string, name: string, event: SandboxEvent) => void;
   /** Nobody else can take this name until it is let go. @throws BelljarError `SANDBOX_EXISTS` */
   readonly reserveName: (name: string) => Disposable;
+  readonly trails: Trails;
 }
 
 export class ManagedSandbox {
@@ -61,6 +63,7 @@ export class ManagedSandbox {
   readonly #monitor: Monitor;
   readonly #idleWatch: IdleWatch;
   readonly #network: NetworkFollower;
+  readonly #keeper: Keeper;
 
   constructor(deps: ManagedSandboxDeps, sandbox: HostSandbox) {
     this.sandbox = sandbox;
@@ -82,6 +85,7 @@ export class ManagedSandbox {
     this.hibernation = new Hibernation({
       ...{ runtime: deps.runtime, memory: deps.memory, sandbox, outputs: this.outputs, copies: this.copies },
       monitor: this.#monitor,
+      letGo: () => this.#network.stop(),
       takeUp: () => this.takeUp(),
     });
     this.#idleWatch = new IdleWatch({
@@ -89,6 +93,12 @@ export class ManagedSandbox {
       hibernation: this.hibernation,
       networks: deps.runtime.networks ?? noNetworks,
       clock: deps.runtime.clock,
+    });
+    this.#keeper = new Keeper({
+      sandbox,
+      trails: deps.trails,
+      clock: deps.runtime.clock,
+      start: () => this.#startAgain(),
     });
     sandbox.listen((before, after) => this.#onChange(before, after));
     this.#network = new NetworkFollower(sandbox, (packets) => {
@@ -137,6 +147,12 @@ export class ManagedSandbox {
     if (this.state.state === "running") this.#monitor.start(graceMs);
     this.#idleWatch.start();
     await this.#network.start();
+    this.keep();
+  }
+
+  /** What it does for itself in the long run goes on, as its state says. */
+  keep(): void {
+    this.#keeper.start();
   }
 
   /** It is awake while this is done, which begins at once in one that is. @throws BelljarError what a wake throws */
@@ -153,13 +169,29 @@ export class ManagedSandbox {
 
   async start({ signal }: CallOptions = {}): Promise<void> {
     if (this.state.hibernation !== undefined) return await this.hibernation.wake(signal);
+    if (this.state.restarts !== undefined || this.state.stopAsked === true) await this.#forgive();
     await this.exclusive("start", () => this.#start(signal), signal);
   }
 
   /** What the containers have not written yet is in the guest's memory: a hibernated one wakes for it, unless forced. */
   async stop(options: StopOptions = {}): Promise<void> {
-    const work = (): Promise<void> => this.exclusive("stop", () => this.#stop(options), options.signal);
+    const stop = async (): Promise<void> => {
+      if (this.state.settings.restart !== undefined && this.state.state !== "stopped") {
+        await this.sandbox.update((state) => ({ ...state, stopAsked: true, restarts: undefined }));
+      }
+      await this.#stop(options);
+    };
+    const work = (): Promise<void> => this.exclusive("stop", stop, options.signal);
     await (options.force === true ? work() : this.awake(work, options.signal));
+  }
+
+  /** @throws BelljarError what a wake throws; it is hibernated at the checkpoint then */
+  async rewind(target: RewindTarget, signal?: AbortSignal): Promise<void> {
+    const work = async (): Promise<void> => {
+      this.check("rewind");
+      await this.hibernation.rewind(target);
+    };
+    await this.exclusive("rewind", work, signal);
   }
 
   async pause(): Promise<void> {
@@ -246,6 +278,7 @@ export class ManagedSandbox {
     await this.outputs.release();
     await this.copies.stopAll();
     this.#idleWatch.stop();
+    this.#keeper.stop();
     await this.hibernation.close();
     for (const container of this.state.containers) await forgetDirectVolumes(this, container);
     await this.sandbox.remove();
@@ -290,11 +323,26 @@ export class ManagedSandbox {
     this.events.end();
     await this.#monitor.stop();
     this.#idleWatch.stop();
+    this.#keeper.stop();
     await this.hibernation.close();
     await this.#network.stop();
     await this.outputs.release();
     await this.copies.stopAll();
     await this.sandbox.release();
+  }
+
+  /** By itself: its failures in a row are not forgotten. */
+  async #startAgain(): Promise<void> {
+    if (this.state.state === "stopped") await this.exclusive("start", () => this.#start(undefined));
+    else if (this.state.state === "running") {
+      const id = this.state.containers[0]?.id;
+      if (id !== undefined) await this.exclusive("start a container of", () => this.container(id).start());
+    }
+  }
+
+  /** Somebody starts it: what has failed before does not count. */
+  #forgive(): Promise<void> {
+    return this.sandbox.update((state) => ({ ...state, restarts: undefined, stopAsked: undefined }));
   }
 
   async #start(signal: AbortSignal | undefined): Promise<void> {
@@ -475,7 +523,7 @@ export class ManagedSandbox {
     const main = after.containers[0];
     if (!after.settings.stopWithMain || main?.state !== "stopped" || after.state !== "running") return;
     if (before?.containers[0]?.state === "stopped") return;
-    this.#later("stop", () => this.stop());
+    this.#later("stop", () => this.exclusive("stop", () => this.#stop({})));
   }
 
   #later(what: string, work: () => Promise<void>): void {

@@ -118,6 +118,7 @@ class Runtime implements RuntimeCore {
       make: (name, work, signal) => this.#make(name, work, signal),
       managed: () => this.#managedDeps(),
       onMade: (managed) => void this.#managed.set(managed.sandbox.id, managed),
+      find: (id) => this.#find(id),
       isNameFree: (name) => this.#isNameFree(name),
     });
     this.sandboxes = {
@@ -205,7 +206,14 @@ class Runtime implements RuntimeCore {
       onDeleted: (id) => void this.#managed.delete(id),
       onEvent: (id, name, event) => this.#journal.add(id, name, event),
       reserveName: (name) => this.#reserveName(name),
+      trails: this.checkpoints.trails,
     };
+  }
+
+  #find(id: string): ManagedSandbox {
+    const found = this.#managed.get(id);
+    if (found !== undefined) return found;
+    throw new BelljarError("SANDBOX_NOT_FOUND", `there is no sandbox ${id} any more`);
   }
 
   #reserveName(name: string): Disposable {
@@ -251,6 +259,7 @@ class Runtime implements RuntimeCore {
       if (outcome === "waiting") void recoverLater(managed);
       if (outcome === "unfinished") void finishWake(managed);
       if (outcome === "stopped" && before.state === "stopped" && before.settings.autoRemove) await managed.delete();
+      managed.keep();
       const isAtRest = outcome === "stopped" ? before.state === "stopped" : outcome === "hibernated";
       const isUnchanged = isAtRest && before.pending === undefined && before.vm === undefined;
       if (!isUnchanged) this.#note("sandbox", sandbox.id, outcome);

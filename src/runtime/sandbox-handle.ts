@@ -17,6 +17,7 @@ import type {
   ExecResult,
   ForkOptions,
   ProcessHandle,
+  RewindOptions,
   SandboxEvent,
   SandboxHandle,
   SandboxInfo,
@@ -116,6 +117,10 @@ export class RuntimeSandbox implements SandboxHandle {
     }
     // Its making has the turn until all of it runs.
     await this.#managed.exclusive("wait for the restore of", async () => this.#checkThere(), signal);
+  }
+
+  rewind(options: RewindOptions = {}): Promise<CheckpointInfo> {
+    return this.#checkpoints.rewind(this.#managed, options);
   }
 
   fork(options: ForkOptions | number = {}): Promise<readonly SandboxHandle[]> {

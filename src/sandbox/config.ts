@@ -6,6 +6,8 @@ import { type NetworkConfig, type NetworkSettings, settleNetwork } from "../netw
 import type { SizingRules } from "../resources/index.ts";
 import { checkAnnotations, sandboxAnnotations } from "./annotations.ts";
 import { VFIO_DEFAULTS, type VfioPort, type VfioSettings, vfioPorts } from "./pci-devices.ts";
+import { type RestartConfig, settleRestart } from "./restart.ts";
+import { settleTrail, type TrailConfig, type TrailSettings } from "./trail.ts";
 
 export interface SandboxConfig {
   /** Unique among sandboxes; the id stands in when there is none. */
@@ -43,6 +45,10 @@ export interface SandboxConfig {
   readonly templateDomain?: string | undefined;
   /** Without activity for so long its VM is let go, until somebody wants something of it again; never unless told. */
   readonly idleTimeoutMs?: number | undefined;
+  /** Checkpoints that are taken by themselves while it runs. */
+  readonly trail?: TrailConfig | undefined;
+  /** What becomes of it when it has failed: nothing unless told. */
+  readonly restart?: RestartConfig | undefined;
 }
 
 export interface DnsConfig {
@@ -81,6 +87,8 @@ export interface SandboxSettings {
   readonly template?: boolean | undefined;
   readonly templateDomain?: string | undefined;
   readonly idleTimeoutMs?: number | undefined;
+  readonly trail?: TrailSettings | undefined;
+  readonly restart?: RestartConfig | undefined;
 }
 
 export interface SettledSandbox {
@@ -148,6 +156,8 @@ export function settleSandboxConfig(config: SandboxConfig, id: string): SettledS
       templateDomain:
         config.templateDomain === undefined ? undefined : checkName(config.templateDomain, "the template domain"),
       idleTimeoutMs,
+      trail: settleTrail(config.trail),
+      restart: settleRestart(config.restart, config.autoRemove === true),
     },
   };
 }

@@ -41,6 +41,7 @@ export {
   vfioPorts,
 } from "./pci-devices.ts";
 export { isUnfinished } from "./record.ts";
+export { type RestartConfig, type RestartPolicy, type RestartState, restartPolicies } from "./restart.ts";
 export { type ExclusiveOptions, ROOT_SERIAL, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export { bootOf, savedConfig } from "./saved-config.ts";
 export {
@@ -54,3 +55,4 @@ export {
   sandboxStateSchema,
 } from "./state.ts";
 export type { BootTemplate, TemplateSource, TemplateWish, VmPool } from "./template-source.ts";
+export type { TrailConfig, TrailSettings } from "./trail.ts";

@@ -26,6 +26,8 @@ import type { SandboxSettings } from "./config.ts";
 import type { GuestNamed } from "./guest-ids.ts";
 import { decodeHibernation, type HibernationState } from "./hibernation.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
+import { decodeRestart, decodeRestartState, type RestartState } from "./restart.ts";
+import { decodeTrail } from "./trail.ts";
 
 export const sandboxIntents = [
   "create",
@@ -86,6 +88,9 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly workloadFrozen?: boolean | undefined;
   /** Its VM was let go, or is about to be: it goes on from here. */
   readonly hibernation?: HibernationState | undefined;
+  readonly restarts?: RestartState | undefined;
+  /** Somebody wanted it stopped: that is no failure, whatever its processes say. */
+  readonly stopAsked?: boolean | undefined;
   /** How many times it was restored or forked. */
   readonly generation: number;
   /** How many times it was saved, or tried to be, together with those that it came from; none when absent. */
@@ -163,6 +168,8 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     end: field.field("end").optional(decodeEndCause),
     workloadFrozen: field.field("workloadFrozen").optional((value) => value.boolean()),
     hibernation: field.field("hibernation").optional(decodeHibernation),
+    restarts: field.field("restarts").optional(decodeRestartState),
+    stopAsked: field.field("stopAsked").optional((value) => value.boolean()),
     generation: field.field("generation").integer({ min: 0 }),
     checkpoints: field.field("checkpoints").optional((count) => count.integer({ min: 0 })),
     devices: field
@@ -210,6 +217,8 @@ function decodeSettings(field: Field): SandboxSettings {
     template: field.field("template").optional((value) => value.boolean()),
     templateDomain: field.field("templateDomain").optional((name) => name.string({ maxLength: 63 })),
     idleTimeoutMs: field.field("idleTimeoutMs").optional((time) => time.integer({ min: 1 })),
+    trail: field.field("trail").optional(decodeTrail),
+    restart: field.field("restart").optional(decodeRestart),
   };
 }
 

@@ -56,6 +56,7 @@ export type {
   ExecOptions,
   ExecResult,
   ForkOptions,
+  HibernationInfo,
   InterfaceInfo,
   LogRecord,
   NetworkInfo,
@@ -67,6 +68,7 @@ export type {
   RestoreOptions,
   RestoreReport,
   RestoreSession,
+  RewindOptions,
   RouteInfo,
   RuntimeEvent,
   SandboxCreateConfig,
@@ -86,6 +88,7 @@ export type {
   Volumes,
   VolumeUser,
 } from "../runtime/index.ts";
+export type { RestartConfig, RestartState, TrailConfig, TrailSettings } from "../sandbox/index.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
 export type { ArchiveOptions, CheckpointArchives, HostParts, HostTemplates } from "./host-parts.ts";
 export { type PathOptions, type Paths, resolvePaths, resolvePoolSize } from "./paths.ts";

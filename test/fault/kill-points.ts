@@ -80,6 +80,11 @@ export const scenarios: readonly Scenario[] = [
   { operation: "restore", base: "checkpoint", outcomes: ["running, main running", "running, main running"] },
   { operation: "fork", base: "plain", outcomes: ["running, main running", "running, main running"] },
   { operation: "hibernate", base: "plain", outcomes: ["running, main running", "hibernated, main paused"] },
+  {
+    operation: "rewind",
+    base: "checkpoint",
+    outcomes: ["running, main running", "hibernated, main paused"],
+  },
   { operation: "wake", base: "hibernated", outcomes: ["hibernated, main paused", "running, main running"] },
   { operation: "stop", base: "running", outcomes: ["running, main running", "stopped, main stopped"] },
   { operation: "restart", base: "stopped", outcomes: ["stopped, main stopped", "running, main running"] },

@@ -90,6 +90,7 @@ export const operationNames = [
   "fork",
   "hibernate",
   "wake",
+  "rewind",
 ] as const;
 export type OperationName = (typeof operationNames)[number];
 
@@ -231,6 +232,7 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   fork: onTarget((target) => target.fork({ count: 2, name: `${COPY}{n}` })),
   hibernate: onTarget((target) => target.hibernate()),
   wake: onTarget((target) => target.wake()),
+  rewind: onTarget((target) => target.rewind()),
 };
 
 async function importSpare({ images }: Owned): Promise<void> {

@@ -227,6 +227,11 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
       name: this.name,
       state: this.isHibernated ? "hibernated" : this.state,
       hibernation: this.isHibernated ? { sinceMs: 1_700_000_000_000, ports: [] } : undefined,
+      trail:
+        this.config.trail === undefined
+          ? undefined
+          : { everyMs: this.config.trail.everyMs, keep: this.config.trail.keep ?? 10 },
+      restart: this.config.restart === undefined ? undefined : { ...this.config.restart, count: 0 },
       idleTimeoutMs: this.config.idleTimeoutMs,
       image: this.config.image ?? "",
       createdAtMs: 1_700_000_000_000,
@@ -348,6 +353,12 @@ export class FakeRuntime {
       waitForCheckpoint: (options) => this.checkpoints.waitForNext(sandbox.id, options?.signal),
       waitForRestore: async () => {
         if (sandbox.generation === 0) throw notFound("INVALID_TRANSITION", "it was neither restored nor forked");
+      },
+      rewind: async ({ checkpoint, beforeMs, keepExec } = {}) => {
+        sandbox.annotations = { ...sandbox.annotations, rewound: JSON.stringify({ checkpoint, beforeMs, keepExec }) };
+        sandbox.generation += 1;
+        const latest = (await this.checkpoints.list()).at(-1)?.id ?? "latest";
+        return await this.checkpoints.get(checkpoint ?? latest);
       },
       fork: (options) => this.checkpoints.fork(sandbox, options ?? {}),
       rename: async (name) => {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { openEmbedded } from "../support/embedded.ts";
 import { type CliResult, runCli, type TestScope, test } from "../support/harness.ts";
 import { type NetworkHost, networkHost } from "../support/network-host.ts";
 
@@ -78,4 +79,52 @@ test("an idle sandbox has no VM, and wakes in place at its port, for exec and fo
   await output(cli("hibernate", "web"));
   await output(cli("rm", "-f", "web"));
   assert.equal(await output(cli("ps", "-aq")), "");
+});
+
+/** Counts in memory, as files say. */
+const counter = ["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; echo $i > /count; sleep 0.2; done"];
+
+test("a sandbox goes back in place, and comes back by itself from its trail when its VM has died", async (t) => {
+  const runtime = await openEmbedded(t);
+  const sandbox = await runtime.sandboxes.create({
+    image: "busybox",
+    trail: { everyMs: 3_600_000, keep: 2 },
+    restart: { policy: "from-checkpoint" },
+    container: { command: counter },
+  });
+  const count = async (): Promise<number> => Number((await sandbox.exec(["cat", "/count"])).stdout);
+  const logged = async (): Promise<string> => {
+    let text = "";
+    for await (const { data } of sandbox.main.logs()) text += Buffer.from(data).toString();
+    return text;
+  };
+  await sandbox.files.write("/kept", "kept");
+  const taken = await sandbox.checkpoint({ name: "before" });
+  const then = await count();
+  await until("it counts on", async () => (await count()) > then + 20);
+  await sandbox.files.write("/lost", "lost");
+  await sandbox.files.remove("/kept");
+  const beganMs = performance.now();
+  assert.equal((await sandbox.rewind({ checkpoint: "before" })).id, taken.id);
+  t.diagnostic(`back in ${Math.round(performance.now() - beganMs)} ms`);
+  assert.ok((await count()) < then + 20, "memory is as it was");
+  assert.equal(Buffer.from(await sandbox.files.read("/kept")).toString(), "kept");
+  await assert.rejects(sandbox.files.read("/lost"), { reason: "FILE_NOT_FOUND" });
+  assert.equal((await sandbox.info()).generation, 1);
+  await until("its log goes on", async () => (await logged()).split("\n").length > then);
+  const numbers = (await logged()).split("\n").slice(0, -1).map(Number);
+  assert.deepEqual(
+    numbers,
+    Array.from(numbers, (_, index) => index + 1),
+  );
+
+  process.kill((await sandbox.info()).vmm?.pid ?? 0, "SIGKILL");
+  await until("it has come back", async () => {
+    const { state, generation } = await sandbox.info();
+    return state === "running" && generation === 2;
+  });
+  await until("it counts", async () => (await count()) > 0);
+  assert.equal(Buffer.from(await sandbox.files.read("/kept")).toString(), "kept");
+  assert.equal((await sandbox.info()).restart?.count, 1);
+  for (const { id } of await runtime.checkpoints.list()) await runtime.checkpoints.remove(id);
 });

@@ -17,6 +17,7 @@ const ENTRY_POINTS = [
   "test/soak/postgres.ts",
   "test/soak/forks.ts",
   "test/soak/soak.ts",
+  "test/load/main.ts",
   "bench/sharing.ts",
 ];
 

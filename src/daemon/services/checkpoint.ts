@@ -62,6 +62,10 @@ export function checkpointService(
     removeCheckpoint: async ({ checkpoint }) => ({
       checkpoint: toCheckpointInfo(await checkpoints.remove(checkpoint)),
     }),
+    rewindSandbox: async ({ sandbox, checkpoint, beforeMs, keepExec }, { signal }) => {
+      const found = await sandboxes.get(sandbox);
+      return { checkpoint: toCheckpointInfo(await found.rewind({ checkpoint, beforeMs, keepExec, signal })) };
+    },
     forkSandbox: async ({ sandbox, count, name, keepExec }, { signal }) => {
       const source = await sandboxes.get(sandbox);
       return { sandboxes: await told(await source.fork({ count, name, keepExec, signal }), signal, log) };

@@ -37,6 +37,7 @@ export function fromCheckpointInfo(wire: api.CheckpointInfo | undefined): Checkp
     hypervisor: wire.hypervisor,
     template: wire.template,
     ...(wire.isTemplate === true ? { isTemplate: true } : {}),
+    ...(wire.trail === true ? { trail: true } : {}),
     digest: wire.digest,
     pagesBytes: wire.pagesBytes,
     devicesBytes: wire.devicesBytes,

@@ -15,6 +15,7 @@ import type { ContainerCreateConfig, SandboxCreateConfig } from "../../runtime/i
 import { type VfioPort, vfioPorts } from "../../sandbox/index.ts";
 import { fromContainerDevice } from "./devices.ts";
 import { given } from "./given.ts";
+import { fromKept, toKept } from "./keeping.ts";
 import { fromMountSpec, toMountSpec } from "./mounts.ts";
 import { fromNetworkSpec, toNetworkSpec } from "./network.ts";
 
@@ -46,7 +47,7 @@ export function toSandboxSpec(config: SandboxCreateConfig): MessageInitShape<typ
     vfio: config.vfio === undefined ? undefined : given({ ...config.vfio }),
     ...(typeof config.template === "string" ? { fromTemplate: config.template } : { template: config.template }),
     templateDomain: config.templateDomain,
-    idleTimeoutMs: config.idleTimeoutMs,
+    ...toKept(config),
     container: config.container === undefined ? undefined : toContainerSpec(config.container),
     storageBytes: config.storageBytes,
     storage: config.storage,
@@ -82,7 +83,7 @@ export function fromSandboxSpec(wire: api.SandboxSpec | undefined): SandboxCreat
         : given({ coldPlug: vfioPortOf(wire.vfio.coldPlug), hotPlug: vfioPortOf(wire.vfio.hotPlug) }),
     template: wire.fromTemplate ?? wire.template,
     templateDomain: wire.templateDomain,
-    idleTimeoutMs: wire.idleTimeoutMs,
+    ...fromKept(wire),
     container: wire.container === undefined ? undefined : fromContainerSpec(wire.container),
     storageBytes: wire.storageBytes,
     storage: wire.storage === undefined ? undefined : storageKindOf(wire.storage),

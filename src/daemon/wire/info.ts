@@ -20,6 +20,7 @@ import type {
 import { fromLimits, storageKindOf, toLimits } from "./config.ts";
 import { fromDeviceInfo, toDeviceInfo } from "./devices.ts";
 import { given } from "./given.ts";
+import { fromKeptInfo, toKeptInfo } from "./keeping.ts";
 import { fromMountInfo, toMountInfo } from "./mounts.ts";
 import { fromHibernationInfo, fromNetworkInfo, toHibernationInfo, toNetworkInfo } from "./network.ts";
 
@@ -34,6 +35,7 @@ export function toSandboxInfo(info: SandboxInfo): MessageInitShape<typeof api.Sa
       info.resources === undefined ? undefined : given({ ...info.resources, cgroups: [...info.resources.cgroups] }),
     network: info.network === undefined ? undefined : toNetworkInfo(info.network),
     hibernation: info.hibernation === undefined ? undefined : toHibernationInfo(info.hibernation),
+    ...toKeptInfo(info),
     end: info.end === undefined ? undefined : { ...info.end },
   });
 }
@@ -45,7 +47,7 @@ export function fromSandboxInfo(wire: api.SandboxInfo | undefined): SandboxInfo 
     name: wire.name,
     state: shownStateOf(wire.state),
     hibernation: wire.hibernation === undefined ? undefined : fromHibernationInfo(wire.hibernation),
-    idleTimeoutMs: wire.idleTimeoutMs,
+    ...fromKeptInfo(wire),
     image: wire.image,
     createdAtMs: wire.createdAtMs,
     memoryMib: wire.memoryMib,

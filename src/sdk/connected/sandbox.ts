@@ -7,6 +7,7 @@ import {
   fromSandboxStats,
   toCheckpointRequest,
   toForkRequest,
+  toRewindRequest,
 } from "../../daemon/index.ts";
 import type {
   CallOptions,
@@ -19,6 +20,7 @@ import type {
   ExecResult,
   ForkOptions,
   ProcessHandle,
+  RewindOptions,
   SandboxEvent,
   SandboxHandle,
   SandboxInfo,
@@ -161,6 +163,14 @@ export class ConnectedSandbox implements SandboxHandle {
     const answer = await this.#link.call(
       { what: `the next checkpoint of ${this.#title} was waited for`, repeatable: false, signal, timeoutMs: 0 },
       ({ checkpoint }, call) => checkpoint.waitCheckpoint({ sandbox: this.id }, call),
+    );
+    return fromCheckpointInfo(answer.checkpoint);
+  }
+
+  async rewind(options: RewindOptions = {}): Promise<CheckpointInfo> {
+    const request = toRewindRequest(this.id, options);
+    const answer = await this.#change("was going back", options.signal, ({ checkpoint }, call) =>
+      checkpoint.rewindSandbox(request, call),
     );
     return fromCheckpointInfo(answer.checkpoint);
   }

@@ -14,6 +14,61 @@ import type { NetworkSpec, PortSpec, SandboxInfo } from "./types_pb.js";
 export declare const file_belljar_api_v1_checkpoint: GenFile;
 
 /**
+ * @generated from message belljar.api.v1.RewindSandboxRequest
+ */
+export declare type RewindSandboxRequest = Message<"belljar.api.v1.RewindSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox = 1;
+   */
+  sandbox: string;
+
+  /**
+   * Id, beginning of an id, or name of a checkpoint of this sandbox; the latest that is old enough when left out.
+   *
+   * @generated from field: optional string checkpoint = 2;
+   */
+  checkpoint?: string | undefined;
+
+  /**
+   * Milliseconds since the epoch: taken then or earlier.
+   *
+   * @generated from field: optional double before_ms = 3;
+   */
+  beforeMs?: number | undefined;
+
+  /**
+   * Processes that `exec` had started go on.
+   *
+   * @generated from field: bool keep_exec = 4;
+   */
+  keepExec: boolean;
+};
+
+/**
+ * Describes the message belljar.api.v1.RewindSandboxRequest.
+ * Use `create(RewindSandboxRequestSchema)` to create a new message.
+ */
+export declare const RewindSandboxRequestSchema: GenMessage<RewindSandboxRequest>;
+
+/**
+ * @generated from message belljar.api.v1.RewindSandboxResponse
+ */
+export declare type RewindSandboxResponse = Message<"belljar.api.v1.RewindSandboxResponse"> & {
+  /**
+   * To which it went back.
+   *
+   * @generated from field: belljar.api.v1.CheckpointInfo checkpoint = 1;
+   */
+  checkpoint?: CheckpointInfo | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.RewindSandboxResponse.
+ * Use `create(RewindSandboxResponseSchema)` to create a new message.
+ */
+export declare const RewindSandboxResponseSchema: GenMessage<RewindSandboxResponse>;
+
+/**
  * @generated from message belljar.api.v1.CreateCheckpointRequest
  */
 export declare type CreateCheckpointRequest = Message<"belljar.api.v1.CreateCheckpointRequest"> & {
@@ -772,6 +827,13 @@ export declare type CheckpointInfo = Message<"belljar.api.v1.CheckpointInfo"> & 
    * @generated from field: string digest = 21;
    */
   digest: string;
+
+  /**
+   * It was taken by itself, and goes by itself when there are later ones.
+   *
+   * @generated from field: optional bool trail = 22;
+   */
+  trail?: boolean | undefined;
 };
 
 /**
@@ -965,6 +1027,16 @@ export declare const CheckpointService: GenService<{
     methodKind: "unary";
     input: typeof RemoveCheckpointRequestSchema;
     output: typeof RemoveCheckpointResponseSchema;
+  },
+  /**
+   * Back, in place, to a checkpoint of its own: what it did since is gone. It runs then, whatever it was before.
+   *
+   * @generated from rpc belljar.api.v1.CheckpointService.RewindSandbox
+   */
+  rewindSandbox: {
+    methodKind: "unary";
+    input: typeof RewindSandboxRequestSchema;
+    output: typeof RewindSandboxResponseSchema;
   },
   /**
    * New sandboxes that go on where a running one is, which goes on itself. All or nothing.

@@ -11,245 +11,259 @@ import { file_belljar_api_v1_types } from "./types_pb.js";
  * Describes the file belljar/api/v1/checkpoint.proto.
  */
 export const file_belljar_api_v1_checkpoint = /*@__PURE__*/
-  fileDesc("Ch9iZWxsamFyL2FwaS92MS9jaGVja3BvaW50LnByb3RvEg5iZWxsamFyLmFwaS52MSKMAQoXQ3JlYXRlQ2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESEQoEc3RvcBgDIAEoCEgBiAEBEhgKC2FzX3RlbXBsYXRlGAQgASgISAKIAQFCBwoFX25hbWVCBwoFX3N0b3BCDgoMX2FzX3RlbXBsYXRlIk4KGENyZWF0ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8iKgoUR2V0Q2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCSJLChVHZXRDaGVja3BvaW50UmVzcG9uc2USMgoKY2hlY2twb2ludBgBIAEoCzIeLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRJbmZvIhgKFkxpc3RDaGVja3BvaW50c1JlcXVlc3QiTgoXTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USMwoLY2hlY2twb2ludHMYASADKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyJZChhSZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiSQoZUmVzdG9yZUNoZWNrcG9pbnRSZXNwb25zZRIsCgdzYW5kYm94GAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iVAoTQmVnaW5SZXN0b3JlUmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJEikKBHNwZWMYAiABKAsyGy5iZWxsamFyLmFwaS52MS5SZXN0b3JlU3BlYyI5ChRCZWdpblJlc3RvcmVSZXNwb25zZRIPCgdzZXNzaW9uGAEgASgJEhAKCGV4cGVjdGVkGAIgAygJImQKG0FkZFJlc3RvcmVkQ29udGFpbmVyUmVxdWVzdBIPCgdzZXNzaW9uGAEgASgJEjQKCWNvbnRhaW5lchgCIAEoCzIhLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVkQ29udGFpbmVyIh4KHEFkZFJlc3RvcmVkQ29udGFpbmVyUmVzcG9uc2UiNgoSV2FpdFJlc3RvcmVSZXF1ZXN0Eg8KB3Nlc3Npb24YASABKAkSDwoHbm9fd2FpdBgCIAEoCCJVChNXYWl0UmVzdG9yZVJlc3BvbnNlEiwKB3NhbmRib3gYASABKAsyGy5iZWxsamFyLmFwaS52MS5TYW5kYm94SW5mbxIQCghleHBlY3RlZBgCIAMoCSIkChFFbmRSZXN0b3JlUmVxdWVzdBIPCgdzZXNzaW9uGAEgASgJIhQKEkVuZFJlc3RvcmVSZXNwb25zZSIoChVXYWl0Q2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSJMChZXYWl0Q2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyImChNXYWl0UmVzdG9yZWRSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiFgoUV2FpdFJlc3RvcmVkUmVzcG9uc2UiXwoRUmVzdG9yZWRDb250YWluZXISDAoEbmFtZRgBIAEoCRIPCgJpZBgCIAEoCUgAiAEBEhYKCXNwZWNfanNvbhgDIAEoCUgBiAEBQgUKA19pZEIMCgpfc3BlY19qc29uIlQKE0NoZWNrUmVzdG9yZVJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiVgoUQ2hlY2tSZXN0b3JlUmVzcG9uc2USDAoEZml0cxgBIAEoCBIwCghmaW5kaW5ncxgCIAMoCzIeLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVGaW5kaW5nIi0KF1ZlcmlmeUNoZWNrcG9pbnRSZXF1ZXN0EhIKCmNoZWNrcG9pbnQYASABKAkiTgoYVmVyaWZ5Q2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyItChdSZW1vdmVDaGVja3BvaW50UmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJIk4KGFJlbW92ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8ihQEKEkZvcmtTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEhIKBWNvdW50GAIgASgBSACIAQESEQoEbmFtZRgDIAEoCUgBiAEBEhYKCWtlZXBfZXhlYxgEIAEoCEgCiAEBQggKBl9jb3VudEIHCgVfbmFtZUIMCgpfa2VlcF9leGVjIkUKE0ZvcmtTYW5kYm94UmVzcG9uc2USLgoJc2FuZGJveGVzGAEgAygLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iswIKC1Jlc3RvcmVTcGVjEhEKBG5hbWUYASABKAlIAIgBARIVCghob3N0bmFtZRgCIAEoCUgBiAEBEhYKCWtlZXBfZXhlYxgDIAEoCEgCiAEBEicKBXBvcnRzGDwgAygLMhguYmVsbGphci5hcGkudjEuUG9ydFNwZWMSLAoHbmV0d29yaxg9IAEoCzIbLmJlbGxqYXIuYXBpLnYxLk5ldHdvcmtTcGVjEjUKCmNvbnRhaW5lcnMYPiADKAsyIS5iZWxsamFyLmFwaS52MS5SZXN0b3JlZENvbnRhaW5lchIcCg9zcGVjX3ZhbGlkYXRpb24YPyABKAlIA4gBAUIHCgVfbmFtZUILCglfaG9zdG5hbWVCDAoKX2tlZXBfZXhlY0ISChBfc3BlY192YWxpZGF0aW9uIjwKDlJlc3RvcmVGaW5kaW5nEgwKBHdoYXQYASABKAkSDAoEZml0cxgCIAEoCBIOCgZkZXRhaWwYAyABKAki/AMKDkNoZWNrcG9pbnRJbmZvEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNY3JlYXRlZF9hdF9tcxgDIAEoARIwCgZzb3VyY2UYBCABKAsyIC5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50U291cmNlEg0KBXN0YXRlGAUgASgJEg0KBWltYWdlGAYgASgJEjcKCmNvbnRhaW5lcnMYByADKAsyIy5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50Q29udGFpbmVyEhIKCm1lbW9yeV9taWIYCCABKAESDAoEY3B1cxgJIAEoARIUCgxhY2NlbGVyYXRpb24YCiABKAkSEgoKaHlwZXJ2aXNvchgLIAEoCRIVCgh0ZW1wbGF0ZRgMIAEoCUgAiAEBEhMKC3BhZ2VzX2J5dGVzGA0gASgBEhUKDWRldmljZXNfYnl0ZXMYDiABKAESEwoLZGlza3NfYnl0ZXMYDyABKAESEAoIcGF1c2VfbXMYECABKAESEQoJZnJvemVuX21zGBEgASgBEhQKB3Byb2JsZW0YEiABKAlIAYgBARIYCgtpc190ZW1wbGF0ZRgUIAEoCEgCiAEBEg4KBmRpZ2VzdBgVIAEoCUILCglfdGVtcGxhdGVCCgoIX3Byb2JsZW1CDgoMX2lzX3RlbXBsYXRlIkAKEENoZWNrcG9pbnRTb3VyY2USCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgBIj4KE0NoZWNrcG9pbnRDb250YWluZXISCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVpbWFnZRgDIAEoCTLeCgoRQ2hlY2twb2ludFNlcnZpY2USZQoQQ3JlYXRlQ2hlY2twb2ludBInLmJlbGxqYXIuYXBpLnYxLkNyZWF0ZUNoZWNrcG9pbnRSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuQ3JlYXRlQ2hlY2twb2ludFJlc3BvbnNlElwKDUdldENoZWNrcG9pbnQSJC5iZWxsamFyLmFwaS52MS5HZXRDaGVja3BvaW50UmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLkdldENoZWNrcG9pbnRSZXNwb25zZRJiCg9MaXN0Q2hlY2twb2ludHMSJi5iZWxsamFyLmFwaS52MS5MaXN0Q2hlY2twb2ludHNSZXF1ZXN0GicuYmVsbGphci5hcGkudjEuTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USaAoRUmVzdG9yZUNoZWNrcG9pbnQSKC5iZWxsamFyLmFwaS52MS5SZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QaKS5iZWxsamFyLmFwaS52MS5SZXN0b3JlQ2hlY2twb2ludFJlc3BvbnNlElkKDEJlZ2luUmVzdG9yZRIjLmJlbGxqYXIuYXBpLnYxLkJlZ2luUmVzdG9yZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5CZWdpblJlc3RvcmVSZXNwb25zZRJxChRBZGRSZXN0b3JlZENvbnRhaW5lchIrLmJlbGxqYXIuYXBpLnYxLkFkZFJlc3RvcmVkQ29udGFpbmVyUmVxdWVzdBosLmJlbGxqYXIuYXBpLnYxLkFkZFJlc3RvcmVkQ29udGFpbmVyUmVzcG9uc2USVgoLV2FpdFJlc3RvcmUSIi5iZWxsamFyLmFwaS52MS5XYWl0UmVzdG9yZVJlcXVlc3QaIy5iZWxsamFyLmFwaS52MS5XYWl0UmVzdG9yZVJlc3BvbnNlElMKCkVuZFJlc3RvcmUSIS5iZWxsamFyLmFwaS52MS5FbmRSZXN0b3JlUmVxdWVzdBoiLmJlbGxqYXIuYXBpLnYxLkVuZFJlc3RvcmVSZXNwb25zZRJfCg5XYWl0Q2hlY2twb2ludBIlLmJlbGxqYXIuYXBpLnYxLldhaXRDaGVja3BvaW50UmVxdWVzdBomLmJlbGxqYXIuYXBpLnYxLldhaXRDaGVja3BvaW50UmVzcG9uc2USWQoMV2FpdFJlc3RvcmVkEiMuYmVsbGphci5hcGkudjEuV2FpdFJlc3RvcmVkUmVxdWVzdBokLmJlbGxqYXIuYXBpLnYxLldhaXRSZXN0b3JlZFJlc3BvbnNlElkKDENoZWNrUmVzdG9yZRIjLmJlbGxqYXIuYXBpLnYxLkNoZWNrUmVzdG9yZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5DaGVja1Jlc3RvcmVSZXNwb25zZRJlChBWZXJpZnlDaGVja3BvaW50EicuYmVsbGphci5hcGkudjEuVmVyaWZ5Q2hlY2twb2ludFJlcXVlc3QaKC5iZWxsamFyLmFwaS52MS5WZXJpZnlDaGVja3BvaW50UmVzcG9uc2USZQoQUmVtb3ZlQ2hlY2twb2ludBInLmJlbGxqYXIuYXBpLnYxLlJlbW92ZUNoZWNrcG9pbnRSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuUmVtb3ZlQ2hlY2twb2ludFJlc3BvbnNlElYKC0ZvcmtTYW5kYm94EiIuYmVsbGphci5hcGkudjEuRm9ya1NhbmRib3hSZXF1ZXN0GiMuYmVsbGphci5hcGkudjEuRm9ya1NhbmRib3hSZXNwb25zZWIGcHJvdG8z", [file_belljar_api_v1_types]);
+  fileDesc("Ch9iZWxsamFyL2FwaS92MS9jaGVja3BvaW50LnByb3RvEg5iZWxsamFyLmFwaS52MSKIAQoUUmV3aW5kU2FuZGJveFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIXCgpjaGVja3BvaW50GAIgASgJSACIAQESFgoJYmVmb3JlX21zGAMgASgBSAGIAQESEQoJa2VlcF9leGVjGAQgASgIQg0KC19jaGVja3BvaW50QgwKCl9iZWZvcmVfbXMiSwoVUmV3aW5kU2FuZGJveFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyKMAQoXQ3JlYXRlQ2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESEQoEc3RvcBgDIAEoCEgBiAEBEhgKC2FzX3RlbXBsYXRlGAQgASgISAKIAQFCBwoFX25hbWVCBwoFX3N0b3BCDgoMX2FzX3RlbXBsYXRlIk4KGENyZWF0ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8iKgoUR2V0Q2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCSJLChVHZXRDaGVja3BvaW50UmVzcG9uc2USMgoKY2hlY2twb2ludBgBIAEoCzIeLmJlbGxqYXIuYXBpLnYxLkNoZWNrcG9pbnRJbmZvIhgKFkxpc3RDaGVja3BvaW50c1JlcXVlc3QiTgoXTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USMwoLY2hlY2twb2ludHMYASADKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyJZChhSZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiSQoZUmVzdG9yZUNoZWNrcG9pbnRSZXNwb25zZRIsCgdzYW5kYm94GAEgASgLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iVAoTQmVnaW5SZXN0b3JlUmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJEikKBHNwZWMYAiABKAsyGy5iZWxsamFyLmFwaS52MS5SZXN0b3JlU3BlYyI5ChRCZWdpblJlc3RvcmVSZXNwb25zZRIPCgdzZXNzaW9uGAEgASgJEhAKCGV4cGVjdGVkGAIgAygJImQKG0FkZFJlc3RvcmVkQ29udGFpbmVyUmVxdWVzdBIPCgdzZXNzaW9uGAEgASgJEjQKCWNvbnRhaW5lchgCIAEoCzIhLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVkQ29udGFpbmVyIh4KHEFkZFJlc3RvcmVkQ29udGFpbmVyUmVzcG9uc2UiNgoSV2FpdFJlc3RvcmVSZXF1ZXN0Eg8KB3Nlc3Npb24YASABKAkSDwoHbm9fd2FpdBgCIAEoCCJVChNXYWl0UmVzdG9yZVJlc3BvbnNlEiwKB3NhbmRib3gYASABKAsyGy5iZWxsamFyLmFwaS52MS5TYW5kYm94SW5mbxIQCghleHBlY3RlZBgCIAMoCSIkChFFbmRSZXN0b3JlUmVxdWVzdBIPCgdzZXNzaW9uGAEgASgJIhQKEkVuZFJlc3RvcmVSZXNwb25zZSIoChVXYWl0Q2hlY2twb2ludFJlcXVlc3QSDwoHc2FuZGJveBgBIAEoCSJMChZXYWl0Q2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyImChNXYWl0UmVzdG9yZWRSZXF1ZXN0Eg8KB3NhbmRib3gYASABKAkiFgoUV2FpdFJlc3RvcmVkUmVzcG9uc2UiXwoRUmVzdG9yZWRDb250YWluZXISDAoEbmFtZRgBIAEoCRIPCgJpZBgCIAEoCUgAiAEBEhYKCXNwZWNfanNvbhgDIAEoCUgBiAEBQgUKA19pZEIMCgpfc3BlY19qc29uIlQKE0NoZWNrUmVzdG9yZVJlcXVlc3QSEgoKY2hlY2twb2ludBgBIAEoCRIpCgRzcGVjGAIgASgLMhsuYmVsbGphci5hcGkudjEuUmVzdG9yZVNwZWMiVgoUQ2hlY2tSZXN0b3JlUmVzcG9uc2USDAoEZml0cxgBIAEoCBIwCghmaW5kaW5ncxgCIAMoCzIeLmJlbGxqYXIuYXBpLnYxLlJlc3RvcmVGaW5kaW5nIi0KF1ZlcmlmeUNoZWNrcG9pbnRSZXF1ZXN0EhIKCmNoZWNrcG9pbnQYASABKAkiTgoYVmVyaWZ5Q2hlY2twb2ludFJlc3BvbnNlEjIKCmNoZWNrcG9pbnQYASABKAsyHi5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50SW5mbyItChdSZW1vdmVDaGVja3BvaW50UmVxdWVzdBISCgpjaGVja3BvaW50GAEgASgJIk4KGFJlbW92ZUNoZWNrcG9pbnRSZXNwb25zZRIyCgpjaGVja3BvaW50GAEgASgLMh4uYmVsbGphci5hcGkudjEuQ2hlY2twb2ludEluZm8ihQEKEkZvcmtTYW5kYm94UmVxdWVzdBIPCgdzYW5kYm94GAEgASgJEhIKBWNvdW50GAIgASgBSACIAQESEQoEbmFtZRgDIAEoCUgBiAEBEhYKCWtlZXBfZXhlYxgEIAEoCEgCiAEBQggKBl9jb3VudEIHCgVfbmFtZUIMCgpfa2VlcF9leGVjIkUKE0ZvcmtTYW5kYm94UmVzcG9uc2USLgoJc2FuZGJveGVzGAEgAygLMhsuYmVsbGphci5hcGkudjEuU2FuZGJveEluZm8iswIKC1Jlc3RvcmVTcGVjEhEKBG5hbWUYASABKAlIAIgBARIVCghob3N0bmFtZRgCIAEoCUgBiAEBEhYKCWtlZXBfZXhlYxgDIAEoCEgCiAEBEicKBXBvcnRzGDwgAygLMhguYmVsbGphci5hcGkudjEuUG9ydFNwZWMSLAoHbmV0d29yaxg9IAEoCzIbLmJlbGxqYXIuYXBpLnYxLk5ldHdvcmtTcGVjEjUKCmNvbnRhaW5lcnMYPiADKAsyIS5iZWxsamFyLmFwaS52MS5SZXN0b3JlZENvbnRhaW5lchIcCg9zcGVjX3ZhbGlkYXRpb24YPyABKAlIA4gBAUIHCgVfbmFtZUILCglfaG9zdG5hbWVCDAoKX2tlZXBfZXhlY0ISChBfc3BlY192YWxpZGF0aW9uIjwKDlJlc3RvcmVGaW5kaW5nEgwKBHdoYXQYASABKAkSDAoEZml0cxgCIAEoCBIOCgZkZXRhaWwYAyABKAkimgQKDkNoZWNrcG9pbnRJbmZvEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNY3JlYXRlZF9hdF9tcxgDIAEoARIwCgZzb3VyY2UYBCABKAsyIC5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50U291cmNlEg0KBXN0YXRlGAUgASgJEg0KBWltYWdlGAYgASgJEjcKCmNvbnRhaW5lcnMYByADKAsyIy5iZWxsamFyLmFwaS52MS5DaGVja3BvaW50Q29udGFpbmVyEhIKCm1lbW9yeV9taWIYCCABKAESDAoEY3B1cxgJIAEoARIUCgxhY2NlbGVyYXRpb24YCiABKAkSEgoKaHlwZXJ2aXNvchgLIAEoCRIVCgh0ZW1wbGF0ZRgMIAEoCUgAiAEBEhMKC3BhZ2VzX2J5dGVzGA0gASgBEhUKDWRldmljZXNfYnl0ZXMYDiABKAESEwoLZGlza3NfYnl0ZXMYDyABKAESEAoIcGF1c2VfbXMYECABKAESEQoJZnJvemVuX21zGBEgASgBEhQKB3Byb2JsZW0YEiABKAlIAYgBARIYCgtpc190ZW1wbGF0ZRgUIAEoCEgCiAEBEg4KBmRpZ2VzdBgVIAEoCRISCgV0cmFpbBgWIAEoCEgDiAEBQgsKCV90ZW1wbGF0ZUIKCghfcHJvYmxlbUIOCgxfaXNfdGVtcGxhdGVCCAoGX3RyYWlsIkAKEENoZWNrcG9pbnRTb3VyY2USCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgBIj4KE0NoZWNrcG9pbnRDb250YWluZXISCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVpbWFnZRgDIAEoCTK8CwoRQ2hlY2twb2ludFNlcnZpY2USZQoQQ3JlYXRlQ2hlY2twb2ludBInLmJlbGxqYXIuYXBpLnYxLkNyZWF0ZUNoZWNrcG9pbnRSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuQ3JlYXRlQ2hlY2twb2ludFJlc3BvbnNlElwKDUdldENoZWNrcG9pbnQSJC5iZWxsamFyLmFwaS52MS5HZXRDaGVja3BvaW50UmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLkdldENoZWNrcG9pbnRSZXNwb25zZRJiCg9MaXN0Q2hlY2twb2ludHMSJi5iZWxsamFyLmFwaS52MS5MaXN0Q2hlY2twb2ludHNSZXF1ZXN0GicuYmVsbGphci5hcGkudjEuTGlzdENoZWNrcG9pbnRzUmVzcG9uc2USaAoRUmVzdG9yZUNoZWNrcG9pbnQSKC5iZWxsamFyLmFwaS52MS5SZXN0b3JlQ2hlY2twb2ludFJlcXVlc3QaKS5iZWxsamFyLmFwaS52MS5SZXN0b3JlQ2hlY2twb2ludFJlc3BvbnNlElkKDEJlZ2luUmVzdG9yZRIjLmJlbGxqYXIuYXBpLnYxLkJlZ2luUmVzdG9yZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5CZWdpblJlc3RvcmVSZXNwb25zZRJxChRBZGRSZXN0b3JlZENvbnRhaW5lchIrLmJlbGxqYXIuYXBpLnYxLkFkZFJlc3RvcmVkQ29udGFpbmVyUmVxdWVzdBosLmJlbGxqYXIuYXBpLnYxLkFkZFJlc3RvcmVkQ29udGFpbmVyUmVzcG9uc2USVgoLV2FpdFJlc3RvcmUSIi5iZWxsamFyLmFwaS52MS5XYWl0UmVzdG9yZVJlcXVlc3QaIy5iZWxsamFyLmFwaS52MS5XYWl0UmVzdG9yZVJlc3BvbnNlElMKCkVuZFJlc3RvcmUSIS5iZWxsamFyLmFwaS52MS5FbmRSZXN0b3JlUmVxdWVzdBoiLmJlbGxqYXIuYXBpLnYxLkVuZFJlc3RvcmVSZXNwb25zZRJfCg5XYWl0Q2hlY2twb2ludBIlLmJlbGxqYXIuYXBpLnYxLldhaXRDaGVja3BvaW50UmVxdWVzdBomLmJlbGxqYXIuYXBpLnYxLldhaXRDaGVja3BvaW50UmVzcG9uc2USWQoMV2FpdFJlc3RvcmVkEiMuYmVsbGphci5hcGkudjEuV2FpdFJlc3RvcmVkUmVxdWVzdBokLmJlbGxqYXIuYXBpLnYxLldhaXRSZXN0b3JlZFJlc3BvbnNlElkKDENoZWNrUmVzdG9yZRIjLmJlbGxqYXIuYXBpLnYxLkNoZWNrUmVzdG9yZVJlcXVlc3QaJC5iZWxsamFyLmFwaS52MS5DaGVja1Jlc3RvcmVSZXNwb25zZRJlChBWZXJpZnlDaGVja3BvaW50EicuYmVsbGphci5hcGkudjEuVmVyaWZ5Q2hlY2twb2ludFJlcXVlc3QaKC5iZWxsamFyLmFwaS52MS5WZXJpZnlDaGVja3BvaW50UmVzcG9uc2USZQoQUmVtb3ZlQ2hlY2twb2ludBInLmJlbGxqYXIuYXBpLnYxLlJlbW92ZUNoZWNrcG9pbnRSZXF1ZXN0GiguYmVsbGphci5hcGkudjEuUmVtb3ZlQ2hlY2twb2ludFJlc3BvbnNlElwKDVJld2luZFNhbmRib3gSJC5iZWxsamFyLmFwaS52MS5SZXdpbmRTYW5kYm94UmVxdWVzdBolLmJlbGxqYXIuYXBpLnYxLlJld2luZFNhbmRib3hSZXNwb25zZRJWCgtGb3JrU2FuZGJveBIiLmJlbGxqYXIuYXBpLnYxLkZvcmtTYW5kYm94UmVxdWVzdBojLmJlbGxqYXIuYXBpLnYxLkZvcmtTYW5kYm94UmVzcG9uc2ViBnByb3RvMw", [file_belljar_api_v1_types]);
+
+/**
+ * Describes the message belljar.api.v1.RewindSandboxRequest.
+ * Use `create(RewindSandboxRequestSchema)` to create a new message.
+ */
+export const RewindSandboxRequestSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 0);
+
+/**
+ * Describes the message belljar.api.v1.RewindSandboxResponse.
+ * Use `create(RewindSandboxResponseSchema)` to create a new message.
+ */
+export const RewindSandboxResponseSchema = /*@__PURE__*/
+  messageDesc(file_belljar_api_v1_checkpoint, 1);
 
 /**
  * Describes the message belljar.api.v1.CreateCheckpointRequest.
  * Use `create(CreateCheckpointRequestSchema)` to create a new message.
  */
 export const CreateCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 0);
+  messageDesc(file_belljar_api_v1_checkpoint, 2);
 
 /**
  * Describes the message belljar.api.v1.CreateCheckpointResponse.
  * Use `create(CreateCheckpointResponseSchema)` to create a new message.
  */
 export const CreateCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 1);
+  messageDesc(file_belljar_api_v1_checkpoint, 3);
 
 /**
  * Describes the message belljar.api.v1.GetCheckpointRequest.
  * Use `create(GetCheckpointRequestSchema)` to create a new message.
  */
 export const GetCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 2);
+  messageDesc(file_belljar_api_v1_checkpoint, 4);
 
 /**
  * Describes the message belljar.api.v1.GetCheckpointResponse.
  * Use `create(GetCheckpointResponseSchema)` to create a new message.
  */
 export const GetCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 3);
+  messageDesc(file_belljar_api_v1_checkpoint, 5);
 
 /**
  * Describes the message belljar.api.v1.ListCheckpointsRequest.
  * Use `create(ListCheckpointsRequestSchema)` to create a new message.
  */
 export const ListCheckpointsRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 4);
+  messageDesc(file_belljar_api_v1_checkpoint, 6);
 
 /**
  * Describes the message belljar.api.v1.ListCheckpointsResponse.
  * Use `create(ListCheckpointsResponseSchema)` to create a new message.
  */
 export const ListCheckpointsResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 5);
+  messageDesc(file_belljar_api_v1_checkpoint, 7);
 
 /**
  * Describes the message belljar.api.v1.RestoreCheckpointRequest.
  * Use `create(RestoreCheckpointRequestSchema)` to create a new message.
  */
 export const RestoreCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 6);
+  messageDesc(file_belljar_api_v1_checkpoint, 8);
 
 /**
  * Describes the message belljar.api.v1.RestoreCheckpointResponse.
  * Use `create(RestoreCheckpointResponseSchema)` to create a new message.
  */
 export const RestoreCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 7);
+  messageDesc(file_belljar_api_v1_checkpoint, 9);
 
 /**
  * Describes the message belljar.api.v1.BeginRestoreRequest.
  * Use `create(BeginRestoreRequestSchema)` to create a new message.
  */
 export const BeginRestoreRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 8);
+  messageDesc(file_belljar_api_v1_checkpoint, 10);
 
 /**
  * Describes the message belljar.api.v1.BeginRestoreResponse.
  * Use `create(BeginRestoreResponseSchema)` to create a new message.
  */
 export const BeginRestoreResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 9);
+  messageDesc(file_belljar_api_v1_checkpoint, 11);
 
 /**
  * Describes the message belljar.api.v1.AddRestoredContainerRequest.
  * Use `create(AddRestoredContainerRequestSchema)` to create a new message.
  */
 export const AddRestoredContainerRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 10);
+  messageDesc(file_belljar_api_v1_checkpoint, 12);
 
 /**
  * Describes the message belljar.api.v1.AddRestoredContainerResponse.
  * Use `create(AddRestoredContainerResponseSchema)` to create a new message.
  */
 export const AddRestoredContainerResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 11);
+  messageDesc(file_belljar_api_v1_checkpoint, 13);
 
 /**
  * Describes the message belljar.api.v1.WaitRestoreRequest.
  * Use `create(WaitRestoreRequestSchema)` to create a new message.
  */
 export const WaitRestoreRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 12);
+  messageDesc(file_belljar_api_v1_checkpoint, 14);
 
 /**
  * Describes the message belljar.api.v1.WaitRestoreResponse.
  * Use `create(WaitRestoreResponseSchema)` to create a new message.
  */
 export const WaitRestoreResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 13);
+  messageDesc(file_belljar_api_v1_checkpoint, 15);
 
 /**
  * Describes the message belljar.api.v1.EndRestoreRequest.
  * Use `create(EndRestoreRequestSchema)` to create a new message.
  */
 export const EndRestoreRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 14);
+  messageDesc(file_belljar_api_v1_checkpoint, 16);
 
 /**
  * Describes the message belljar.api.v1.EndRestoreResponse.
  * Use `create(EndRestoreResponseSchema)` to create a new message.
  */
 export const EndRestoreResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 15);
+  messageDesc(file_belljar_api_v1_checkpoint, 17);
 
 /**
  * Describes the message belljar.api.v1.WaitCheckpointRequest.
  * Use `create(WaitCheckpointRequestSchema)` to create a new message.
  */
 export const WaitCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 16);
+  messageDesc(file_belljar_api_v1_checkpoint, 18);
 
 /**
  * Describes the message belljar.api.v1.WaitCheckpointResponse.
  * Use `create(WaitCheckpointResponseSchema)` to create a new message.
  */
 export const WaitCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 17);
+  messageDesc(file_belljar_api_v1_checkpoint, 19);
 
 /**
  * Describes the message belljar.api.v1.WaitRestoredRequest.
  * Use `create(WaitRestoredRequestSchema)` to create a new message.
  */
 export const WaitRestoredRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 18);
+  messageDesc(file_belljar_api_v1_checkpoint, 20);
 
 /**
  * Describes the message belljar.api.v1.WaitRestoredResponse.
  * Use `create(WaitRestoredResponseSchema)` to create a new message.
  */
 export const WaitRestoredResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 19);
+  messageDesc(file_belljar_api_v1_checkpoint, 21);
 
 /**
  * Describes the message belljar.api.v1.RestoredContainer.
  * Use `create(RestoredContainerSchema)` to create a new message.
  */
 export const RestoredContainerSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 20);
+  messageDesc(file_belljar_api_v1_checkpoint, 22);
 
 /**
  * Describes the message belljar.api.v1.CheckRestoreRequest.
  * Use `create(CheckRestoreRequestSchema)` to create a new message.
  */
 export const CheckRestoreRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 21);
+  messageDesc(file_belljar_api_v1_checkpoint, 23);
 
 /**
  * Describes the message belljar.api.v1.CheckRestoreResponse.
  * Use `create(CheckRestoreResponseSchema)` to create a new message.
  */
 export const CheckRestoreResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 22);
+  messageDesc(file_belljar_api_v1_checkpoint, 24);
 
 /**
  * Describes the message belljar.api.v1.VerifyCheckpointRequest.
  * Use `create(VerifyCheckpointRequestSchema)` to create a new message.
  */
 export const VerifyCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 23);
+  messageDesc(file_belljar_api_v1_checkpoint, 25);
 
 /**
  * Describes the message belljar.api.v1.VerifyCheckpointResponse.
  * Use `create(VerifyCheckpointResponseSchema)` to create a new message.
  */
 export const VerifyCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 24);
+  messageDesc(file_belljar_api_v1_checkpoint, 26);
 
 /**
  * Describes the message belljar.api.v1.RemoveCheckpointRequest.
  * Use `create(RemoveCheckpointRequestSchema)` to create a new message.
  */
 export const RemoveCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 25);
+  messageDesc(file_belljar_api_v1_checkpoint, 27);
 
 /**
  * Describes the message belljar.api.v1.RemoveCheckpointResponse.
  * Use `create(RemoveCheckpointResponseSchema)` to create a new message.
  */
 export const RemoveCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 26);
+  messageDesc(file_belljar_api_v1_checkpoint, 28);
 
 /**
  * Describes the message belljar.api.v1.ForkSandboxRequest.
  * Use `create(ForkSandboxRequestSchema)` to create a new message.
  */
 export const ForkSandboxRequestSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 27);
+  messageDesc(file_belljar_api_v1_checkpoint, 29);
 
 /**
  * Describes the message belljar.api.v1.ForkSandboxResponse.
  * Use `create(ForkSandboxResponseSchema)` to create a new message.
  */
 export const ForkSandboxResponseSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 28);
+  messageDesc(file_belljar_api_v1_checkpoint, 30);
 
 /**
  * Describes the message belljar.api.v1.RestoreSpec.
  * Use `create(RestoreSpecSchema)` to create a new message.
  */
 export const RestoreSpecSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 29);
+  messageDesc(file_belljar_api_v1_checkpoint, 31);
 
 /**
  * Describes the message belljar.api.v1.RestoreFinding.
  * Use `create(RestoreFindingSchema)` to create a new message.
  */
 export const RestoreFindingSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 30);
+  messageDesc(file_belljar_api_v1_checkpoint, 32);
 
 /**
  * Describes the message belljar.api.v1.CheckpointInfo.
  * Use `create(CheckpointInfoSchema)` to create a new message.
  */
 export const CheckpointInfoSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 31);
+  messageDesc(file_belljar_api_v1_checkpoint, 33);
 
 /**
  * Describes the message belljar.api.v1.CheckpointSource.
  * Use `create(CheckpointSourceSchema)` to create a new message.
  */
 export const CheckpointSourceSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 32);
+  messageDesc(file_belljar_api_v1_checkpoint, 34);
 
 /**
  * Describes the message belljar.api.v1.CheckpointContainer.
  * Use `create(CheckpointContainerSchema)` to create a new message.
  */
 export const CheckpointContainerSchema = /*@__PURE__*/
-  messageDesc(file_belljar_api_v1_checkpoint, 33);
+  messageDesc(file_belljar_api_v1_checkpoint, 35);
 
 /**
  * A call that is cancelled undoes what it had begun; what had just been restored or forked for a client that is gone by then is deleted.

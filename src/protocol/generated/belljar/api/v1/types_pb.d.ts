@@ -802,6 +802,16 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
    * @generated from field: optional double idle_timeout_ms = 70;
    */
   idleTimeoutMs?: number | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.TrailSpec trail = 71;
+   */
+  trail?: TrailSpec | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.RestartSpec restart = 72;
+   */
+  restart?: RestartSpec | undefined;
 };
 
 /**
@@ -809,6 +819,95 @@ export declare type SandboxSpec = Message<"belljar.api.v1.SandboxSpec"> & {
  * Use `create(SandboxSpecSchema)` to create a new message.
  */
 export declare const SandboxSpecSchema: GenMessage<SandboxSpec>;
+
+/**
+ * Checkpoints that are taken of a sandbox by themselves while it runs.
+ *
+ * @generated from message belljar.api.v1.TrailSpec
+ */
+export declare type TrailSpec = Message<"belljar.api.v1.TrailSpec"> & {
+  /**
+   * @generated from field: double every_ms = 1;
+   */
+  everyMs: number;
+
+  /**
+   * How many there are at most; the oldest go.
+   *
+   * @generated from field: optional double keep = 2;
+   */
+  keep?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.TrailSpec.
+ * Use `create(TrailSpecSchema)` to create a new message.
+ */
+export declare const TrailSpecSchema: GenMessage<TrailSpec>;
+
+/**
+ * What becomes of a sandbox that has failed.
+ *
+ * @generated from message belljar.api.v1.RestartSpec
+ */
+export declare type RestartSpec = Message<"belljar.api.v1.RestartSpec"> & {
+  /**
+   * `on-failure` or `from-checkpoint`.
+   *
+   * @generated from field: string policy = 1;
+   */
+  policy: string;
+
+  /**
+   * How often in a row; without an end when left out.
+   *
+   * @generated from field: optional double max_retries = 2;
+   */
+  maxRetries?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.RestartSpec.
+ * Use `create(RestartSpecSchema)` to create a new message.
+ */
+export declare const RestartSpecSchema: GenMessage<RestartSpec>;
+
+/**
+ * A sandbox that starts again by itself.
+ *
+ * @generated from message belljar.api.v1.RestartInfo
+ */
+export declare type RestartInfo = Message<"belljar.api.v1.RestartInfo"> & {
+  /**
+   * @generated from field: string policy = 1;
+   */
+  policy: string;
+
+  /**
+   * @generated from field: optional double max_retries = 2;
+   */
+  maxRetries?: number | undefined;
+
+  /**
+   * In a row.
+   *
+   * @generated from field: double count = 3;
+   */
+  count: number;
+
+  /**
+   * When it is about to be started again.
+   *
+   * @generated from field: optional double next_at_ms = 4;
+   */
+  nextAtMs?: number | undefined;
+};
+
+/**
+ * Describes the message belljar.api.v1.RestartInfo.
+ * Use `create(RestartInfoSchema)` to create a new message.
+ */
+export declare const RestartInfoSchema: GenMessage<RestartInfo>;
 
 /**
  * @generated from message belljar.api.v1.NetworkSpec
@@ -1427,6 +1526,16 @@ export declare type SandboxInfo = Message<"belljar.api.v1.SandboxInfo"> & {
    * @generated from field: optional double idle_timeout_ms = 71;
    */
   idleTimeoutMs?: number | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.TrailSpec trail = 72;
+   */
+  trail?: TrailSpec | undefined;
+
+  /**
+   * @generated from field: belljar.api.v1.RestartInfo restart = 73;
+   */
+  restart?: RestartInfo | undefined;
 };
 
 /**

@@ -1,0 +1,144 @@
+/**
+ * Many clients at many sandboxes, and a daemon that is killed all the while: no operation is lost without an error to its caller, none is
+ * done twice, no sandbox is disturbed, nothing is left.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { type ConnectedRuntime, type Paths, Runtime, type SandboxHandle } from "../../src/sdk/index.ts";
+import { seededRandom } from "../support/random.ts";
+import { checkCounting, JOURNAL, runClient } from "./client.ts";
+import { KilledDaemon } from "./daemon.ts";
+import { Ledger } from "./ledger.ts";
+
+export interface LoadOptions {
+  readonly paths: Paths;
+  readonly logPath: string;
+  readonly sandboxes: number;
+  readonly clients: number;
+  readonly durationMs: number;
+  readonly killEveryMs: number;
+  readonly seed: number;
+  readonly say: (line: string) => void;
+}
+
+export interface LoadReport {
+  readonly violations: readonly string[];
+  readonly kills: number;
+  readonly succeeded: ReadonlyMap<string, number>;
+  readonly failed: ReadonlyMap<string, number>;
+  /** Of the daemon's event loop, one 99th percentile for each of its lives. */
+  readonly delaysMs: readonly number[];
+}
+
+const COUNTER = ["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 1; done"];
+const FORKS_AT_ONCE = 8;
+const HEAVY_AT_ONCE = 2;
+
+export async function runLoad(options: LoadOptions): Promise<LoadReport> {
+  const { paths, say } = options;
+  const daemon = new KilledDaemon(paths, options.logPath);
+  const ledger = new Ledger();
+  const mayExist = new Set<string>();
+  await daemon.start();
+  const connect = (): Promise<ConnectedRuntime> => Runtime.connect({ paths, startDaemon: false });
+  const clients: ConnectedRuntime[] = [];
+  try {
+    const main = await patiently(connect);
+    clients.push(main);
+    const sandboxes = await makeSandboxes(main, options);
+    const before = new Map(await Promise.all(sandboxes.map(async (each) => [each.id, await each.info()] as const)));
+    say(`${sandboxes.length} sandboxes`);
+
+    const ending = new AbortController();
+    const heavy = { free: HEAVY_AT_ONCE };
+    const work: Promise<void>[] = [];
+    for (let number = 0; number < options.clients; number += 1) {
+      const runtime = await patiently(connect);
+      clients.push(runtime);
+      const handles = await Promise.all(sandboxes.map(({ id }) => patiently(() => runtime.sandboxes.get(id))));
+      const random = seededRandom(options.seed + number);
+      work.push(runClient({ runtime, sandboxes: handles, ledger, random, heavy, mayExist, signal: ending.signal }));
+    }
+    const endMs = performance.now() + options.durationMs;
+    while (performance.now() < endMs) {
+      await sleep(Math.min(options.killEveryMs, Math.max(0, endMs - performance.now())));
+      if (performance.now() < endMs) await daemon.killAndStart();
+      const total = [...ledger.succeeded.values()].reduce((sum, count) => sum + count, 0);
+      say(`${daemon.kills} kills, ${total} operations, ${ledger.violations.length} violations`);
+    }
+    ending.abort();
+    await Promise.all(work);
+    await checkAll(main, sandboxes, before, ledger, mayExist);
+    const { kills } = daemon;
+    for (const { id } of sandboxes)
+      await patiently(async () => await (await main.sandboxes.get(id)).delete({ force: true }));
+    return {
+      violations: ledger.violations,
+      kills,
+      succeeded: ledger.succeeded,
+      failed: ledger.failed,
+      delaysMs: daemon.delaysMs,
+    };
+  } finally {
+    await Promise.allSettled(clients.map((client) => client[Symbol.asyncDispose]()));
+    await daemon.kill("SIGTERM");
+  }
+}
+
+async function makeSandboxes(runtime: ConnectedRuntime, options: LoadOptions): Promise<SandboxHandle[]> {
+  const config = { image: "busybox", name: "load", memoryMib: 128, container: { command: COUNTER } };
+  const first = await runtime.sandboxes.create(config);
+  await first.exec(["touch", JOURNAL]);
+  const all: SandboxHandle[] = [first];
+  while (all.length < options.sandboxes) {
+    const count = Math.min(FORKS_AT_ONCE, options.sandboxes - all.length);
+    all.push(...(await first.fork({ count, name: `load-${all.length}-{n}` })));
+    options.say(`${all.length} sandboxes`);
+  }
+  return all;
+}
+
+type Infos = ReadonlyMap<string, Awaited<ReturnType<SandboxHandle["info"]>>>;
+
+async function checkAll(
+  runtime: ConnectedRuntime,
+  sandboxes: readonly SandboxHandle[],
+  before: Infos,
+  ledger: Ledger,
+  mayExist: Set<string>,
+): Promise<void> {
+  for (const { id, name } of sandboxes) {
+    const sandbox = await patiently(() => runtime.sandboxes.get(id));
+    const info = await patiently(() => sandbox.info());
+    const was = before.get(id);
+    const isSame = info.state === "running" && info.vmm?.pid === was?.vmm?.pid && info.generation === was?.generation;
+    const isCounting = info.containers[0]?.state === "running" && info.containers[0].pid === was?.containers[0]?.pid;
+    if (!isSame || !isCounting || info.problem !== undefined)
+      ledger.violate(`${name} was disturbed: ${JSON.stringify(info)}`);
+    const journal = Buffer.from(await patiently(() => sandbox.files.read(JOURNAL))).toString();
+    ledger.checkJournal(id, journal.split("\n").slice(0, -1));
+    let text = "";
+    for await (const { data } of sandbox.main.logs()) text += Buffer.from(data).toString();
+    checkCounting(text, name, ledger);
+  }
+  const known = new Set(sandboxes.map(({ id }) => id));
+  for (const { id, name } of await patiently(() => runtime.sandboxes.list())) {
+    if (known.has(id)) continue;
+    if (!mayExist.has(name)) ledger.violate(`there is a sandbox ${name} that nobody has`);
+    await patiently(async () => await (await runtime.sandboxes.get(id)).delete({ force: true }));
+  }
+  for (const { id, name } of await patiently(() => runtime.checkpoints.list())) {
+    if (!mayExist.has(name)) ledger.violate(`there is a checkpoint ${name} that nobody has`);
+    await patiently(() => runtime.checkpoints.remove(id));
+  }
+}
+
+/** The daemon may just be starting. */
+async function patiently<T>(work: () => Promise<T>): Promise<T> {
+  for (const endMs = performance.now() + 120_000; ; await sleep(200)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (performance.now() > endMs) throw error;
+    }
+  }
+}
