@@ -21,7 +21,7 @@ export const linkLimits = {
   handshakeTimeoutMs: 2_000,
   handshakeTimeoutMaxMs: 16_000,
   /** Until the hello is said again on the same connection; each time twice as long, up to the limit. A guest that runs answers in milliseconds. */
-  helloRepeatMs: 250,
+  helloRepeatMs: 50,
   helloRepeatMaxMs: 4_000,
   /** A unary call without a deadline of its own. An emulated guest under load is slow. */
   callTimeoutMs: 30_000,

@@ -55,6 +55,7 @@ export async function capture(
   const { sandbox } = deps;
   checkCheckpointable(sandbox.state);
   const { vm } = sandbox.machine;
+  await deps.memory.prepare();
   const blocks = await vm.memoryBlocks();
   const wasRunning = sandbox.state.state === "running";
   const { containers } = sandbox.state;
@@ -148,14 +149,17 @@ class StillStand {
   async end(event: "resumed"): Promise<{ readonly pauseMs: number; readonly frozenMs: number }> {
     const { sandbox } = this.#deps;
     let pauseMs = 0;
+    const news = { event, sandboxId: sandbox.id, generation: sandbox.state.generation };
+    // Asked before the guest runs: it has the call when it wakes.
+    const thawing = this.#frozenAtMs === undefined ? undefined : sandbox.machine.thaw(news);
+    thawing?.catch(() => {});
     if (this.#pausedAtMs !== undefined) {
       await sandbox.machine.vm.resume();
       pauseMs = performance.now() - this.#pausedAtMs;
       this.#pausedAtMs = undefined;
     }
-    if (this.#frozenAtMs === undefined) return { pauseMs, frozenMs: 0 };
-    const news = { event, sandboxId: sandbox.id, generation: sandbox.state.generation };
-    tellHookFailures(sandbox.log, await sandbox.machine.thaw(news));
+    if (this.#frozenAtMs === undefined || thawing === undefined) return { pauseMs, frozenMs: 0 };
+    tellHookFailures(sandbox.log, await thawing);
     const frozenMs = performance.now() - this.#frozenAtMs;
     this.#frozenAtMs = undefined;
     return { pauseMs, frozenMs };

@@ -31,12 +31,16 @@ export async function freezeGuest(deps: FreezeDeps, vm: VmConfig, dir: string, s
   await memory.truncate(vm.memoryMib * 1024 * 1024);
   await withVm(deps, { ...vm, memoryFile: { path: frozen.memoryPath, use: "shared" } }, { signal }, async (booted) => {
     const link = await meet(deps, booted, signal);
-    await rehearse(link, deps.clock.nowMs(), signal);
-    await link.close();
-    // What a boot leaves to do in the background is done once here, and not in every copy.
-    await deps.clock.sleep(checkpointLimits.templateRestMs, signal);
-    await booted.pause();
-    await booted.saveDevices(frozen.devicesPath);
+    try {
+      await rehearse(link, deps.clock.nowMs(), signal);
+      // What a boot leaves to do in the background is done once here, and not in every copy.
+      await deps.clock.sleep(checkpointLimits.templateRestMs, signal);
+      await booted.pause();
+      await booted.saveDevices(frozen.devicesPath);
+    } finally {
+      // Not before: a copy finds that its host is gone, and looks for the next one at once; one that had none has long pauses.
+      await link.close();
+    }
   });
   // Pages of zeros need no room, on disk or in the page cache.
   await runTool("fallocate", ["--dig-holes", frozen.memoryPath], { signal });

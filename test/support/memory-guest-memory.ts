@@ -9,6 +9,8 @@ export class MemoryGuestMemory implements GuestMemory {
   failNext: BelljarError | undefined;
   #saves = 0;
 
+  readonly prepare: GuestMemory["prepare"] = async () => {};
+
   readonly save: GuestMemory["save"] = async (_pid, blocks, path) => {
     const error = this.failNext;
     this.failNext = undefined;

@@ -6,7 +6,7 @@ import { Worker } from "node:worker_threads";
 import { BelljarError, publishStep } from "../../base/index.ts";
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
 import { Turns } from "../../store/index.ts";
-import type { LayRequest, LoadRequest, MemoryAnswer, MemoryRequest, SaveRequest } from "./messages.ts";
+import type { LayRequest, LoadRequest, MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
 import type { BlockPages } from "./page-runs.ts";
 
 export interface SavedMemory {
@@ -22,6 +22,8 @@ export interface PagesFile {
 }
 
 export interface GuestMemory {
+  /** Does what the first `save` would have to do before; may be left out. */
+  prepare(): Promise<void>;
   /**
    * Copies the pages that are the VM's own into a new file; resolves when the guest may run on.
    * @throws BelljarError `VMM_DIED` when the process is gone, `DISK_FULL`
@@ -50,6 +52,10 @@ class ThreadedMemory implements GuestMemory {
   readonly #waiting = new Map<number, Waiting>();
   #worker: Worker | undefined;
   #lastId = 0;
+
+  async prepare(): Promise<void> {
+    await this.#ask<PrepareRequest>({ kind: "prepare" }).done;
+  }
 
   async save(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<SavedMemory> {
     const places = blocks.map(({ address, sizeBytes }) => ({ address, sizeBytes }));

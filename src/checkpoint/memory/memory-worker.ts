@@ -28,6 +28,10 @@ function serve(port: MessagePort): void {
     const send = (answer: MemoryAnswer): void => port.postMessage(answer);
     try {
       switch (request.kind) {
+        case "prepare":
+          prepare();
+          send({ id, kind: "done" });
+          break;
         case "save":
           save(request, send);
           break;
@@ -46,11 +50,17 @@ function serve(port: MessagePort): void {
   });
 }
 
+/** The kernel gives memory when it is first written to: not while a guest stands still. */
+function prepare(): Buffer {
+  stage ??= Buffer.alloc(STAGE_BYTES).fill(1);
+  return stage;
+}
+
 function save({ id, pid, blocks, path }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
-  stage ??= Buffer.alloc(STAGE_BYTES);
+  const buffer = prepare();
   const scanned = withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
   withFile(path, "wx", (out) => {
-    const sink = new Sink(out, stage ?? Buffer.alloc(CHUNK_BYTES));
+    const sink = new Sink(out, buffer);
     withFile(`/proc/${pid}/mem`, "r", (memory) => {
       for (const [index, runs] of scanned.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
     });

@@ -6,6 +6,11 @@ interface Request {
   readonly id: number;
 }
 
+/** Has the thread started, and its memory at hand, before a guest stands still for it. */
+export interface PrepareRequest extends Request {
+  readonly kind: "prepare";
+}
+
 export interface SaveRequest extends Request {
   readonly kind: "save";
   readonly pid: number;
@@ -33,7 +38,7 @@ export interface LayRequest extends Request {
   readonly target: string;
 }
 
-export type MemoryRequest = SaveRequest | LoadRequest | LayRequest;
+export type MemoryRequest = PrepareRequest | SaveRequest | LoadRequest | LayRequest;
 
 export type MemoryAnswer =
   /** The guest may run on: what is not in the file yet is in memory. */
