@@ -1,10 +1,13 @@
 /**
  * Makes, removes and sweeps networks in the network namespace that it runs in, as the owner of a root would: what is planned is in files
- * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`; prints JSON.
+ * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`, `recover ROOT`, which
+ * removes what was half made or half removed; prints JSON. `KILL_AT` ends it at a step, as `PHASE STEP-NUMBER`, and
+ * `SHOW_STEPS` lists the steps on standard error.
  */
+import { subscribe } from "node:diagnostics_channel";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, decodeField, messageChain } from "../../src/base/index.ts";
+import { BelljarError, decodeField, messageChain, STEP_CHANNEL, type Step } from "../../src/base/index.ts";
 import { decodeNetworkSettings, decodeNetworkState, type NetworkState, openNetworks } from "../../src/network/index.ts";
 
 const [verb, root = "", id = "", text = "{}"] = process.argv.slice(2);
@@ -15,6 +18,21 @@ async function read(of: string): Promise<NetworkState> {
   return decodeNetworkState(decodeField(JSON.parse(await readFile(path(of), "utf8")), of, "STATE_CORRUPT"));
 }
 
+const [phase, stepNumber] = (process.env["KILL_AT"] ?? "").split(" ");
+const isStep = (message: unknown): message is Step =>
+  typeof message === "object" && message !== null && "phase" in message;
+subscribe(STEP_CHANNEL, (message) => {
+  if (!isStep(message)) return;
+  const { kind, name, number } = message;
+  if (process.env["SHOW_STEPS"] !== undefined && message.phase === "before") {
+    process.stderr.write(`step ${number} ${kind} ${name}\n`);
+  }
+  if (String(number) !== stepNumber) return;
+  if (message.phase === phase) process.kill(process.pid, "SIGKILL");
+  // While the step is being done.
+  if (phase === "during" && message.phase === "before") setTimeout(() => process.kill(process.pid, "SIGKILL"), 3);
+});
+
 const known = (await readdir(root)).filter((name) => name.endsWith(".planned")).map((name) => name.slice(0, 12));
 for (const each of known) networks.adopt(await read(each));
 
@@ -24,7 +42,9 @@ try {
       const settings = decodeNetworkSettings(decodeField(JSON.parse(text), "settings", "INVALID_ARGUMENT"));
       const state = await networks.plan(id, settings);
       await writeFile(path(id), JSON.stringify(state));
-      await networks.make(state, settings, { runDir: root, onUplink: async () => {} });
+      const onUplink = async (made: NetworkState): Promise<void> => await writeFile(path(id), JSON.stringify(made));
+      await networks.make(state, settings, { runDir: root, onUplink });
+      await writeFile(join(root, `${id}.made`), "");
       process.stdout.write(`${JSON.stringify(state)}\n`);
       break;
     }
@@ -32,9 +52,21 @@ try {
       process.stdout.write(`${await networks.denied(await read(id))}\n`);
       break;
     case "remove":
+      await rm(join(root, `${id}.made`), { force: true });
       await networks.remove(await read(id));
       await rm(path(id));
       break;
+    case "recover": {
+      const made = new Set(
+        (await readdir(root)).filter((name) => name.endsWith(".made")).map((name) => name.slice(0, 12)),
+      );
+      for (const each of known.filter((name) => !made.has(name))) {
+        await networks.remove(await read(each));
+        await rm(path(each));
+      }
+      process.stdout.write(`${JSON.stringify(await networks.sweep(made))}\n`);
+      break;
+    }
     default:
       process.stdout.write(`${JSON.stringify(await networks.sweep(new Set(known)))}\n`);
   }
