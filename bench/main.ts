@@ -15,6 +15,7 @@ import { measureCheckpoints } from "./checkpoints.ts";
 import { measureFio } from "./fio.ts";
 import { measureImports } from "./imports.ts";
 import { type Measurement, repeat, summarise, time } from "./measure.ts";
+import { measureNetwork } from "./network.ts";
 import { drawBars } from "./plot.ts";
 
 const run = promisify(execFile);
@@ -52,8 +53,10 @@ async function main(): Promise<void> {
       fio: () => measureFio({ runtime, acceleration, dir: state, archive: join(repository, ".cache/bench/fio.tar") }),
     };
     const measurements: Measurement[] = [];
+    // By name only: they need programs that nothing else of the project does.
+    const special: typeof parts = { network: () => measureNetwork({ runtime, cli, dir: state }) };
     const chosen = values.only?.split(",") ?? Object.keys(parts);
-    for (const name of chosen) measurements.push(...((await parts[name]?.()) ?? []));
+    for (const name of chosen) measurements.push(...((await (parts[name] ?? special[name])?.()) ?? []));
     await report(measurements, acceleration);
   } finally {
     await cli("daemon", "stop").catch(() => {});

@@ -2,7 +2,7 @@
 
 export interface Measurement {
   readonly name: string;
-  readonly unit: "ms" | "MB" | "MB/s" | "IOPS" | "x";
+  readonly unit: "ms" | "MB" | "MB/s" | "IOPS" | "1/s" | "x";
   readonly values: readonly number[];
 }
 

@@ -29,5 +29,12 @@ test("a host that lacks something is told what", async () => {
   assert.match(explain("nsenter", failed("sh: 12: nft: not found")).remedy ?? "", /nftables/);
   assert.match(explain("ip", failed("mount failed: Operation not permitted")).remedy ?? "", /root/);
   assert.match(explain("ip", failed("open: /dev/net/tun: No such file or directory")).remedy ?? "", /tun/);
+  const unknown = explain("sh", failed("Error: Unknown device type. type bridge"));
+  assert.match(unknown.remedy ?? "", /bridge and veth, or use `--network user`/);
+  assert.match(explain("ip", failed("Error: Unknown device type.; Command failed -:1")).remedy ?? "", /--network user/);
+  const rule = "/dev/stdin:3:1-9: Error: Could not process rule: Operation not supported";
+  assert.match(explain("nft", failed(rule)).remedy ?? "", /nft_nat/);
+  const uplink = explain("slirp4netns", new BelljarError("HOST_TOOL_MISSING", "x"));
+  assert.match(uplink.remedy ?? "", /slirp4netns, or use `--network bridge`/);
   assert.equal(explain("ip", failed("something else")).reason, "NETWORK_FAILED");
 });

@@ -85,6 +85,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   unshare: "util-linux",
 };
 
+/** What does without it. */
+const OTHERWISE: Readonly<Record<string, string>> = { slirp4netns: ", or use `--network bridge`" };
+
 /** @throws BelljarError `NETWORK_UNAVAILABLE` for what the host does not have or allow, `NETWORK_FAILED` for the rest */
 export async function tool(
   program: string,
@@ -109,7 +112,7 @@ export function explain(program: string, error: BelljarError): BelljarError {
       `the program ${absent}, which this network needs, is not installed`,
       {
         facts: { tool: absent },
-        remedy: `Install the Debian package ${PACKAGES[absent] ?? absent}.`,
+        remedy: `Install the Debian package ${PACKAGES[absent] ?? absent}${OTHERWISE[absent] ?? ""}.`,
         cause: error,
       },
     );
@@ -123,6 +126,18 @@ export function explain(program: string, error: BelljarError): BelljarError {
   if (/\/dev\/net\/tun/.test(words)) {
     return new BelljarError("NETWORK_UNAVAILABLE", `the host's kernel has no /dev/net/tun: ${words}`, {
       remedy: "Load the kernel module tun.",
+      cause: error,
+    });
+  }
+  if (/unknown device type/i.test(words)) {
+    return new BelljarError("NETWORK_UNAVAILABLE", `the host's kernel has no bridge or no veth: ${words}`, {
+      remedy: "Load the kernel modules bridge and veth, or use `--network user`.",
+      cause: error,
+    });
+  }
+  if (/could not process rule: (?:no such file|operation not supported|protocol not supported)/i.test(words)) {
+    return new BelljarError("NETWORK_UNAVAILABLE", `the host's kernel lacks a part of nftables: ${words}`, {
+      remedy: "Load the kernel modules nf_tables, nft_ct, nft_nat, nft_masq, nft_fib_inet and nft_reject_inet.",
       cause: error,
     });
   }

@@ -4,6 +4,7 @@ import type { Capability } from "./capability.ts";
 import type { HostFacts } from "./host-facts.ts";
 import {
   inspectDiskSpace,
+  inspectForwarding,
   inspectKvm,
   inspectNested,
   inspectPagemapScan,
@@ -64,4 +65,11 @@ test("kernels are compared by number, release candidates too", async () => {
   ] as const) {
     assert.equal((await inspectPagemapScan(host({}, { kernelRelease }))).status, status, kernelRelease);
   }
+});
+
+test("doctor: what a bridge network does to the host's forwarding is said beforehand", async () => {
+  const of = (value: string): Promise<Capability> =>
+    inspectForwarding(host({ "/proc/sys/net/ipv4/ip_forward": value }));
+  assert.equal((await of("1\n")).detail, "on");
+  assert.match((await of("0\n")).detail, /off; the first bridge network switches it on/);
 });

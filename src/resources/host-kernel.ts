@@ -75,6 +75,15 @@ export function inspectTun(host: HostFacts): Promise<Capability> {
   });
 }
 
+/** Not restored by whoever switches it on: by then others may count on it. */
+export function inspectForwarding(host: HostFacts): Promise<Capability> {
+  return look("IPv4 forwarding", false, async () => {
+    const isOn = (await host.readFile("/proc/sys/net/ipv4/ip_forward"))?.trim() === "1";
+    if (isOn) return { status: "yes", detail: "on" };
+    return { status: "yes", detail: "off; the first bridge network switches it on, and it stays on" };
+  });
+}
+
 /** Below this a guest image, a template and a container's disk may not find room together. */
 const DISK_NEEDED_MIB = 2_048;
 

@@ -10,6 +10,7 @@ import { inspectIommu, inspectVfio } from "./device-assignment.ts";
 import { type HostFacts, thisHost } from "./host-facts.ts";
 import {
   inspectDiskSpace,
+  inspectForwarding,
   inspectKvm,
   inspectNested,
   inspectPagemapScan,
@@ -51,6 +52,7 @@ export async function inspectHost(deps: InspectHostDeps): Promise<Capability[]> 
     () => inspectUserfaultfd(),
     () => inspectCgroups(host),
     () => inspectTun(host),
+    () => inspectForwarding(host),
     () => inspectVsock(host),
     () => inspectIommu(host),
     () => inspectVfio(host),

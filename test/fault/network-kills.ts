@@ -45,6 +45,8 @@ interface Ended {
 export class NetworkKills {
   readonly kills: NetworkKill[] = [];
   readonly #place: NetworkPlace;
+  /** Of the names of our namespaces. */
+  #prefix = "";
 
   constructor(place: NetworkPlace) {
     this.#place = place;
@@ -53,7 +55,19 @@ export class NetworkKills {
   /** The witness, on a bridge, with a port: its rules are in the same table as those of whoever is killed. */
   async begin(): Promise<void> {
     const port = { hostAddress: "0.0.0.0", hostPort: 8099, containerPort: 80, protocol: "tcp" };
-    await this.#succeed("make", WITNESS, this.#settings("bridge", [port]));
+    const { output } = await this.#succeed("make", WITNESS, this.#settings("bridge", [port]));
+    const made: unknown = JSON.parse(output);
+    if (typeof made === "object" && made !== null && "namespace" in made) {
+      this.#prefix = String(made.namespace).slice(0, -WITNESS.length);
+    }
+  }
+
+  /** Whatever is still there, when a test ends before its end. */
+  async abandon(): Promise<void> {
+    if (this.#prefix === "") return;
+    for (const name of (await readdir("/run/netns")).filter((each) => each.startsWith(this.#prefix))) {
+      await runTool("ip", ["netns", "delete", name]);
+    }
   }
 
   async end(): Promise<void> {
@@ -132,8 +146,7 @@ export class NetworkKills {
 
   /** Everything on the host that could be of ours or of others. */
   async #look(): Promise<string> {
-    const { within, rootDir, theirs } = this.#place;
-    const key = (await readFile(join(rootDir, "key"), "utf8").catch(() => "")).trim();
+    const { within, theirs } = this.#place;
     const texts: string[] = [];
     for (const place of [within, ["nsenter", `--net=/run/netns/${theirs}`, "--"]]) {
       for (const command of ["ip -details address", "ip -4 route show table all", "nft list ruleset", "tc qdisc"]) {
@@ -141,8 +154,7 @@ export class NetworkKills {
         texts.push((await runTool(program, words)).stdout.toString());
       }
     }
-    const spaces = (await readdir("/run/netns")).filter((name) => name.startsWith("belljar-") && name.includes(key));
-    const own = spaces.filter((name) => name.endsWith(ID) || name.endsWith(NEXT));
+    const own = (await readdir("/run/netns")).filter((name) => [ID, NEXT].includes(name.replace(this.#prefix, "")));
     return (
       `${texts.join("---\n")}---\n${own.join(" ")}\n${await programs()}`
         // Numbers that go on, states that settle, counts of what comes by itself.
