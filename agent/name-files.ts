@@ -14,16 +14,19 @@ const LINE_MAX_LENGTH = 1024;
 export class NameFiles {
   #hostname = "";
   #dnsLines: readonly string[] = [];
+  #hostLines: readonly string[] = [];
 
   /** Empty leaves as it is. Answers whether something is new. @throws BelljarError `INVALID_ARGUMENT` */
-  configure(hostname: string, dnsLines: readonly string[]): boolean {
-    if (dnsLines.length > LINES_MAX || dnsLines.some((line) => line.length > LINE_MAX_LENGTH || /[\0\n]/.test(line))) {
-      throw new BelljarError("INVALID_ARGUMENT", "the DNS lines are too many, too long, or no lines");
+  configure(hostname: string, dnsLines: readonly string[], hostLines: readonly string[] = this.#hostLines): boolean {
+    const lines = [...dnsLines, ...hostLines];
+    if (lines.length > LINES_MAX || lines.some((line) => line.length > LINE_MAX_LENGTH || /[\0\n]/.test(line))) {
+      throw new BelljarError("INVALID_ARGUMENT", "the DNS lines or those of hosts are too many, too long, or no lines");
     }
-    const before = JSON.stringify([this.#hostname, this.#dnsLines]);
+    const before = JSON.stringify([this.#hostname, this.#dnsLines, this.#hostLines]);
+    this.#hostLines = [...hostLines];
     if (hostname !== "") this.#hostname = hostname;
     if (dnsLines.length > 0) this.#dnsLines = [...dnsLines];
-    return before !== JSON.stringify([this.#hostname, this.#dnsLines]);
+    return before !== JSON.stringify([this.#hostname, this.#dnsLines, this.#hostLines]);
   }
 
   /** Writes the files that there is something to write into, in place where they are there. Answers their mounts. */
@@ -42,7 +45,8 @@ export class NameFiles {
     const texts: (readonly [string, string])[] = [];
     if (this.#hostname !== "") {
       const local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-      texts.push(["hosts", `${local}127.0.1.1\t${this.#hostname}\n`], ["hostname", `${this.#hostname}\n`]);
+      const others = this.#hostLines.map((line) => `${line}\n`).join("");
+      texts.push(["hosts", `${local}127.0.1.1\t${this.#hostname}\n${others}`], ["hostname", `${this.#hostname}\n`]);
     }
     if (this.#dnsLines.length > 0) texts.push(["resolv.conf", `${this.#dnsLines.join("\n")}\n`]);
     return texts;

@@ -54,7 +54,11 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       await deps.system.configure(request);
       // With the random numbers that the kernel has by now.
       deps.identity.introduce(request.sandboxId);
-      const renamed = deps.names.configure(request.hostname, request.dnsLines);
+      const renamed = deps.names.configure(
+        request.hostname,
+        request.dnsLines,
+        request.replaceHosts ? request.hostLines : undefined,
+      );
       if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
       if (renamed) for (const container of await containers.all()) await container.refreshNames();
       return { realtimeNs: deps.system.realtimeNs() };

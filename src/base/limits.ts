@@ -300,6 +300,8 @@ export const networkLimits = {
   renewIntervalMs: 30_000,
   /** What a question for a name may have behind it: an extension without or with few options. */
   questionExtensionBytes: 40,
+  /** Other sandboxes that one may reach by name. */
+  linksMax: 32,
   /** Connections of one sandbox at once: what its namespace keeps of each is host memory, about 300 bytes. */
   connectionsMax: 8_192,
   /** The program behind a user-mode network must be ready by then. */

@@ -45,6 +45,7 @@ export interface ContainerOptions extends CommonOptions {
   readonly deny?: readonly string[];
   readonly networkDefault?: PolicyDefault;
   readonly networkModel?: EndpointModel;
+  readonly link?: readonly string[];
   readonly netRateIn?: string;
   readonly netRateOut?: string;
   readonly readOnly?: boolean;
@@ -113,6 +114,7 @@ export function addContainerOptions(command: Command): Command {
         endpointModels,
       ),
     )
+    .option("--link <name>", "let the sandbox reach another one on the bridge, under its name or NAME:ALIAS", collect)
     .option("--net-rate-in <size>", "bytes per second to the sandbox at most")
     .option("--net-rate-out <size>", "bytes per second from the sandbox at most")
     .option("-p, --publish <port>", "publish a port: [ADDRESS:][HOST:]CONTAINER[/tcp|udp], or a range of them", collect)
@@ -266,6 +268,7 @@ function ofTheSandbox(options: ContainerOptions): Readonly<Record<string, unknow
     "--deny": options.deny,
     "--network-default": options.networkDefault,
     "--network-model": options.networkModel,
+    "--link": options.link,
     "--net-rate-in": options.netRateIn,
     "--net-rate-out": options.netRateOut,
     "--share-pids": options.sharePids,

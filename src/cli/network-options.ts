@@ -17,15 +17,16 @@ export interface NetworkOptions {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
   readonly networkDefault?: PolicyDefault;
+  readonly link?: readonly string[];
   readonly netRateIn?: string;
   readonly netRateOut?: string;
 }
 
 /** Undefined when nothing was said. */
 export function networkConfig(options: NetworkOptions): NetworkConfig | undefined {
-  const { network, networkModel: model, publish = [], allow, deny, networkDefault } = options;
+  const { network, networkModel: model, publish = [], allow, deny, networkDefault, link } = options;
   const rates = ratesOf(options);
-  const said = network ?? model ?? allow ?? deny ?? networkDefault ?? rates;
+  const said = network ?? model ?? allow ?? deny ?? networkDefault ?? rates ?? link;
   if (said === undefined && publish.length === 0) return undefined;
   return {
     ...(network === undefined ? {} : modeOf(network)),
@@ -33,6 +34,7 @@ export function networkConfig(options: NetworkOptions): NetworkConfig | undefine
     ports: publish.flatMap(parsePort),
     policy: { allow, deny, default: networkDefault },
     ...(rates === undefined ? {} : { rates }),
+    ...(link === undefined ? {} : { links: link }),
   };
 }
 

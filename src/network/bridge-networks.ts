@@ -19,6 +19,9 @@ import {
   usedRanges,
   writeHostRules,
 } from "./bridge.ts";
+import { idOfNetwork, linkedFrom } from "./links.ts";
+import { inNamespace, listNamespaces } from "./namespace.ts";
+import { LINKED, TABLE } from "./rules.ts";
 import type { OwnNetworkState } from "./state.ts";
 
 interface BridgeState {
@@ -62,7 +65,21 @@ export class BridgeNetworks {
     const host = await this.#host();
     await makeBridge(host);
     await makePort(host, id, state, signal);
-    await writeHostRules(host, [...planned].filter(isBridge));
+    const all = [...planned].filter(isBridge);
+    await writeHostRules(host, all);
+    for (const each of [state, ...all.filter((other) => isLinkedTo(state, other))]) await this.#admit(each, all);
+  }
+
+  /** Who is linked to this one, in the rules of its own namespace. One that is not made yet is told when it is. */
+  async #admit(network: OwnNetworkState, all: readonly OwnNetworkState[]): Promise<void> {
+    const addresses = linkedFrom(network, all);
+    const add = addresses.length === 0 ? [] : [`add element inet ${TABLE} ${LINKED} { ${addresses.join(", ")} }`];
+    const rules = [`flush set inet ${TABLE} ${LINKED}`, ...add, ""].join("\n");
+    try {
+      await inNamespace(network.namespace, ["nft", "-f", "-"], { input: Buffer.from(rules) });
+    } catch (error) {
+      if ((await listNamespaces(network.namespace)).length > 0 && isMade(error)) throw error;
+    }
   }
 
   /** Everything of this sandbox that is not in its namespace, and of the root, when it was the last. */
@@ -112,6 +129,15 @@ export class BridgeNetworks {
     this.#range = range;
     return range;
   }
+}
+
+function isLinkedTo({ links = [] }: OwnNetworkState, other: OwnNetworkState): boolean {
+  return links.some(({ sandbox }) => sandbox === idOfNetwork(other));
+}
+
+/** Its namespace may be there without rules yet. */
+function isMade(error: unknown): boolean {
+  return !(error instanceof BelljarError && /no such file/i.test(error.message));
 }
 
 function isBridge({ mode }: OwnNetworkState): boolean {

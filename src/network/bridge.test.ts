@@ -52,4 +52,11 @@ test("bridge: the host's rules are a whole, and go as one", () => {
   ]) {
     assert.ok(lines.includes(line), line);
   }
+  // One that is linked to the other may go there; not back.
+  const links = [{ sandbox: "00c0ffee0001", alias: "db" }];
+  const linked = { ...state, namespace: "belljar-0123abcd-00c0ffee0002", address: "10.88.0.3", ports: [], links };
+  const both = hostRules(host, [state, linked]).split("\n");
+  const way = 'iifname "bj-0123abcd" oifname "bj-0123abcd" ip saddr 10.88.0.3 ip daddr 10.88.0.2 accept';
+  assert.ok(both.indexOf(way) < both.indexOf('oifname "bj-0123abcd" drop') && both.includes(way));
+  assert.equal(both.filter((line) => /ip saddr .* ip daddr 10\.88\.0\.\d accept/.test(line)).length, 1);
 });

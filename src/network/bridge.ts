@@ -8,6 +8,7 @@
 import { BelljarError, type Field, parseJson } from "../base/index.ts";
 import { overlaps, parseRange, type Range, rangeText, toText } from "./addresses.ts";
 import { UPLINK } from "./layout.ts";
+import { linkedPeers } from "./links.ts";
 import { inNamespace, tool } from "./namespace.ts";
 import { EVERY_ADDRESS, type PublishedPort } from "./ports.ts";
 import type { OwnNetworkState } from "./state.ts";
@@ -178,6 +179,11 @@ export function hostRules({ name, range }: BridgeHost, networks: readonly OwnNet
     "type filter hook forward priority 0; policy accept;",
     `oifname "${name}" ct state established,related accept`,
     `oifname "${name}" ct status dnat accept`,
+    ...networks.flatMap((network) =>
+      linkedPeers(network, networks).map(
+        ({ address }) => `iifname "${name}" oifname "${name}" ip saddr ${network.address} ip daddr ${address} accept`,
+      ),
+    ),
     `oifname "${name}" drop`,
     "}",
     "chain input {",

@@ -1,6 +1,7 @@
 /** What a caller asks of a sandbox's network, checked before anything is made. */
 import { BelljarError, type Field, networkLimits } from "../base/index.ts";
 import { decodeGivenPlace, type EndpointModel, type GivenPlace, settleGivenPlace } from "./given-place.ts";
+import { decodeLink, type Link, settleLinks } from "./links.ts";
 import { decodePolicy, type Policy, type PolicyConfig, settlePolicy } from "./policy.ts";
 import { decodePublishedPort, type PortConfig, type PublishedPort, settlePorts } from "./ports.ts";
 import { decodeRates, type RateConfig, type Rates, settleRates } from "./rates.ts";
@@ -15,6 +16,8 @@ export interface NetworkConfig {
   readonly policy?: PolicyConfig | undefined;
   /** How fast it may be; as fast as it can unless told. */
   readonly rates?: RateConfig | undefined;
+  /** Of `bridge`: other sandboxes that it may reach, each `NAME`, with `:ALIAS` behind it for another name than its own. */
+  readonly links?: readonly string[] | undefined;
   /** Of `netns`: path of the namespace, such as `/run/netns/name` or `/proc/PID/ns/net`. */
   readonly path?: string | undefined;
   /** Of `netns`: how the VM is joined to its interfaces; `tcfilter` unless told. */
@@ -28,6 +31,8 @@ export interface NetworkSettings {
   readonly ports: readonly PublishedPort[];
   readonly policy: Policy;
   readonly rates?: Rates | undefined;
+  /** Of `bridge`. */
+  readonly links?: readonly Link[] | undefined;
   /** Of `netns`. */
   readonly given?: GivenPlace | undefined;
 }
@@ -45,7 +50,13 @@ export function settleNetwork(config: NetworkConfig): NetworkSettings | undefine
     ports: settlePorts(ports),
     policy: settlePolicy(policy),
     ...(rates === undefined ? {} : { rates }),
+    ...((config.links ?? []).length === 0 ? {} : { links: settleLinks(config.links ?? []) }),
   };
+  if (mode !== "bridge" && settled.links !== undefined) {
+    throw new BelljarError("INVALID_ARGUMENT", "only sandboxes on a bridge can be linked", {
+      remedy: "Use `--network bridge`.",
+    });
+  }
   if (mode !== "netns" && (config.path ?? config.model) !== undefined) {
     throw new BelljarError("INVALID_ARGUMENT", "only a network of the kind netns has a path and a model");
   }
@@ -110,6 +121,7 @@ export function decodeNetworkSettings(field: Field): NetworkSettings {
     ports: field.field("ports").array(decodePublishedPort, { maxItems: networkLimits.portsMax }),
     policy: decodePolicy(field.field("policy")),
     rates: field.field("rates").optional(decodeRates),
+    links: field.field("links").optional((list) => list.array(decodeLink, { maxItems: networkLimits.linksMax })),
     given: field.field("given").optional(decodeGivenPlace),
   };
 }

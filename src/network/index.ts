@@ -24,6 +24,7 @@ export type { EndpointKind, EndpointState, GivenNetworkState } from "./given-sta
 export { guestNameServers, guestNetwork, type Nic, networkPath, nicName, nicsOf } from "./guest.ts";
 export { checkGuestRoutes, type GuestInterface, type GuestNetwork, type GuestRoute } from "./guest-network.ts";
 export { namespacePath } from "./layout.ts";
+export type { Link } from "./links.ts";
 export { type MakeOptions, type Networks, noNetworks, openNetworks } from "./networks.ts";
 export { type PolicyConfig, type PolicyDefault, policyDefaults } from "./policy.ts";
 export { decodePublishedPort, type PortConfig, type PublishedPort, parsePort, protocols } from "./ports.ts";

@@ -14,6 +14,7 @@ import { type NetworkWatch, watchGiven } from "./given-watch.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
 import { choosePorts } from "./host-ports.ts";
 import { MTU, randomMac, TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
+import { linkedPeers } from "./links.ts";
 import {
   fillNamespace,
   inNamespace,
@@ -63,6 +64,10 @@ export interface Networks {
    * without names.
    */
   renew(state: NetworkState, settings: NetworkSettings): Promise<void>;
+  /** The guest's names for those that it is linked to, as lines of a file of hosts: they change as these come and go. */
+  hostLines(state: NetworkState): readonly string[];
+  /** Calls back when something has come or gone on a bridge; ends with what it answers. */
+  onBridgeChange(callback: () => void): () => void;
   /** Calls back soon after something has changed in a given namespace, and perhaps when nothing has. */
   watch(state: GivenNetworkState, onChange: () => void): NetworkWatch;
   /** Packets of the guest that were dropped or refused so far. @throws BelljarError `NETWORK_FAILED` */
@@ -79,6 +84,10 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   const turns = new Turns("the networks of this root");
   /** By namespace, or by sandbox where that is somebody else's. */
   const planned = new Map<string, NetworkState>();
+  const listeners = new Set<() => void>();
+  const tell = (): void => {
+    for (const callback of listeners) callback();
+  };
   const bridge = new BridgeNetworks(prefix.slice("belljar-".length, -1), rootDir, disk);
 
   const remove = async (namespace: string, uplink: OwnNetworkState["uplink"]): Promise<void> => {
@@ -113,6 +122,7 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
           ports: await choosePorts(settings.ports, taken),
           ...(isBridge ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
           ...(settings.rates === undefined ? {} : { rates: settings.rates }),
+          ...(settings.links === undefined ? {} : { links: settings.links }),
         };
         planned.set(keyOf(state), state);
         return state;
@@ -131,6 +141,7 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       await fillNamespace(state, namespaceRules(state, destinations), signal);
       if (state.mode === "bridge") {
         await turns.take(() => bridge.make(idOf(state.namespace), state, [...planned.values()].filter(isOwn), signal));
+        tell();
       } else {
         const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
         await startSlirp(state.namespace, state.ports, runDir, onSpawn, signal);
@@ -151,6 +162,7 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
         planned.delete(keyOf(state));
         if (mode === "bridge") await bridge.remove(idOf(namespace), [...planned.values()].filter(isOwn));
       });
+      if (mode === "bridge") tell();
     },
 
     scan: scanGiven,
@@ -163,6 +175,16 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     removeEndpoint,
 
     watch: watchGiven,
+
+    hostLines: (state) =>
+      state.mode === "netns"
+        ? []
+        : linkedPeers(state, [...planned.values()].filter(isOwn)).map(({ address, alias }) => `${address}\t${alias}`),
+
+    onBridgeChange: (callback) => {
+      listeners.add(callback);
+      return () => void listeners.delete(callback);
+    },
 
     renew: async (state, { policy }) => {
       if (state.mode === "netns" || !hasNames(policy)) return;
@@ -235,6 +257,8 @@ export const noNetworks: Networks = {
   refit: async () => {},
   removeEndpoint: async () => {},
   watch: () => ({ stop: async () => {} }),
+  hostLines: () => [],
+  onBridgeChange: () => () => {},
   renew: async () => {},
   denied: async () => 0,
   traffic: async () => ({ packets: 0, connections: 0 }),

@@ -6,6 +6,7 @@ import { networkLimits } from "../base/index.ts";
 import { overlaps, parseRange } from "./addresses.ts";
 import { questionMatch } from "./dns-rules.ts";
 import { GATEWAY, TAP, UPLINK } from "./layout.ts";
+import { bridgeMatch } from "./links.ts";
 import type { Destination, Destinations } from "./policy.ts";
 import type { OwnNetworkState } from "./state.ts";
 
@@ -13,13 +14,20 @@ import type { OwnNetworkState } from "./state.ts";
 export const TABLE = "belljar";
 export const DENIED = "denied";
 
-type Guest = Pick<OwnNetworkState, "mode" | "address" | "macAddress" | "nameServer" | "ports">;
+/** Set of the addresses of those that are linked to the sandbox. */
+export const LINKED = "linked";
 
-export function namespaceRules({ mode, address, macAddress, nameServer, ports }: Guest, to: Destinations): string {
+type Guest = Pick<OwnNetworkState, "mode" | "address" | "links" | "macAddress" | "nameServer" | "ports">;
+
+export function namespaceRules(
+  { mode, address, links = [], macAddress, nameServer, ports }: Guest,
+  to: Destinations,
+): string {
   const deny = `counter name ${DENIED} drop`;
   return [
     `table inet ${TABLE} {`,
     `counter ${DENIED} { }`,
+    `set ${LINKED} { type ipv4_addr; }`,
     ...addressSets(to).map(
       ({ set, addresses }) => `set ${set} { type ipv4_addr; elements = { ${addresses.join(", ")} }; }`,
     ),
@@ -56,6 +64,7 @@ export function namespaceRules({ mode, address, macAddress, nameServer, ports }:
       `ct state invalid ${deny}`,
       `iifname "${TAP}" ct state new ct count over ${networkLimits.connectionsMax} ${deny}`,
       `iifname "${UPLINK}" oifname "${TAP}" ct status dnat accept`,
+      ...(mode === "bridge" ? [`iifname "${UPLINK}" oifname "${TAP}" ip saddr @${LINKED} accept`] : []),
       `iifname "${TAP}" oifname "${UPLINK}" ct status dnat accept`,
       `iifname "${TAP}" oifname "${UPLINK}" goto outbound`,
       deny,
@@ -63,6 +72,7 @@ export function namespaceRules({ mode, address, macAddress, nameServer, ports }:
     chain("outbound", undefined, [
       ...to.deny.map((each, index) => `${match(each, setName("deny", index))} goto refuse`),
       ...to.allow.map((each, index) => `${match(each, setName("allow", index))} accept`),
+      ...(links.length === 0 ? [] : [`${bridgeMatch(address)} accept`]),
       `ip daddr { ${withoutCovered(to.closed).join(", ")} } goto refuse`,
       to.default === "open" ? "accept" : "goto refuse",
     ]),

@@ -7,6 +7,7 @@ import { IPV4, MAC_ADDRESS, parseRange } from "./addresses.ts";
 import type { NetworkSettings } from "./config.ts";
 import { decodeGivenNetwork, type GivenNetworkState } from "./given-state.ts";
 import { decodeGuestRoute, type GuestRoute } from "./guest-network.ts";
+import { decodeLink, type Link } from "./links.ts";
 import { decodePublishedPort, type PublishedPort } from "./ports.ts";
 import { decodeRates, type Rates } from "./rates.ts";
 
@@ -25,6 +26,7 @@ export interface OwnNetworkState {
   /** Addresses and ranges that the host's own rules let a bridge network reach on the host itself: what was allowed, looked up. */
   readonly allowed?: readonly string[] | undefined;
   readonly rates?: Rates | undefined;
+  readonly links?: readonly Link[] | undefined;
   /** Those that somebody has set in place of the usual ones. */
   readonly routes?: readonly GuestRoute[] | undefined;
   /** The program behind a user-mode network, once it has been started. */
@@ -53,6 +55,7 @@ export function decodeNetworkState(field: Field): NetworkState {
         list.array(decodeRange, { maxItems: networkLimits.rulesMax * networkLimits.addressesPerNameMax }),
       ),
     rates: field.field("rates").optional(decodeRates),
+    links: field.field("links").optional((list) => list.array(decodeLink, { maxItems: networkLimits.linksMax })),
     routes: field
       .field("routes")
       .optional((list) => list.array(decodeGuestRoute, { maxItems: networkLimits.routesMax })),

@@ -16,6 +16,8 @@ export class NetworkFollower {
   readonly #onDenied: (packets: number) => void;
   #timer: NodeJS.Timeout | undefined;
   #denied = 0;
+  #unlisten: (() => void) | undefined;
+  #toldHosts: string | undefined;
 
   /** @param onDenied told of how many packets were denied since the VM's start, when there are more */
   constructor(sandbox: HostSandbox, onDenied: (packets: number) => void) {
@@ -30,6 +32,9 @@ export class NetworkFollower {
   async start(): Promise<void> {
     const { network } = this.#sandbox.state;
     if (network === undefined) return;
+    if (network.mode === "bridge" && network.links !== undefined) {
+      this.#unlisten ??= this.#sandbox.networks.onBridgeChange(() => void this.#renameHosts());
+    }
     this.#timer ??= setInterval(() => void this.look(), networkLimits.renewIntervalMs).unref();
     if (network?.mode !== "netns" || network.model === "none") return;
     if (this.#watch?.of === keyOf(network)) return;
@@ -41,6 +46,9 @@ export class NetworkFollower {
   async stop(): Promise<void> {
     const watch = this.#watch;
     this.#watch = undefined;
+    this.#unlisten?.();
+    this.#unlisten = undefined;
+    this.#toldHosts = undefined;
     if (this.#timer !== undefined) {
       clearInterval(this.#timer);
       this.#timer = undefined;
@@ -55,10 +63,25 @@ export class NetworkFollower {
   async look(): Promise<void> {
     const { state, networks } = this.#sandbox;
     await this.#count();
+    if (this.#unlisten !== undefined) await this.#renameHosts();
     if (state.network === undefined || state.settings.network === undefined) return;
     await networks.renew(state.network, state.settings.network).catch((error: unknown) => {
       // What the names stood for before stays.
       this.#sandbox.log.debug("host names could not be looked up again", { cause: messageChain(error).join(": ") });
+    });
+  }
+
+  /** Whoever this one is linked to may be somewhere else by now. */
+  async #renameHosts(): Promise<void> {
+    const sandbox = this.#sandbox;
+    const { state, network } = sandbox.state;
+    // One that stands still is told everything anew when it goes on.
+    if (state !== "running" || network === undefined) return;
+    const lines = sandbox.networks.hostLines(network).join("\n");
+    if (lines === this.#toldHosts) return;
+    this.#toldHosts = lines;
+    await sandbox.machine.renameHosts().catch((error: unknown) => {
+      sandbox.log.warn("names of linked sandboxes were not told", { cause: messageChain(error).join(": ") });
     });
   }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "../../test/support/harness.ts";
 import { MemoryNetworks } from "../../test/support/memory-networks.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
@@ -140,4 +141,32 @@ test("network: a fork has a namespace, a hardware address and ports of its own, 
     (await restored.info()).network?.ports.map(({ hostPort, containerPort }) => [hostPort, containerPort]),
     [[9090, 80]],
   );
+});
+
+test("network: a sandbox that is linked to another one knows its name, as long as that is there", async (t) => {
+  const { world, networks } = await open(t);
+  const bridge = { image: "busybox", network: { mode: "bridge" } } as const;
+  await using db = await world.core.sandboxes.create({ ...bridge, name: "db" });
+  await using plain = await world.core.sandboxes.create({ ...networked, name: "plain" });
+  const linkedTo = (...links: readonly string[]): Promise<unknown> =>
+    world.core.sandboxes.create({ ...bridge, network: { mode: "bridge", links } });
+  await assert.rejects(linkedTo("nobody"), { reason: "SANDBOX_NOT_FOUND" });
+  await assert.rejects(linkedTo("db:a b"), { reason: "INVALID_ARGUMENT" });
+  await assert.rejects(linkedTo(plain.name), { reason: "INVALID_ARGUMENT", message: /on no bridge/ });
+  const wrong = { image: "busybox", network: { mode: "user", links: ["db"] } } as const;
+  await assert.rejects(world.core.sandboxes.create(wrong), { reason: "INVALID_ARGUMENT" });
+
+  await using web = await world.core.sandboxes.create({
+    ...bridge,
+    network: { mode: "bridge", links: ["db", "db:store"] },
+  });
+  const { configured } = world.guests.guest(web.id);
+  const told = (): unknown => configured.filter(({ replaceHosts }) => replaceHosts === true).at(-1)?.hostLines;
+  assert.deepEqual(told(), ["10.88.0.9\tdb", "10.88.0.9\tstore"]);
+  await db.stop();
+  for (const listener of networks.bridgeListeners) listener();
+  for (const endMs = performance.now() + 5_000; performance.now() < endMs; await sleep(5)) {
+    if (JSON.stringify(told()) === "[]") break;
+  }
+  assert.deepEqual(told(), []);
 });

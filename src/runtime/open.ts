@@ -25,6 +25,7 @@ import type {
   Volumes,
 } from "./interface.ts";
 import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
+import { resolveLinks } from "./links.ts";
 import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
 import { poolKind } from "./pool-kind.ts";
@@ -276,7 +277,7 @@ class Runtime implements RuntimeCore {
     }
     const { pool } = this.#deps;
     const id = pool?.idFor(poolKind(config)) ?? newId();
-    const settled = settleSandboxConfig({ ...config, template }, id);
+    const settled = await resolveLinks(settleSandboxConfig({ ...config, template }, id), (name) => this.#find(name));
     const made = this.#make(
       settled.name,
       (signal) =>
@@ -313,13 +314,17 @@ class Runtime implements RuntimeCore {
   }
 
   async #get(nameOrId: string): Promise<SandboxHandle> {
+    return new RuntimeSandbox(await this.#find(nameOrId), this.checkpoints, false);
+  }
+
+  async #find(nameOrId: string): Promise<ManagedSandbox> {
     this.#checkOpen();
     const known = [...this.#managed.values()].map((managed) => ({ id: managed.sandbox.id, name: managed.state.name }));
     const unreadable = [...this.#unreadable.keys()].map((id) => ({ id, name: id }));
     const { id } = findNamed([...known, ...unreadable], nameOrId, "sandbox", "SANDBOX_NOT_FOUND");
     const managed = this.#managed.get(id);
     if (managed === undefined) throw this.#unreadable.get(id) ?? new BelljarError("INTERNAL", `no sandbox ${id}`);
-    return new RuntimeSandbox(managed, this.checkpoints, false);
+    return managed;
   }
 
   async #list(): Promise<readonly SandboxInfo[]> {

@@ -39,6 +39,8 @@ export interface MachineOptions {
   readonly settings: SandboxSettings;
   /** Whom the guest asks for names where the settings name nobody. */
   readonly nameServers?: readonly string[] | undefined;
+  /** Names that its network gives others. */
+  readonly hostLines?: (() => readonly string[]) | undefined;
   /** Of a VM that was taken over: any other one knows nothing of its containers. */
   readonly agentInstance?: string | undefined;
 }
@@ -119,6 +121,8 @@ export class Machine implements AgentCaller {
       realtimeNs: this.#realtimeNs(),
       entropy: randomBytes(ENTROPY_BYTES),
       dnsLines: dnsLines(settings, this.#options.nameServers),
+      hostLines: [...(this.#options.hostLines?.() ?? [])],
+      replaceHosts: true,
       sharedMemoryBytes: BigInt(this.#sharedMemoryBytes),
     });
     // A call that was long on its way brought a time that was old.
@@ -150,6 +154,11 @@ export class Machine implements AgentCaller {
   /** It runs on, and is told what has happened to it meanwhile. Answers which hooks of containers failed. */
   async thaw(request: AgentRequest<"thaw">, signal?: AbortSignal): Promise<readonly HookFailure[]> {
     return (await this.call("thaw", request, { signal })).hookFailures;
+  }
+
+  /** Names of others have changed. */
+  async renameHosts(): Promise<void> {
+    await this.call("configureSandbox", { hostLines: [...(this.#options.hostLines?.() ?? [])], replaceHosts: true });
   }
 
   /** Gives the /dev/shm that containers share another size, now and whenever the guest is configured. */

@@ -318,7 +318,12 @@ export class Sandbox<C extends SandboxedContainer> {
         onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
       },
     );
-    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, nameServers: this.#nameServers });
+    this.#machine = new Machine(this.#machineDeps(), vm, {
+      id: this.id,
+      settings,
+      nameServers: this.#nameServers,
+      hostLines: this.#hostLines,
+    });
     // All kinds of networks start from the same template, which has none. The guest finds it while it does other things.
     for (const nic of network === undefined ? [] : devicesOf(network)) {
       await this.#machine.whileAlive(vm.plugDevice(nic));
@@ -370,6 +375,7 @@ export class Sandbox<C extends SandboxedContainer> {
       settings,
       agentInstance: source.agentInstance,
       nameServers: this.#nameServers,
+      hostLines: this.#hostLines,
     });
     for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));
     await this.update((state) => ({
@@ -399,7 +405,7 @@ export class Sandbox<C extends SandboxedContainer> {
       disks: [...disks.values()],
       devices: [...devices.values()],
     });
-    const known = { agentInstance, nameServers: this.#nameServers };
+    const known = { agentInstance, nameServers: this.#nameServers, hostLines: this.#hostLines };
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...known });
   }
 
@@ -521,6 +527,11 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.#turns.take(async () => {});
     await this.#lock.close();
   }
+
+  readonly #hostLines = (): readonly string[] => {
+    const { network } = this.state;
+    return network === undefined ? [] : this.#deps.networks.hostLines(network);
+  };
 
   get #nameServers(): readonly string[] {
     return this.state.network === undefined ? [] : guestNameServers(this.state.network);

@@ -22,7 +22,7 @@ export class MemoryNetworks implements Networks {
   /** What is in every given namespace. */
   found: FoundNetwork = { interfaces: [], routes: [], neighbours: [], owners: [] };
 
-  async plan(id: string, { mode, ports, given, rates }: Parameters<Networks["plan"]>[1]): Promise<NetworkState> {
+  async plan(id: string, { mode, ports, given, rates, links }: Parameters<Networks["plan"]>[1]): Promise<NetworkState> {
     this.#enter("plan");
     if (mode === "netns") {
       if (given === undefined) throw new Error("no path");
@@ -40,6 +40,7 @@ export class MemoryNetworks implements Networks {
       mtu: 1500,
       nameServer: "192.0.2.53",
       ports: ports.map((port, index) => (port.hostPort === 0 ? { ...port, hostPort: 40_000 + index } : port)),
+      ...(links === undefined ? {} : { links }),
     };
     this.planned.set(networkName(state), state);
     return state;
@@ -85,6 +86,20 @@ export class MemoryNetworks implements Networks {
 
   async renew(): Promise<void> {
     this.renewals += 1;
+  }
+
+  hostLines(state: NetworkState): readonly string[] {
+    const links = state.mode === "netns" ? [] : (state.links ?? []);
+    return links
+      .filter(({ sandbox }) => [...this.made.keys()].some((name) => name.endsWith(sandbox)))
+      .map(({ alias }) => `10.88.0.9\t${alias}`);
+  }
+
+  readonly bridgeListeners = new Set<() => void>();
+
+  onBridgeChange(callback: () => void): () => void {
+    this.bridgeListeners.add(callback);
+    return () => void this.bridgeListeners.delete(callback);
   }
 
   async removeEndpoint(_state: GivenNetworkState, _endpoint: EndpointState): Promise<void> {}

@@ -132,6 +132,18 @@ test("a bridge network: ports lead in, the rules hold, and all of it is undone, 
   assert.ok((await owner.denied(one)) > 3);
   assert.equal(await owner.denied(two), 3);
 
+  // One that is linked to the first reaches it, whatever came first; nobody else does, and not the other way round.
+  const three = "00000000000c";
+  const third = await owner.make(three, { links: [{ sandbox: one, alias: "first" }] });
+  t.after(() => runTool("ip", ["netns", "delete", third.namespace]).catch(() => {}));
+  const inThird = await guestOf(t, third, "g");
+  await host.serve("0.0.0.0", 80, inThird);
+  assert.equal(await get(inThird, `${first.address}:80`), `served / to ${third.address}`);
+  assert.equal(await get(inFirst, `${third.address}:80`), undefined);
+  assert.equal(await get(inThird, `${second.address}:80`), undefined);
+  assert.equal(await get(inThird, `${gateway}:9002`), undefined);
+  await owner.remove(three);
+
   // Half of a network that nobody knows, as a kill leaves it.
   const lost = "00000000000d";
   await host.run("ip", "netns", "add", first.namespace.replace(one, lost));

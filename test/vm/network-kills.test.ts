@@ -9,7 +9,7 @@ import { tempDir, test } from "../support/harness.ts";
 import { networkHost } from "../support/network-host.ts";
 import { seededRandom } from "../support/random.ts";
 
-const POINTS_EACH = 3;
+const POINTS_EACH = 2;
 
 test(
   "networks: whoever makes or removes one is killed at any step, and the next leaves nothing of it",

@@ -15,12 +15,13 @@ import type { HibernationInfo, InterfaceInfo, NetworkInfo, RouteInfo } from "../
 import { given } from "./given.ts";
 
 export function toNetworkSpec(config: NetworkConfig): MessageInitShape<typeof api.NetworkSpecSchema> {
-  const { mode, ports, policy, path, model, rates } = config;
+  const { mode, ports, policy, path, model, rates, links } = config;
   return given({
     mode,
     path,
     model,
     ...rates,
+    links: links === undefined ? undefined : [...links],
     ports: ports?.map((port) => given({ ...port })),
     allow: policy?.allow === undefined ? undefined : { values: [...policy.allow] },
     deny: policy?.deny === undefined ? undefined : { values: [...policy.deny] },
@@ -40,6 +41,7 @@ export function fromNetworkSpec(wire: api.NetworkSpec): NetworkConfig {
     path: wire.path,
     model: wire.model === undefined ? undefined : oneOf(wire.model, endpointModels, "way to join an interface"),
     ...ratesOf(wire),
+    ...(wire.links.length === 0 ? {} : { links: wire.links }),
   };
 }
 

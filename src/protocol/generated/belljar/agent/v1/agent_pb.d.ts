@@ -116,6 +116,18 @@ export declare type ConfigureSandboxRequest = Message<"belljar.agent.v1.Configur
   sharedMemoryBytes: bigint;
 
   /**
+   * Lines of the hosts file that containers see, behind those of the sandbox itself; left alone unless `replace_hosts` is said.
+   *
+   * @generated from field: repeated string host_lines = 6;
+   */
+  hostLines: string[];
+
+  /**
+   * @generated from field: bool replace_hosts = 7;
+   */
+  replaceHosts: boolean;
+
+  /**
    * Another one than before makes another machine of it: machine id and boot id are new. Empty leaves them alone.
    *
    * @generated from field: string sandbox_id = 40;

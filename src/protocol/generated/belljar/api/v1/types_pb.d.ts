@@ -967,6 +967,13 @@ export declare type NetworkSpec = Message<"belljar.api.v1.NetworkSpec"> & {
    * @generated from field: optional double out_bytes_per_second = 9;
    */
   outBytesPerSecond?: number | undefined;
+
+  /**
+   * Of `bridge`: other sandboxes that it may reach, each `NAME[:ALIAS]`.
+   *
+   * @generated from field: repeated string links = 10;
+   */
+  links: string[];
 };
 
 /**
