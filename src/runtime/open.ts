@@ -277,7 +277,8 @@ class Runtime implements RuntimeCore {
     }
     const { pool } = this.#deps;
     const id = pool?.idFor(poolKind(config)) ?? newId();
-    const settled = await resolveLinks(settleSandboxConfig({ ...config, template }, id), (name) => this.#find(name));
+    const unlinked = settleSandboxConfig({ ...config, template }, id);
+    const settled = await resolveLinks(unlinked, (name) => this.#named(name));
     const made = this.#make(
       settled.name,
       (signal) =>
@@ -314,10 +315,10 @@ class Runtime implements RuntimeCore {
   }
 
   async #get(nameOrId: string): Promise<SandboxHandle> {
-    return new RuntimeSandbox(await this.#find(nameOrId), this.checkpoints, false);
+    return new RuntimeSandbox(await this.#named(nameOrId), this.checkpoints, false);
   }
 
-  async #find(nameOrId: string): Promise<ManagedSandbox> {
+  async #named(nameOrId: string): Promise<ManagedSandbox> {
     this.#checkOpen();
     const known = [...this.#managed.values()].map((managed) => ({ id: managed.sandbox.id, name: managed.state.name }));
     const unreadable = [...this.#unreadable.keys()].map((id) => ({ id, name: id }));
