@@ -3,7 +3,14 @@ import type { AgentMethod, AgentRequest, AgentResponse, CallOptions } from "../a
 import { BelljarError, networkLimits } from "../base/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
 import type { DeviceConfig, VmState } from "../hypervisor/interface.ts";
-import { guestNetwork, type NetworkState, type Networks, type Nic, nicsOf } from "../network/index.ts";
+import {
+  guestNameServers,
+  guestNetwork,
+  type NetworkState,
+  type Networks,
+  type Nic,
+  nicsOf,
+} from "../network/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import type { HibernationState } from "./hibernation.ts";
 
@@ -45,6 +52,23 @@ export async function makeNetwork(
       await networks.remove(network);
     }
   }
+}
+
+/** Whom the guest asks for names, and the names that it is told of others: of now, and of whenever it is asked. */
+export interface NamesOfOthers {
+  readonly nameServers: readonly string[];
+  readonly hostLines: () => readonly string[];
+}
+
+export function namesOfOthers(sandbox: { readonly state: NetworkedState }, networks: Networks): NamesOfOthers {
+  const { network } = sandbox.state;
+  return {
+    nameServers: network === undefined ? [] : guestNameServers(network),
+    hostLines: () => {
+      const { network: now } = sandbox.state;
+      return now === undefined ? [] : networks.hostLines(now);
+    },
+  };
 }
 
 /** How the VM has it. */

@@ -34,7 +34,7 @@ import type {
   VmSize,
   VmState,
 } from "../hypervisor/interface.ts";
-import { guestNameServers, type NetworkState, type Networks, networkPath } from "../network/index.ts";
+import { type NetworkState, type Networks, networkPath } from "../network/index.ts";
 import type { HostCgroups } from "../resources/index.ts";
 import { type acquireLock, type Disk, KeptLock, type StateSchema, Turns } from "../store/index.ts";
 import { linkMemory } from "./base-memory.ts";
@@ -42,7 +42,15 @@ import { growthOf, maxSize } from "./config.ts";
 import { lockDirectory, lockToRead } from "./directory-lock.ts";
 import { endProcess } from "./end-process.ts";
 import { abortable, endError, Machine, type MachineDeps } from "./machine.ts";
-import { configureGuest, devicesOf, doubtfulDevices as doubtfulNics, makeNetwork, placeNics } from "./network.ts";
+import {
+  configureGuest,
+  devicesOf,
+  doubtfulDevices as doubtfulNics,
+  makeNetwork,
+  type NamesOfOthers,
+  namesOfOthers,
+  placeNics,
+} from "./network.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
@@ -318,12 +326,7 @@ export class Sandbox<C extends SandboxedContainer> {
         onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
       },
     );
-    this.#machine = new Machine(this.#machineDeps(), vm, {
-      id: this.id,
-      settings,
-      nameServers: this.#nameServers,
-      hostLines: this.#hostLines,
-    });
+    this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...this.#names });
     // All kinds of networks start from the same template, which has none. The guest finds it while it does other things.
     for (const nic of network === undefined ? [] : devicesOf(network)) {
       await this.#machine.whileAlive(vm.plugDevice(nic));
@@ -374,8 +377,7 @@ export class Sandbox<C extends SandboxedContainer> {
       id: this.id,
       settings,
       agentInstance: source.agentInstance,
-      nameServers: this.#nameServers,
-      hostLines: this.#hostLines,
+      ...this.#names,
     });
     for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));
     await this.update((state) => ({
@@ -405,7 +407,7 @@ export class Sandbox<C extends SandboxedContainer> {
       disks: [...disks.values()],
       devices: [...devices.values()],
     });
-    const known = { agentInstance, nameServers: this.#nameServers, hostLines: this.#hostLines };
+    const known = { agentInstance, ...this.#names };
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...known });
   }
 
@@ -528,13 +530,8 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.#lock.close();
   }
 
-  readonly #hostLines = (): readonly string[] => {
-    const { network } = this.state;
-    return network === undefined ? [] : this.#deps.networks.hostLines(network);
-  };
-
-  get #nameServers(): readonly string[] {
-    return this.state.network === undefined ? [] : guestNameServers(this.state.network);
+  get #names(): NamesOfOthers {
+    return namesOfOthers(this, this.#deps.networks);
   }
 
   /** What is left of them when every device was given back; what cannot be now is left to the next owner of the root. */
