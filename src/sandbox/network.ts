@@ -1,6 +1,6 @@
 /** A sandbox's network from its start to its end: planned, written down, made; plugged into the VM; told to the guest. */
 import type { AgentMethod, AgentRequest, AgentResponse, CallOptions } from "../agent-client/index.ts";
-import { BelljarError, networkLimits } from "../base/index.ts";
+import { BelljarError, type Log, messageChain, networkLimits } from "../base/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
 import type { DeviceConfig, VmState } from "../hypervisor/interface.ts";
 import {
@@ -54,6 +54,17 @@ export async function makeNetwork(
   }
 }
 
+/** What cannot be removed now is left to the next owner of the root. */
+export async function removeNetwork(
+  { state, log }: { readonly state: NetworkedState; readonly log: Log },
+  networks: Networks,
+): Promise<void> {
+  if (state.network === undefined) return;
+  await networks.remove(state.network).catch((error: unknown) => {
+    log.warn("a network could not be removed", { cause: messageChain(error).join(": ") });
+  });
+}
+
 /** Whom the guest asks for names, and the names that it is told of others: of now, and of whenever it is asked. */
 export interface NamesOfOthers {
   readonly nameServers: readonly string[];
@@ -72,8 +83,8 @@ export function namesOfOthers(sandbox: { readonly state: NetworkedState }, netwo
 }
 
 /** How the VM has it. */
-export function devicesOf(network: NetworkState): readonly DeviceConfig[] {
-  return nicsOf(network).map(deviceOf);
+export function devicesOf(network: NetworkState | undefined): readonly DeviceConfig[] {
+  return network === undefined ? [] : nicsOf(network).map(deviceOf);
 }
 
 /** Those that may be plugged without the VM's state saying so. */

@@ -50,6 +50,7 @@ import {
   type NamesOfOthers,
   namesOfOthers,
   placeNics,
+  removeNetwork,
 } from "./network.ts";
 import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
@@ -328,9 +329,7 @@ export class Sandbox<C extends SandboxedContainer> {
     );
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...this.#names });
     // All kinds of networks start from the same template, which has none. The guest finds it while it does other things.
-    for (const nic of network === undefined ? [] : devicesOf(network)) {
-      await this.#machine.whileAlive(vm.plugDevice(nic));
-    }
+    for (const nic of devicesOf(network)) await this.#machine.whileAlive(vm.plugDevice(nic));
     await this.update((state) => ({
       ...state,
       vm: vm.save(),
@@ -507,7 +506,7 @@ export class Sandbox<C extends SandboxedContainer> {
     await this.#returnPciDevices();
     if (this.state.settings.vhostUser === true) await endBackEndsOf(runDir);
     await this.#deps.cgroups.remove(this.state.cgroups ?? []);
-    await this.#removeNetwork();
+    await removeNetwork(this, this.#deps.networks);
     await rm(runDir, { recursive: true, force: true });
     await rm(this.memoryPath, { force: true });
   }
@@ -539,15 +538,6 @@ export class Sandbox<C extends SandboxedContainer> {
     const holder = { rootDir: dirname(this.#deps.sandboxesDir), sandboxId: this.id };
     await this.#deps.vfioClaims.giveBackAll(holder).catch((error: unknown) => {
       this.log.warn("a device could not be given back to the host", { cause: messageChain(error).join(": ") });
-    });
-  }
-
-  /** What cannot be removed now is left to the next owner of the root. */
-  async #removeNetwork(): Promise<void> {
-    const { network } = this.state;
-    if (network === undefined) return;
-    await this.#deps.networks.remove(network).catch((error: unknown) => {
-      this.log.warn("a network could not be removed", { cause: messageChain(error).join(": ") });
     });
   }
 
