@@ -1,6 +1,6 @@
 /**
- * `kill-anywhere.ts [--points all|none|N] [--random N] [--seed N] [--operations a,b] [--json FILE]`: the whole campaign, by
- * hand. Takes hours without KVM, since whatever makes or starts a sandbox boots a VM for each point.
+ * `kill-anywhere.ts [--points all|none|N] [--random N] [--seed N] [--operations a,b] [--part 1/1] [--json FILE]`: the whole
+ * campaign, by hand, or every so many points of it, so that several runs together have all. Takes hours without KVM, since whatever makes or starts a sandbox boots a VM for each point.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ const { values } = parseArgs({
     random: { type: "string", default: "300" },
     seed: { type: "string", default: "1" },
     operations: { type: "string", default: scenarios.map(({ operation }) => operation).join(",") },
+    part: { type: "string", default: "1/1" },
     json: { type: "string" },
   },
 });
@@ -37,8 +38,10 @@ try {
     const found = await campaign.list(scenario);
     points[scenario.operation] = found.length;
     say(`${scenario.operation}: ${found.length} points`);
-    const count = values.points === "all" ? found.length : Math.min(Number(values.points), found.length);
-    const wanted = values.points === "all" ? found : pick(found, count);
+    const [part = 1, parts = 1] = values.part.split("/").map(Number);
+    const own = found.filter((_, index) => index % parts === part - 1);
+    const count = values.points === "all" ? own.length : Math.min(Number(values.points), own.length);
+    const wanted = values.points === "all" ? own : pick(own, count);
     for (const point of wanted) await campaign.killAt(scenario, point);
   }
   if (Number(values.random) > 0) await campaign.killUnderLoad(random, Number(values.random));
