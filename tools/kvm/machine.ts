@@ -81,6 +81,8 @@ export async function runUnderKvm(options: KvmRun): Promise<KvmResult> {
     return { exitCode: status === undefined ? undefined : Number(status), output };
   } finally {
     await Promise.all(children.map((child) => end(child)));
+    // virtiofsd leaves it, whoever ends it.
+    await rm(join("/run/virtiofsd", `${join(dir, "fs.sock").replaceAll("/", ".")}.pid`), { force: true });
     await rm(dir, { recursive: true, force: true });
   }
 }
