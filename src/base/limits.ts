@@ -110,7 +110,7 @@ export const fileLimits = {
 } as const;
 
 export const vmmLimits = {
-  /** Put over a disk while its VM runs: each is a file that QEMU has open, and one more place to look for what was written. */
+  /** Put over a disk while its VM runs, and not joined since: each is a file that QEMU has open, and one more place to look into. */
   overlaysMax: 200,
   /** From spawn until QMP has answered. */
   startTimeoutMs: 20_000,
@@ -435,6 +435,8 @@ export const checkpointLimits = {
   archiveTimeoutMs: 6 * 60 * 60_000,
   /** While an owner that begins removes what killed makers of archives have left. */
   archiveLockTimeoutMs: 60_000,
+  /** So many files of a disk that lie over one another become one. */
+  overlaysJoined: 32,
   /** Restores that wait for their containers to be given, and how long all of them may take to come. */
   restoreSessionsMax: 64,
   restoreSessionTimeoutMs: 180_000,

@@ -2,6 +2,7 @@
 import { basename, join } from "node:path";
 import type { ContainerState } from "../container/index.ts";
 import type { DeviceState } from "../devices/index.ts";
+import type { DiskConfig } from "../hypervisor/interface.ts";
 import { type CopiedNetworkConfig, copiedNetwork } from "../network/index.ts";
 import type { SandboxState } from "../sandbox/index.ts";
 import { withDiskPaths } from "./moved-disks.ts";
@@ -82,6 +83,11 @@ function withDevicePath(device: DeviceState, paths: ReadonlyMap<string, string>)
     ...device,
     key: `file:${path}`,
     config: { ...device.config, path, format: "qcow2" },
-    disk: disk === undefined ? undefined : { ...disk, path, format: "qcow2", overlays: 0 },
+    disk: disk === undefined ? undefined : { ...withoutJoined(disk), path, format: "qcow2", overlays: 0 },
   };
+}
+
+/** A VM that is started has nothing of what was done to the disks of another one. */
+function withoutJoined({ joined: _, ...disk }: DiskConfig): DiskConfig {
+  return disk;
 }

@@ -73,6 +73,11 @@ export async function linkInto(path: string, dir: string): Promise<void> {
   }
 }
 
+/** What the names of all files of a disk begin with. */
+export function diskStem(path: string): string | undefined {
+  return NAME.exec(basename(path))?.[1];
+}
+
 /** Removes the files of a disk of its own; those that other disks lie over stay. */
 export async function removeOwnDisk(path: string): Promise<void> {
   const name = NAME.exec(basename(path))?.[1];

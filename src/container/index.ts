@@ -34,6 +34,7 @@ export { chainOf, layOverlay, linkInto, overlayPath, removeOwnDisk, writtenDisks
 export { finishGrowth } from "./growth.ts";
 export { type HandedRoot, type RootfsConfig, takeRootfs } from "./handed-root.ts";
 export type { ContainerHost } from "./host.ts";
+export { type PreparedJoin, placeJoin, prepareJoin, removeUnused } from "./joined-disks.ts";
 export { limitsOf } from "./limits.ts";
 export {
   type BindWay,

@@ -13,10 +13,10 @@ export interface OverlayOptions {
   readonly backingFormat: "raw" | "qcow2";
 }
 
-const CLUSTER_BITS = 16;
-const CLUSTER_BYTES = 2 ** CLUSTER_BITS;
+export const CLUSTER_BITS = 16;
+export const CLUSTER_BYTES = 2 ** CLUSTER_BITS;
 /** What one table of the second level maps: as many clusters as it has entries of 8 bytes. */
-const L2_REACH_BYTES = (CLUSTER_BYTES / 8) * CLUSTER_BYTES;
+export const L2_REACH_BYTES = (CLUSTER_BYTES / 8) * CLUSTER_BYTES;
 const HEADER_BYTES = 104;
 /** One cluster of the first level. */
 export const QCOW2_MAX_BYTES = (CLUSTER_BYTES / 8) * L2_REACH_BYTES;
@@ -34,7 +34,7 @@ export async function writeOverlay(options: OverlayOptions): Promise<void> {
   }
   const file = await open(path, "wx", 0o600);
   try {
-    await file.write(header(options), 0, undefined, 0);
+    await file.write(backingFields({ ...options, ...CLUSTER }), 0, undefined, 0);
     await file.write(uint64(CLUSTER.refcounts * CLUSTER_BYTES), 0, undefined, CLUSTER.refcountTable * CLUSTER_BYTES);
     const refcounts = Buffer.alloc(CLUSTER.end * 2);
     for (let cluster = 0; cluster < CLUSTER.end; cluster += 1) refcounts.writeUInt16BE(1, cluster * 2);
@@ -46,7 +46,16 @@ export async function writeOverlay(options: OverlayOptions): Promise<void> {
   }
 }
 
-function header({ sizeBytes, backingFile, backingFormat }: OverlayOptions): Buffer {
+/** The header, and what follows it; the first level is one cluster. Places are numbers of clusters. */
+export function backingFields({
+  sizeBytes,
+  backingFile,
+  backingFormat,
+  ...place
+}: Omit<OverlayOptions, "path"> & {
+  readonly l1: number;
+  readonly refcountTable: number;
+}): Buffer {
   const name = Buffer.from(backingFile);
   const format = Buffer.from(backingFormat);
   const paddedFormat = Math.ceil(format.length / 8) * 8;
@@ -60,8 +69,8 @@ function header({ sizeBytes, backingFile, backingFormat }: OverlayOptions): Buff
   data.writeUInt32BE(CLUSTER_BITS, 20);
   data.writeBigUInt64BE(BigInt(sizeBytes), 24);
   data.writeUInt32BE(Math.ceil(sizeBytes / L2_REACH_BYTES), 36);
-  data.writeBigUInt64BE(BigInt(CLUSTER.l1 * CLUSTER_BYTES), 40);
-  data.writeBigUInt64BE(BigInt(CLUSTER.refcountTable * CLUSTER_BYTES), 48);
+  data.writeBigUInt64BE(BigInt(place.l1 * CLUSTER_BYTES), 40);
+  data.writeBigUInt64BE(BigInt(place.refcountTable * CLUSTER_BYTES), 48);
   data.writeUInt32BE(1, 56);
   // Reference counts of 2 to the 4th bits.
   data.writeUInt32BE(4, 96);

@@ -30,6 +30,8 @@ export interface DiskConfig {
   readonly rates?: DiskRates;
   /** Put over the disk since the VM was started; the path is that of the last one. A VM that is started has none. */
   readonly overlays?: number;
+  /** The overlay below which everything was joined since: those before it, and the disk itself, are no more. */
+  readonly joined?: number;
 }
 
 export type DiskDriver = "virtio-scsi" | "virtio-blk";
@@ -255,6 +257,11 @@ export interface Vm {
   openOverlays(overlays: readonly DiskOverlay[]): Promise<void>;
   /** From now on the disks' writes go into the opened overlays: into all of them, or, after an error, into none. */
   useOverlays(): Promise<void>;
+  /**
+   * The file below the one that a disk's writes go into was replaced by another one with the same content: uses that one, and lets go of
+   * all that the former lay over.
+   */
+  useJoined(joined: DiskOverlay): Promise<void>;
   /** Closes overlays that were opened and not used. */
   closeOverlays(): Promise<void>;
   /** Writes the device state (no memory, no disks) of a paused VM to a file. */

@@ -48,7 +48,8 @@ export function decodeDiskConfig(field: Field): DiskConfig {
   const isHostDevice = field.field("isHostDevice").optional((value) => value.boolean());
   const cache = field.field("cache").optional(decodeCache);
   const rates = field.field("rates").optional(decodeRates);
-  const overlays = field.field("overlays").optional((count) => count.integer({ min: 0, max: vmmLimits.overlaysMax }));
+  const joined = field.field("joined").optional((number) => number.integer({ min: 1 }));
+  const overlays = field.field("overlays").optional((count) => count.integer({ min: 0 }));
   return {
     serial: field.field("serial").string({ pattern: /^[a-z0-9-]{1,20}$/ }),
     path: field.field("path").string({ minLength: 1 }),
@@ -61,6 +62,7 @@ export function decodeDiskConfig(field: Field): DiskConfig {
     ...(cache === undefined ? {} : { cache }),
     ...(rates === undefined ? {} : { rates }),
     ...(overlays === undefined ? {} : { overlays }),
+    ...(joined === undefined ? {} : { joined }),
   };
 }
 

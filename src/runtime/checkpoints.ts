@@ -1,12 +1,13 @@
 /** Checkpoints of one root: taken, listed, restored, removed; and forks, which are checkpoints that nobody keeps. */
 import { basename, join } from "node:path";
-import { BelljarError, checkName, checkpointLimits, newId } from "../base/index.ts";
+import { BelljarError, checkName, checkpointLimits, messageChain, newId } from "../base/index.ts";
 import {
   type CheckpointState,
   CheckpointStore,
   checkpointDigest,
   type FoundCheckpoint,
   isError,
+  joinOverlays,
   laySnapshot,
   renameContainers,
   warmSnapshot,
@@ -47,6 +48,9 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   readonly #uses = new CheckpointUses();
   readonly #waits = new CheckpointWaits();
   readonly #sessions = new RestoreSessions();
+  /** Disks that are being joined, by their sandbox. */
+  readonly #joining = new Map<string, Promise<void>>();
+  readonly #closing = new AbortController();
 
   constructor(deps: CheckpointsDeps) {
     const { rootDir, disk = systemDisk } = deps.runtime;
@@ -81,6 +85,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const about = await aboutCheckpoint(runtime, { id, name: checked, isTemplate, trail }, { ...captured, snapshot });
     const state = await draft.publish(snapshot, linked, about);
     if (stop === true) await managed.stop({ force: true });
+    this.#joinLater(managed);
     return await this.#info(state);
   }
 
@@ -102,7 +107,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   readonly trails: Trails = {
     take: async (id) => {
       const managed = this.#deps.find(id);
-      await this.#create(managed, {}, true);
+      await this.#waits.telling(id, () => this.#create(managed, {}, true));
       const trail = checkpointsOf(await this.#store.list(), id).filter((each) => each.trail === true);
       const tooMany = trail.slice(0, Math.max(0, trail.length - (managed.state.settings.trail?.keep ?? trail.length)));
       for (const each of tooMany) if (!this.#uses.isHeld(each.id)) await this.#store.remove(each.id);
@@ -117,6 +122,19 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       return true;
     },
   };
+
+  /** Nobody waits for it; the next checkpoint begins it again when it fails. */
+  #joinLater({ sandbox }: ManagedSandbox): void {
+    if (this.#joining.has(sandbox.id)) return;
+    const over = AbortSignal.any([sandbox.gone, this.#closing.signal]);
+    const joining = joinOverlays(sandbox, over)
+      .catch((error: unknown) => {
+        if (over.aborted) return;
+        sandbox.log.warn("the files of a disk could not be joined", { cause: messageChain(error).join(": ") });
+      })
+      .then(() => void this.#joining.delete(sandbox.id));
+    this.#joining.set(sandbox.id, joining);
+  }
 
   /** All or nothing: when one cannot be made, none stays. */
   async fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
@@ -256,6 +274,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   async release(): Promise<void> {
+    this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
+    await Promise.all(this.#joining.values());
     await this.#sessions.end();
     // One that was handed in is somebody else's to close.
     if (this.#deps.runtime.memory === undefined) await this.#deps.memory.close();

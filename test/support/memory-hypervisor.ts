@@ -49,6 +49,7 @@ export type MemoryCall =
   | "saveDevices"
   | "openOverlays"
   | "useOverlays"
+  | "useJoined"
   | "kill"
   | "release";
 
@@ -317,6 +318,14 @@ export class MemoryVm {
           const path = over.find(({ serial }) => serial === disk.serial)?.path;
           if (path !== undefined) return { ...disk, path, format: "qcow2", overlays: (disk.overlays ?? 0) + 1 };
           return isHostDevice === undefined ? disk : { ...disk, isHostDevice };
+        });
+      },
+      useJoined: async ({ serial, path }) => {
+        await ask("useJoined", serial);
+        if (!(await isThere(path))) throw new BelljarError("VMM_PROTOCOL", `there is no ${path}`);
+        this.disks = this.disks.map((disk) => {
+          const { overlays } = disk;
+          return disk.serial === serial && overlays !== undefined ? { ...disk, joined: overlays } : disk;
         });
       },
       closeOverlays: async () => {

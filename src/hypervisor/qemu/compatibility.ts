@@ -33,7 +33,7 @@ export async function traits(info: HypervisorInfo, config: VmConfig): Promise<Ma
 function plainArguments(config: VmConfig): string[] {
   const { acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, boot, sharedMemory = false, switchPorts = 0 } = config;
   const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
-  const disks = config.disks.map(({ overlays: _, ...disk }) => ({ ...disk, path: "/any" }));
+  const disks = config.disks.map(({ overlays: _, joined: __, ...disk }) => ({ ...disk, path: "/any" }));
   return qemuArguments({
     id: "any",
     files: runFiles("/any"),

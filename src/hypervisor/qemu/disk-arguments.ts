@@ -53,6 +53,11 @@ export function overlayFileNode({ serial }: DiskConfig, number: number): string 
   return `over-${serial}-${number}`;
 }
 
+/** What was joined below an overlay. */
+export function joinedNode(disk: DiskConfig, number: number): string {
+  return `${bottomNode(disk)}-j${number}`;
+}
+
 /** The node that is written to now. */
 export function topNode(disk: DiskConfig): string {
   return (disk.overlays ?? 0) === 0 ? bottomNode(disk) : overlayNode(disk, disk.overlays ?? 0);
@@ -61,15 +66,17 @@ export function topNode(disk: DiskConfig): string {
 /** The node that the device uses, below it what it needs. */
 function diskBackEnds(disk: DiskConfig): BackEnd[] {
   const name = nodeName(disk.serial);
-  const { rates } = disk;
+  const { rates, joined } = disk;
+  const below = joined === undefined ? bottomNode(disk) : joinedNode(disk, joined);
   // To be removed with the rest; a disk that is about to be plugged has none.
-  const overlays = Array.from({ length: disk.overlays ?? 0 }, (_, index): BackEnd => {
-    const id = overlayNode(disk, index + 1);
-    return { type: "blockdev", id, value: { driver: "qcow2", "node-name": id, backing: bottomNode(disk) } };
+  const first = joined ?? 1;
+  const overlays = Array.from({ length: Math.max(0, (disk.overlays ?? 0) + 1 - first) }, (_, index): BackEnd => {
+    const id = overlayNode(disk, first + index);
+    return { type: "blockdev", id, value: { driver: "qcow2", "node-name": id, backing: below } };
   });
-  if (rates === undefined) return [{ type: "blockdev", id: name, value: blockNode(disk, name) }, ...overlays];
+  if (rates === undefined) return [{ type: "blockdev", id: below, value: blockNode(disk, below) }, ...overlays];
   const group = `rates-${disk.serial}`;
-  const inner = bottomNode(disk);
+  const inner = below;
   return [
     { type: "object", id: group, value: { "qom-type": "throttle-group", id: group, limits: throttleLimits(rates) } },
     { type: "blockdev", id: inner, value: blockNode(disk, inner) },

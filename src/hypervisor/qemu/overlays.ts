@@ -4,7 +4,7 @@
  */
 import { BelljarError } from "../../base/index.ts";
 import type { DiskOverlay } from "../interface.ts";
-import { overlayFileNode, overlayNode, type PlacedDisk, topNode } from "./disk-arguments.ts";
+import { bottomNode, joinedNode, overlayFileNode, overlayNode, type PlacedDisk, topNode } from "./disk-arguments.ts";
 import type { QmpClient } from "./qmp.ts";
 
 export async function openOverlay(qmp: QmpClient, disk: PlacedDisk, { path }: DiskOverlay): Promise<void> {
@@ -45,6 +45,50 @@ export function overlaid<T extends PlacedDisk>(disk: T, path: string): T {
   return { ...rest, path, format: "qcow2", overlays: (disk.overlays ?? 0) + 1 } as T;
 }
 
+/** The written-to node lies over this file from now on, which says what those below it said; they are closed. */
+export async function useJoined(qmp: QmpClient, disk: PlacedDisk, path: string): Promise<void> {
+  const number = disk.overlays ?? 0;
+  const cache = { direct: disk.cache?.direct === true, "no-flush": disk.cache?.noFlush === true };
+  const shared = { discard: "unmap", cache };
+  const joined = joinedNode(disk, number);
+  await qmp.execute("blockdev-add", {
+    driver: "qcow2",
+    "node-name": joined,
+    "read-only": true,
+    ...shared,
+    file: { driver: "file", filename: path, "read-only": true, ...shared },
+  });
+  try {
+    const file = overlayFileNode(disk, number);
+    const top = { driver: "qcow2", "node-name": topNode(disk), "read-only": false, ...shared, file, backing: joined };
+    await qmp.execute("blockdev-reopen", { options: [top] });
+  } catch (error) {
+    await qmp.execute("blockdev-del", { "node-name": joined });
+    throw error;
+  }
+  await closeUnused(qmp, { ...disk, joined: number });
+}
+
+/** Nodes of the disk that its written-to node does not lie over. */
+async function closeUnused(qmp: QmpClient, disk: PlacedDisk): Promise<void> {
+  const [names, backings] = [await nodeFiles(qmp), await backingNodes(qmp)];
+  const used = new Set<string>();
+  for (let at: string | undefined = topNode(disk); at !== undefined; at = backings.get(at)) used.add(at);
+  const own = [...names.keys()].filter((name) => name === bottomNode(disk) || isNumbered(disk, name));
+  const unused = own.filter((name) => !used.has(name));
+  // None before those that lie over it.
+  while (unused.length > 0) {
+    const free = unused.findIndex((name) => !unused.some((other) => backings.get(other) === name));
+    const [name] = unused.splice(Math.max(0, free), 1);
+    if (name !== undefined) await qmp.execute("blockdev-del", { "node-name": name });
+  }
+}
+
+function isNumbered(disk: PlacedDisk, name: string): boolean {
+  const bottom = bottomNode(disk);
+  return name.startsWith(`${bottom}-`) && /^j?\d+$/.test(name.slice(bottom.length + 1));
+}
+
 /** The disks as QEMU has them, whoever has put overlays over them; what was opened and not used is closed. */
 export async function findOverlays(qmp: QmpClient, disks: readonly PlacedDisk[]): Promise<readonly PlacedDisk[]> {
   const written = disks.filter(({ readOnly }) => !readOnly);
@@ -53,21 +97,39 @@ export async function findOverlays(qmp: QmpClient, disks: readonly PlacedDisk[])
   const backings = await backingNodes(qmp);
   const found: PlacedDisk[] = [];
   for (const disk of disks) {
-    let now: PlacedDisk = { ...disk, overlays: 0 };
-    for (let number = 1; !disk.readOnly && files.has(overlayNode(disk, number)); number += 1) {
-      const name = overlayNode(disk, number);
-      if (backings.get(name) !== topNode(now)) {
-        await qmp.execute("blockdev-del", { "node-name": name });
-        break;
-      }
-      const path = files.get(overlayFileNode(disk, number));
-      if (path === undefined) throw new BelljarError("VMM_PROTOCOL", `QEMU does not say which file ${name} is`);
-      now = overlaid(now, path);
+    if (disk.readOnly) {
+      found.push(disk);
+      continue;
     }
-    const { overlays = 0, ...rest } = now;
-    found.push(overlays === 0 ? { ...rest, path: disk.path } : now);
+    const { overlays: _, joined: __, ...rest } = disk;
+    const numbers = [...files.keys()].filter((name) => isNumbered(disk, name)).map((name) => numberOf(disk, name));
+    // One that lies over nothing was opened and not used.
+    const number = Math.max(0, ...numbers.filter((each) => backings.has(overlayNode(disk, each))));
+    let now: PlacedDisk = rest;
+    if (number > 0) {
+      const path = files.get(overlayFileNode(disk, number));
+      if (path === undefined) {
+        throw new BelljarError("VMM_PROTOCOL", `QEMU does not say which file ${overlayNode(disk, number)} is`);
+      }
+      now = { ...overlaid(rest, path), overlays: number };
+      const joined = joinedBelow(now, backings);
+      if (joined !== undefined) now = { ...now, joined };
+    }
+    await closeUnused(qmp, now);
+    found.push(now);
   }
   return found;
+}
+
+function numberOf(disk: PlacedDisk, name: string): number {
+  return Number(name.slice(bottomNode(disk).length + 1).replace("j", ""));
+}
+
+function joinedBelow(disk: PlacedDisk, backings: ReadonlyMap<string, string>): number | undefined {
+  for (let at: string | undefined = topNode(disk); at !== undefined; at = backings.get(at)) {
+    if (at.startsWith(`${bottomNode(disk)}-j`)) return numberOf(disk, at);
+  }
+  return undefined;
 }
 
 /** The files of all nodes that have a name. */

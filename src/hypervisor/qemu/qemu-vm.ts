@@ -26,7 +26,7 @@ import { type Plugged, queryPlugged, resizeVm } from "./growth.ts";
 import { plug, unplug } from "./hotplug.ts";
 import { findMemoryBlocks } from "./memory-blocks.ts";
 import { queryBlockedReasons, queryStatus, queryVcpuThreads } from "./monitor.ts";
-import { closeOverlay, openOverlay, overlaid, useOverlays } from "./overlays.ts";
+import { closeOverlay, openOverlay, overlaid, useJoined, useOverlays } from "./overlays.ts";
 import { place } from "./placement.ts";
 import type { QmpClient, QmpEvent } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
@@ -182,7 +182,7 @@ export class QemuVm implements Vm {
     await this.closeOverlays();
     for (const overlay of overlays) {
       const disk = this.#disk(overlay.serial);
-      if ((disk.overlays ?? 0) >= vmmLimits.overlaysMax) throw tooManyOverlays(disk.serial);
+      if ((disk.overlays ?? 0) - (disk.joined ?? 0) >= vmmLimits.overlaysMax) throw tooManyOverlays(disk.serial);
       this.#opened = [...this.#opened, overlay];
       await this.#ask(() => openOverlay(this.#parts.qmp, disk, overlay));
     }
@@ -202,6 +202,17 @@ export class QemuVm implements Vm {
       const path = paths.get(disk.serial);
       return path === undefined ? disk : overlaid(disk, path);
     });
+  }
+
+  async useJoined({ serial, path }: DiskOverlay): Promise<void> {
+    const disk = this.#disk(serial);
+    // The disk itself was started with what is below: its next start has the joined file.
+    if ((disk.overlays ?? 0) === 0) return;
+    await this.#ask(() => useJoined(this.#parts.qmp, disk, path));
+    const joined = disk.overlays;
+    this.#disks = this.#disks.map((each) =>
+      each.serial === serial && joined !== undefined ? { ...each, joined } : each,
+    );
   }
 
   async closeOverlays(): Promise<void> {

@@ -51,7 +51,7 @@ class Qemu implements Hypervisor {
     const sharedMemory = config.sharedMemory === true;
     const switchPorts = checkPorts(config.switchPorts ?? 0, vmmLimits.switchPortsMax);
     // Overlays are put over a running VM's disks; one that is started has what they came to.
-    const wanted = config.disks.map(({ overlays: _, ...disk }) => disk);
+    const wanted = config.disks.map(({ overlays: _, joined: __, ...disk }) => disk);
     const { disks, devices } = place({ ...config, disks: wanted }, ports, undefined, switchPorts);
     for (const device of devices) checkMemoryShared(device, sharedMemory);
     checkMemory(memoryMib, await this.#availableMemoryMib());
