@@ -51,8 +51,10 @@ export async function placeJoin(disk: DiskConfig, { chain, inodes, path }: Prepa
   return target;
 }
 
+/** Numbers of inodes, which are given again, and when the files were written to; to the first one somebody writes. */
 async function inodesOf(paths: readonly string[]): Promise<readonly bigint[]> {
-  return await Promise.all(paths.map(async (path) => (await stat(path, { bigint: true })).ino));
+  const stats = await Promise.all(paths.map((path) => stat(path, { bigint: true })));
+  return stats.flatMap(({ ino, mtimeNs }, index) => (index === 0 ? [ino] : [ino, mtimeNs]));
 }
 
 /** Removes the disk's files that it does not lie over any more; nobody may be about to lay another one over it. */
