@@ -1,10 +1,10 @@
 /**
- * `npm run bench [-- --only imports,fio]`: the figures of SPEC.md, measured in one run on this machine. Prints a table, writes JSON and an SVG plot to
- * bench/out/. Warm page cache; which acceleration was used is stated with the result.
+ * `npm run bench [-- --only imports,fio] [--add]`: the figures of SPEC.md, measured in one run on this machine. Prints a table, writes JSON and
+ * an SVG plot to bench/out/; with `--add` beside what earlier runs of the same commit have found. Warm page cache; which acceleration was used
+ * is stated with the result.
  */
 import { execFile } from "node:child_process";
-import { mkdir, readFile, truncate, writeFile } from "node:fs/promises";
-import { cpus, release } from "node:os";
+import { truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import type { Acceleration } from "../src/hypervisor/index.ts";
@@ -12,17 +12,21 @@ import { Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { runInOwnPlace } from "../test/support/own-place.ts";
 import { type Boot, bootOnce, copyOnce } from "./boot.ts";
 import { measureCheckpoints } from "./checkpoints.ts";
+import { measureForks, measureRestores } from "./copies.ts";
+import { measureCreates, measurePool } from "./creates.ts";
 import { measureFio } from "./fio.ts";
 import { measureImports } from "./imports.ts";
-import { type Measurement, repeat, summarise, time } from "./measure.ts";
+import { measureLoad } from "./load.ts";
+import { type Measurement, repeat, time } from "./measure.ts";
+import { measureMigrate } from "./migrate.ts";
 import { measureNetwork } from "./network.ts";
-import { drawBars } from "./plot.ts";
+import { print, save } from "./report.ts";
+import { measureRunsc } from "./runsc.ts";
 
 const run = promisify(execFile);
 const repository = join(import.meta.dirname, "..");
-const outDir = join(import.meta.dirname, "out");
 
-const { values } = parseArgs({ options: { only: { type: "string" } } });
+const { values } = parseArgs({ options: { only: { type: "string" }, add: { type: "boolean", default: false } } });
 
 const BOOTS = 10;
 const RUNS = 10;
@@ -48,6 +52,13 @@ async function main(): Promise<void> {
       sandbox: () => measureSandbox(runtime),
       hotplug: async () => [await measureHotplug(runtime, state)],
       checkpoints: () => measureCheckpoints(runtime),
+      restores: () => measureRestores(runtime),
+      load: () => measureLoad(state),
+      forks: () => measureForks(runtime),
+      creates: () => measureCreates(runtime),
+      pool: () => measurePool(state),
+      migrate: () => measureMigrate(runtime, state),
+      runsc: () => measureRunsc({ dir: state, cache: join(repository, ".cache/bench/runsc") }),
       recovery: async () => [await measureRecovery(runtime)],
       imports: () => measureImports(state),
       fio: () => measureFio({ runtime, acceleration, dir: state, archive: join(repository, ".cache/bench/fio.tar") }),
@@ -56,8 +67,19 @@ async function main(): Promise<void> {
     // By name only: they need programs that nothing else of the project does.
     const special: typeof parts = { network: () => measureNetwork({ runtime, cli, dir: state }) };
     const chosen = values.only?.split(",") ?? Object.keys(parts);
-    for (const name of chosen) measurements.push(...((await (parts[name] ?? special[name])?.()) ?? []));
-    await report(measurements, acceleration);
+    for (const name of chosen) {
+      // One that fails leaves the others their figures.
+      try {
+        measurements.push(...((await (parts[name] ?? special[name])?.()) ?? []));
+      } catch (error) {
+        process.stdout.write(
+          `${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+        );
+        process.exitCode = 1;
+      }
+      await save(measurements, { acceleration, repository, add: values.add });
+    }
+    print(await save(measurements, { acceleration, repository, add: values.add }));
   } finally {
     await cli("daemon", "stop").catch(() => {});
   }
@@ -183,32 +205,6 @@ async function stdoutThroughput(sandbox: SandboxHandle): Promise<number> {
   await child.status;
   if (received !== bytes) throw new Error(`received ${received} bytes of ${bytes}`);
   return STREAM_MB / ((performance.now() - start) / 1000);
-}
-
-async function report(measurements: readonly Measurement[], acceleration: string): Promise<void> {
-  const summaries = measurements.map(summarise);
-  const host = {
-    acceleration,
-    cpu: cpus()[0]?.model ?? "unknown",
-    cores: cpus().length,
-    kernel: release(),
-    node: process.version,
-    commit: (await run("git", ["-C", repository, "rev-parse", "--short", "HEAD"])).stdout.trim(),
-    package: JSON.parse(await readFile(join(repository, "package.json"), "utf8")).version,
-    measuredAt: new Date().toISOString(),
-  };
-  await mkdir(outDir, { recursive: true });
-  await writeFile(join(outDir, "bench.json"), `${JSON.stringify({ host, summaries, measurements }, undefined, 2)}\n`);
-  const title = `Belljar ${host.package} under ${acceleration}, ${host.cores} cores`;
-  await writeFile(join(outDir, "bench.svg"), drawBars(title, summaries));
-  const width = Math.max(...summaries.map((each) => each.name.length));
-  process.stdout.write(`${title}; ${host.cpu}, Linux ${host.kernel}\n`);
-  process.stdout.write(`${"".padEnd(width)}   median      p95      min      max    n\n`);
-  for (const each of summaries) {
-    const cells = [each.median, each.p95, each.min, each.max].map((value) => String(value).padStart(9)).join("");
-    process.stdout.write(`${each.name.padEnd(width)}${cells} ${String(each.n).padStart(4)}  ${each.unit}\n`);
-  }
-  process.stdout.write(`Written: bench/out/bench.json, bench/out/bench.svg\n`);
 }
 
 await main();

@@ -1,8 +1,10 @@
 /** Repeats a measurement and sums it up: median, 95th percentile, n. */
 
+export const units = ["ms", "MB", "MB/s", "IOPS", "1/s", "x"] as const;
+
 export interface Measurement {
   readonly name: string;
-  readonly unit: "ms" | "MB" | "MB/s" | "IOPS" | "1/s" | "x";
+  readonly unit: (typeof units)[number];
   readonly values: readonly number[];
 }
 
