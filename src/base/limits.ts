@@ -430,8 +430,9 @@ export const checkpointLimits = {
   templateRestMs: 500,
   /** What the container that such a guest rehearses with may write. */
   rehearsalTmpfsBytes: 1024 * 1024,
-  /** Files of one archive of a checkpoint, and how long it may take to read or write it. */
+  /** Files of one archive of a checkpoint, its bytes once unpacked, and how long it may take to read or write it. */
   archiveEntriesMax: 100_000,
+  archiveMaxBytes: 1024 * GIB,
   archiveTimeoutMs: 6 * 60 * 60_000,
   /** While an owner that begins removes what killed makers of archives have left. */
   archiveLockTimeoutMs: 60_000,

@@ -12,10 +12,16 @@ import { linkInto } from "../container/index.ts";
 import { syncDirectory, TEMPORARY_MARK } from "../store/index.ts";
 import type { CheckpointState } from "./checkpoint-state.ts";
 import type { CheckpointStore } from "./checkpoint-store.ts";
+import { isPacked, packFile, unpackFile } from "./compression.ts";
 
 const LAYER = /^[0-9a-f]{64}\.erofs$/;
 /** Names in an archive: a file of the checkpoint, or a directory. */
 const ENTRY = /^\.\/(?:(?:[a-zA-Z0-9_-][a-zA-Z0-9._-]*\/){0,4}(?:[a-zA-Z0-9_-][a-zA-Z0-9._-]*)?)$/;
+
+export interface ExportCheckpointOptions {
+  readonly compress?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /**
  * A file that is there is replaced, at the end and at once.
@@ -25,7 +31,7 @@ export async function exportCheckpoint(
   store: CheckpointStore,
   id: string,
   path: string,
-  signal?: AbortSignal,
+  { compress, signal }: ExportCheckpointOptions = {},
 ): Promise<CheckpointState> {
   const state = await store.verify(id, signal);
   await using temporary = await store.temporary(signal);
@@ -39,7 +45,11 @@ export async function exportCheckpoint(
     const parts = ["-C", store.dirOf(id), "."];
     if (hasLayers) parts.push("-C", gathered, "./layers");
     const how = ["--create", "--sparse", "--format=pax", "--numeric-owner", "--owner=0", "--group=0"];
-    await tar([...how, `--file=${partial}`, ...parts], signal);
+    if (compress === true) {
+      const whole = join(gathered, "archive");
+      await tar([...how, `--file=${whole}`, ...parts], signal);
+      await packFile(whole, partial, signal);
+    } else await tar([...how, `--file=${partial}`, ...parts], signal);
     await using file = await open(partial, "r");
     await file.sync();
     await rename(partial, path);
@@ -59,11 +69,14 @@ export async function importCheckpoint(
   await access(path).catch((cause: unknown) => {
     throw new BelljarError("INVALID_ARGUMENT", `${path} cannot be read`, { facts: { path }, cause });
   });
-  await checkEntries(path, signal);
+  await using unpacked = await store.temporary(signal);
+  const archive = (await isPacked(path)) ? join(unpacked.dir, "archive") : path;
+  if (archive !== path) await unpackFile(path, archive, checkpointLimits.archiveMaxBytes, signal);
+  await checkEntries(archive, signal);
   await using temporary = await store.temporary(signal);
   const { dir } = temporary;
   const how = ["--extract", "--sparse", "--no-same-owner", "--no-same-permissions", "--delay-directory-restore"];
-  await tar([...how, `--file=${path}`, "-C", dir], signal);
+  await tar([...how, `--file=${archive}`, "-C", dir], signal);
   return await store.accept(dir, signal);
 }
 

@@ -114,7 +114,8 @@ export async function readSnapshot(dir: string, checkpoint: CheckpointState): Pr
   const pages = decodePages(await readSmall(metaPath), metaPath);
   const wanted = countPages(pages) * PAGE_BYTES;
   const found = checkpoint.files.find(({ path }) => path === files.pages)?.sizeBytes;
-  if (found !== wanted || state.vm === undefined || state.agentInstance === undefined) {
+  const isPlain = checkpoint.compression === undefined;
+  if ((isPlain && found !== wanted) || state.vm === undefined || state.agentInstance === undefined) {
     throw new BelljarError("CHECKPOINT_CORRUPT", `the files of the checkpoint ${checkpoint.name} do not fit together`, {
       facts: { dir },
     });
@@ -126,6 +127,7 @@ export async function readSnapshot(dir: string, checkpoint: CheckpointState): Pr
     pages,
     pagesPath: join(dir, files.pages),
     pagesAt: 0,
+    compression: checkpoint.compression,
     devices: { path: join(dir, files.image), at: checkpoint.devicesAt },
     disks: checkpoint.disks.map(({ serial, files: names }) => ({
       serial,

@@ -20,6 +20,8 @@ export interface CheckpointState {
   /** Digest of the guest image that the VM booted. */
   readonly guestImage: string;
   readonly template?: string | undefined;
+  /** How its pages are packed. */
+  readonly compression?: "zstd" | undefined;
   /** Its memory is one file that all copies share: sandboxes are started from it. */
   readonly isTemplate?: boolean | undefined;
   /** It was taken by itself, and goes by itself. */
@@ -99,6 +101,7 @@ export const checkpointSchema: StateSchema<CheckpointState> = {
       traits: decodeTraits(field.field("traits")),
       guestImage: field.field("guestImage").string({ maxLength: 128 }),
       template: digest("template"),
+      compression: field.field("compression").optional((word) => word.oneOf(["zstd"])),
       isTemplate: field.field("isTemplate").optional((value) => value.boolean()),
       trail: field.field("trail").optional((value) => value.boolean()),
       parent: field.field("parent").optional((value) => value.string({ maxLength: 64 })),

@@ -1,5 +1,5 @@
 /** Frozen guests: templates that new sandboxes start from, checkpoints of whole sandboxes, and copies of either. */
-export { exportCheckpoint, importCheckpoint } from "./archive.ts";
+export { type ExportCheckpointOptions, exportCheckpoint, importCheckpoint } from "./archive.ts";
 export { type CaptureDeps, type Captured, type CaptureOptions, capture } from "./capture.ts";
 export { checkpointDigest } from "./checkpoint-digest.ts";
 export type { CheckpointState } from "./checkpoint-state.ts";
@@ -10,6 +10,7 @@ export { laySnapshot } from "./laid-snapshot.ts";
 export { findLayers } from "./layers.ts";
 export { countPages, createGuestMemory, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
 export { withDiskPaths } from "./moved-disks.ts";
+export { packPages } from "./packed-pages.ts";
 export { Pool, type PoolDeps } from "./pool.ts";
 export { renameContainers } from "./renamed-containers.ts";
 export type { Snapshot } from "./snapshot.ts";

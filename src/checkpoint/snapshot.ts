@@ -12,6 +12,8 @@ export interface Snapshot {
   readonly pagesPath: string;
   /** Where in that file they begin, in bytes. */
   readonly pagesAt: number;
+  /** How that file is packed. */
+  readonly compression?: "zstd" | undefined;
   readonly devices: { readonly path: string; readonly at: number };
   readonly disks: readonly FrozenDisk[];
   /** Layers that came with the checkpoint, for a host that has not got them. */

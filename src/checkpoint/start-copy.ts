@@ -11,6 +11,7 @@ import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
 import type { GuestMemory } from "./memory/index.ts";
+import { plainPages } from "./packed-pages.ts";
 import type { FrozenDisk, FrozenLog, Snapshot } from "./snapshot.ts";
 
 /** The names that a copy's own disks will have. Nothing is made. */
@@ -68,7 +69,8 @@ export async function startCopy(
 ): Promise<void> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
-  const { pages, pagesPath, pagesAt } = snapshot;
+  const { pages } = snapshot;
+  await using plain = await plainPages(snapshot, `${sandbox.memoryPath}.pages`, signal);
   await sandbox.load(
     guestImage,
     placedVm(vm, sandbox, guestImage),
@@ -77,7 +79,7 @@ export async function startCopy(
       memory: snapshot.memory,
       agentInstance,
       fillMemory: async ({ pid }, blocks) => {
-        await memory.load(pid, blocks, pages, { path: pagesPath, at: pagesAt });
+        await memory.load(pid, blocks, pages, plain);
       },
     },
     { signal },

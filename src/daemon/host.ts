@@ -19,6 +19,7 @@ import { type Capability, inspectHost } from "../resources/index.ts";
 import {
   type CheckpointInfo,
   type CheckpointName,
+  type ExportCheckpointOptions,
   exportNamed,
   importNamed,
   listTemplates,
@@ -103,8 +104,8 @@ export class Host {
   }
 
   /** Checkpoints never change: nobody has to own the root to read or add one. */
-  async exportCheckpoint(nameOrId: string, path: string, signal?: AbortSignal): Promise<CheckpointName> {
-    return await exportNamed(this.#deps.paths.root, nameOrId, resolve(path), signal);
+  async exportCheckpoint(nameOrId: string, path: string, options?: ExportCheckpointOptions): Promise<CheckpointName> {
+    return await exportNamed(this.#deps.paths.root, nameOrId, resolve(path), options);
   }
 
   async listWarmTemplates(): Promise<readonly CheckpointInfo[]> {

@@ -1,10 +1,18 @@
 /** Checkpoints of a root as files, whoever owns the root: they never change, and appear by a rename. */
 import { join } from "node:path";
-import { CheckpointStore, exportCheckpoint, importCheckpoint, isError } from "../checkpoint/index.ts";
+import {
+  CheckpointStore,
+  type ExportCheckpointOptions,
+  exportCheckpoint,
+  importCheckpoint,
+  isError,
+} from "../checkpoint/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { checkpointInfo } from "./checkpoint-info.ts";
 import type { CheckpointInfo } from "./interface.ts";
 import { findNamed } from "./names.ts";
+
+export type { ExportCheckpointOptions };
 
 export interface CheckpointName {
   readonly id: string;
@@ -15,12 +23,12 @@ export async function exportNamed(
   rootDir: string,
   nameOrId: string,
   path: string,
-  signal?: AbortSignal,
+  options?: ExportCheckpointOptions,
 ): Promise<CheckpointName> {
   const store = storeOf(rootDir);
   const all = (await store.list()).map(({ id, state }) => ({ id, name: isError(state) ? id : state.name }));
   const { id } = findNamed(all, nameOrId, "checkpoint", "CHECKPOINT_NOT_FOUND", "CHECKPOINT_AMBIGUOUS");
-  const { name } = await exportCheckpoint(store, id, path, signal);
+  const { name } = await exportCheckpoint(store, id, path, options);
   return { id, name };
 }
 

@@ -37,6 +37,8 @@ export interface CheckpointInfo {
   readonly trail?: boolean | undefined;
   /** Sandboxes can be started from it: their memory is shared until they change it. */
   readonly isTemplate?: boolean | undefined;
+  /** How its pages are packed; they are unpacked for each restore. */
+  readonly compression?: "zstd" | undefined;
   /** Of all that is in it. */
   readonly digest: string;
   /** Bytes of memory in it, of device state, and of disks as they lie on the host. */

@@ -9,6 +9,7 @@ import {
   isError,
   joinOverlays,
   laySnapshot,
+  packPages,
   renameContainers,
   warmSnapshot,
 } from "../checkpoint/index.ts";
@@ -69,19 +70,23 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
 
   async #create(
     managed: ManagedSandbox,
-    { name, stop, asTemplate, signal }: CheckpointOptions,
+    { name, stop, asTemplate, compress, signal }: CheckpointOptions,
     trail = false,
   ): Promise<CheckpointInfo> {
     const id = newId();
     const checked = name === undefined ? id : checkName(name, "the name of the checkpoint");
     const { runtime, memory } = this.#deps;
+    if (asTemplate === true && compress === true) {
+      throw new BelljarError("INVALID_ARGUMENT", "the memory of a template is shared, and cannot be packed");
+    }
     await using draft = await this.#store.begin(id, checked);
     const { captured, linked } = await managed.capture(draft.dir, ({ snapshot }) => draft.link(snapshot), signal);
     // It runs again: the rest takes the time that it takes.
     await captured.written;
     const isTemplate = asTemplate === true;
     const taken = captured.snapshot;
-    const snapshot = isTemplate ? await warmSnapshot(memory, taken, draft.dir, signal) : taken;
+    let snapshot = isTemplate ? await warmSnapshot(memory, taken, draft.dir, signal) : taken;
+    if (compress === true) snapshot = await packPages(snapshot, draft.dir, signal);
     const about = await aboutCheckpoint(runtime, { id, name: checked, isTemplate, trail }, { ...captured, snapshot });
     const state = await draft.publish(snapshot, linked, about);
     if (stop === true) await managed.stop({ force: true });

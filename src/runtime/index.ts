@@ -1,5 +1,11 @@
 /** All sandboxes of one root: made, found again, recovered, changed and removed, whoever asks. */
-export { type CheckpointName, exportNamed, importNamed, listTemplates } from "./checkpoint-archives.ts";
+export {
+  type CheckpointName,
+  type ExportCheckpointOptions,
+  exportNamed,
+  importNamed,
+  listTemplates,
+} from "./checkpoint-archives.ts";
 export type { RuntimeDeps } from "./deps.ts";
 export { type Forks, settleForkOptions } from "./fork-options.ts";
 export type * from "./interface.ts";

@@ -114,6 +114,8 @@ export interface CheckpointOptions extends CallOptions {
    * more room than a checkpoint does.
    */
   readonly asTemplate?: boolean | undefined;
+  /** Packs its pages: less room, and more time for it and for each restore. */
+  readonly compress?: boolean | undefined;
 }
 
 /** Where to go back to; the latest checkpoint unless told. */

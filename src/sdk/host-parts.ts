@@ -28,9 +28,14 @@ export interface HostTemplates extends Pick<Templates, "list" | "remove"> {
 /** Checkpoints as files, for other hosts. Named as checkpoints are: id, unambiguous prefix of it, or name. */
 export interface CheckpointArchives {
   /** Replaces a file that is there, at the end and at once. @throws BelljarError `CHECKPOINT_NOT_FOUND`, `CHECKPOINT_CORRUPT`, `DISK_FULL` */
-  export(nameOrId: string, path: string, options?: ArchiveOptions): Promise<CheckpointName>;
+  export(nameOrId: string, path: string, options?: ExportOptions): Promise<CheckpointName>;
   /** @throws BelljarError `CHECKPOINT_CORRUPT`, `CHECKPOINT_EXISTS`, `DISK_FULL`; nothing is left then */
   import(path: string, options?: ArchiveOptions): Promise<CheckpointName>;
+}
+
+export interface ExportOptions extends ArchiveOptions {
+  /** With zstd; `import` takes either. */
+  readonly compress?: boolean | undefined;
 }
 
 export interface ArchiveOptions {

@@ -40,7 +40,7 @@ export class LazyHost implements HostParts {
       verify: async (digest) => (await guest()).verify(digest),
     };
     this.archives = {
-      export: async (name, path, options) => (await this.open()).exportCheckpoint(name, path, options?.signal),
+      export: async (name, path, options) => (await this.open()).exportCheckpoint(name, path, options),
       import: async (path, options) => (await this.open()).importCheckpoint(path, options?.signal),
     };
     const templates = async (): Promise<Host["templates"]> => (await this.open()).templates;

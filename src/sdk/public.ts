@@ -90,6 +90,6 @@ export type {
 } from "../runtime/index.ts";
 export type { RestartConfig, RestartState, TrailConfig, TrailSettings } from "../sandbox/index.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
-export type { ArchiveOptions, CheckpointArchives, HostParts, HostTemplates } from "./host-parts.ts";
+export type { ArchiveOptions, CheckpointArchives, ExportOptions, HostParts, HostTemplates } from "./host-parts.ts";
 export { type PathOptions, type Paths, resolvePaths, resolvePoolSize } from "./paths.ts";
 export { type ConnectedRuntime, type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

@@ -66,14 +66,18 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
 
   async create(
     source: S,
-    { name, stop = false, asTemplate = false, signal }: CheckpointOptions,
+    { name, stop = false, asTemplate = false, compress = false, signal }: CheckpointOptions,
   ): Promise<CheckpointInfo> {
     await this.#wait(signal);
     const id = newId();
     if (name !== undefined && [...this.all.values()].some(({ info }) => info.name === name)) {
       throw new BelljarError("CHECKPOINT_EXISTS", `there is a checkpoint ${name} already`);
     }
-    const info = { ...infoOf(id, name ?? id, source.info()), ...(asTemplate ? { isTemplate: true } : {}) };
+    const info = {
+      ...infoOf(id, name ?? id, source.info()),
+      ...(asTemplate ? { isTemplate: true } : {}),
+      ...(compress ? { compression: "zstd" as const } : {}),
+    };
     this.all.set(id, { info, frozen: source.copy({ keepExec: true, generation: info.source.generation }) });
     if (stop) this.#sandboxes.end(source);
     this.#next.get(source.id)?.resolve(info);

@@ -115,7 +115,9 @@ test("containers that are given one by one come back under ids of their own", as
   const web = await source.containers.create({ image: "busybox", name: "web", command, stdin: true });
   await web.start();
   await passes(source, 3);
-  await source.checkpoint({ name: "pod", stop: true });
+  // Packed: what comes back is the same.
+  const { compression } = await source.checkpoint({ name: "pod", stop: true, compress: true });
+  assert.equal(compression, "zstd");
   const session = await runtime.checkpoints.begin("pod", { name: "again" });
   await session.add({ name: "web", id: "web-2" });
   const cwd = { process: { cwd: "/elsewhere" } };

@@ -10,6 +10,11 @@ import { SignalRelay } from "../signals.ts";
 
 interface CreateOptions extends CommonOptions {
   readonly stop?: boolean;
+  readonly compress?: boolean;
+}
+
+interface ExportOptions extends CommonOptions {
+  readonly compress?: boolean;
 }
 
 interface ListOptions extends CommonOptions {
@@ -41,13 +46,14 @@ function addExport(checkpoint: Command, holder: ContextHolder): void {
       .command("export")
       .summary("write a checkpoint into one file, with the memory and the layers that it lies over")
       .argument("<checkpoint>", NAMES)
-      .argument("<file>", "tar; replaced when it is there"),
-  ).action(async (name: string, file: string, options: CommonOptions) => {
+      .argument("<file>", "tar; replaced when it is there")
+      .option("--compress", "pack it with zstd"),
+  ).action(async (name: string, file: string, options: ExportOptions) => {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
     context.output.progress(`writing ${file}`);
-    const { id } = await runtime.archives.export(name, file, { signal: relay.signal });
+    const { id } = await runtime.archives.export(name, file, { compress: options.compress, signal: relay.signal });
     printDone(context, file, { exported: file, id });
   });
 }
@@ -75,7 +81,8 @@ function addCreate(checkpoint: Command, holder: ContextHolder): void {
       .summary("freeze a sandbox as it is, and print the checkpoint's id; the sandbox goes on")
       .argument("<sandbox>", NAMES)
       .argument("[name]", "of the checkpoint (its id)")
-      .option("--stop", "end the sandbox once the checkpoint is there"),
+      .option("--stop", "end the sandbox once the checkpoint is there")
+      .option("--compress", "pack its memory with zstd: less room, slower to make and to restore"),
   ).action(async (sandboxName: string, name: string | undefined, options: CreateOptions) => {
     checkName(sandboxName, "sandbox");
     if (name !== undefined) checkName(name, "checkpoint");
@@ -85,7 +92,12 @@ function addCreate(checkpoint: Command, holder: ContextHolder): void {
     const sandbox = await runtime.sandboxes.get(sandboxName);
     output.progress(`making a checkpoint of ${sandbox.name}`);
     const beganMs = performance.now();
-    const info = await sandbox.checkpoint({ name, stop: options.stop, signal: relay.signal });
+    const info = await sandbox.checkpoint({
+      name,
+      stop: options.stop,
+      compress: options.compress,
+      signal: relay.signal,
+    });
     output.note(costText(info, performance.now() - beganMs));
     if (output.json) output.object(checkpointJson(info));
     else output.line(info.id);

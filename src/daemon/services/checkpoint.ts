@@ -14,9 +14,9 @@ export function checkpointService(
   log: Log,
 ): ServiceImpl<typeof api.CheckpointService> {
   return {
-    createCheckpoint: async ({ sandbox, name, stop, asTemplate }, { signal }) => {
+    createCheckpoint: async ({ sandbox, name, stop, asTemplate, compress }, { signal }) => {
       const found = await sandboxes.get(sandbox);
-      return { checkpoint: toCheckpointInfo(await found.checkpoint({ name, stop, asTemplate, signal })) };
+      return { checkpoint: toCheckpointInfo(await found.checkpoint({ name, stop, asTemplate, compress, signal })) };
     },
     getCheckpoint: async ({ checkpoint }) => ({ checkpoint: toCheckpointInfo(await checkpoints.get(checkpoint)) }),
     listCheckpoints: async () => ({ checkpoints: (await checkpoints.list()).map(toCheckpointInfo) }),

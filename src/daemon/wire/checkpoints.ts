@@ -38,6 +38,7 @@ export function fromCheckpointInfo(wire: api.CheckpointInfo | undefined): Checkp
     template: wire.template,
     ...(wire.isTemplate === true ? { isTemplate: true } : {}),
     ...(wire.trail === true ? { trail: true } : {}),
+    ...(wire.compression === "zstd" ? { compression: wire.compression } : {}),
     digest: wire.digest,
     pagesBytes: wire.pagesBytes,
     devicesBytes: wire.devicesBytes,
@@ -50,9 +51,9 @@ export function fromCheckpointInfo(wire: api.CheckpointInfo | undefined): Checkp
 
 export function toCheckpointRequest(
   sandbox: string,
-  { name, stop, asTemplate }: CheckpointOptions,
+  { name, stop, asTemplate, compress }: CheckpointOptions,
 ): MessageInitShape<typeof api.CreateCheckpointRequestSchema> {
-  return given({ sandbox, name, stop, asTemplate });
+  return given({ sandbox, name, stop, asTemplate, compress });
 }
 
 export function toForkRequest(

@@ -97,6 +97,13 @@ export declare type CreateCheckpointRequest = Message<"belljar.api.v1.CreateChec
    * @generated from field: optional bool as_template = 4;
    */
   asTemplate?: boolean | undefined;
+
+  /**
+   * Packs its pages.
+   *
+   * @generated from field: optional bool compress = 5;
+   */
+  compress?: boolean | undefined;
 };
 
 /**
@@ -827,6 +834,13 @@ export declare type CheckpointInfo = Message<"belljar.api.v1.CheckpointInfo"> & 
    * @generated from field: string digest = 21;
    */
   digest: string;
+
+  /**
+   * How its pages are packed: `zstd`.
+   *
+   * @generated from field: optional string compression = 23;
+   */
+  compression?: string | undefined;
 
   /**
    * It was taken by itself, and goes by itself when there are later ones.
