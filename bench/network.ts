@@ -20,9 +20,9 @@ export interface NetworkBench {
   readonly dir: string;
 }
 
-const TURNS = 4;
+const TURNS = 3;
 const SECONDS = 2;
-const CREATIONS = 20;
+const CREATIONS = 12;
 const [IPERF, HTTP] = [5201, 80];
 const IMAGE = "bench-iperf3";
 const SERVER = `require("http").createServer((q, r) => r.end("hello, world\\n")).listen(${HTTP})`;
