@@ -104,5 +104,9 @@ const mac = readFileSync("/sys/class/net/eth0/address", "utf8").trim();
 run("ip", "link", "set", "eth0", "address", "02:66:66:66:66:66");
 note("forged hardware address", await fetched(allowed, 3_000));
 run("ip", "link", "set", "eth0", "address", mac);
+// What it has done to itself.
+run("ip", "neigh", "flush", "dev", "eth0");
+run("ip", "route", "replace", `${gateway}/32`, "dev", "eth0");
+run("ip", "route", "replace", "default", "via", gateway, "dev", "eth0");
 note("allowed at last", await fetched(allowed, 20_000));
 process.stdout.write(`${JSON.stringify({ tried, reached })}\n`);

@@ -66,11 +66,15 @@ test("a hostile guest finds no way out but the one that is allowed", async (t) =
   }
   await host.serve("0.0.0.0", 80);
   const heard = await listener(t, host);
-  const watch = `table inet watch { counter forged { } counter six { } counter flood { }
+  const watch = `table inet watch {
+    counter forged { }
+    counter six { }
+    counter flood { }
     chain arrive { type filter hook prerouting priority -400; policy accept;
-      iifname "bj-*" ip saddr ${neighbour} meta l4proto { tcp, icmp } ct state new counter name forged
-      iifname "bj-*" meta nfproto ipv6 counter name six
-      udp dport 9001 counter name flood } }`;
+      udp dport 9001 counter name flood
+      meta nfproto ipv6 iifname "bj-*" counter name six
+      ip saddr ${neighbour} iifname "bj-*" meta l4proto { tcp, icmp } ct state new counter name forged
+    } }`;
   await runTool("nsenter", [...host.within.slice(1), "nft", "-f", "-"], { input: Buffer.from(watch) });
   const counter = async (name: string, what: "bytes" | "packets"): Promise<number> => {
     const text = (await host.run("nft", "list", "counter", "inet", "watch", name)) ?? "";
