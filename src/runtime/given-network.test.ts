@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "../../test/support/harness.ts";
 import { foundVeth, MemoryNetworks } from "../../test/support/memory-networks.ts";
@@ -150,14 +152,30 @@ test("given network: no copy has its source's namespace; a restored one has the 
   await using source = await world.core.sandboxes.create(given);
   await assert.rejects(source.fork(1), { reason: "INVALID_ARGUMENT" });
   await source.checkpoint({ name: "one" });
-  const report = await world.core.checkpoints.check("one");
+  // The image's only layer.
+  await writeFile(join(dirname(world.deps.rootDir), `${"2".repeat(64)}.erofs`), "layer");
+  const { checkpoints } = world.core;
+  const report = await checkpoints.check("one");
   assert.deepEqual(
-    report.findings
-      .filter(({ fits }) => !fits)
-      .map(({ what }) => what)
-      .includes("network"),
-    true,
+    report.findings.filter(({ fits }) => !fits).map(({ what }) => what),
+    ["network"],
   );
+  // It has two interfaces, wherever they lead.
+  for (const mode of ["bridge", "none"] as const) {
+    await assert.rejects(checkpoints.restore("one", { network: { mode } }), { reason: "CHECKPOINT_MISMATCH" });
+  }
+  await using restored = await checkpoints.restore("one", { network: { mode: "netns", path: "/run/netns/other" } });
+  const { vm, networks: told } = world.guests.guest(restored.id);
+  assert.equal(vm.config.networkNamespace, "/run/netns/other");
+  assert.deepEqual(
+    vm.devices.map((device) => (device.kind === "net" ? [device.id, device.tap] : [])),
+    [
+      ["nic0", `bj${restored.id}0`],
+      ["nic1", `bj${restored.id}1`],
+    ],
+  );
+  assert.equal(told.at(-1)?.interfaces?.length, 2);
+  assert.deepEqual((await source.info()).network?.namespace, "/run/netns/theirs");
 });
 
 test("given network: a VM that is joined to nothing has nothing", async (t) => {
