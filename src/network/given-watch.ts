@@ -27,10 +27,10 @@ export function watchGiven({ path, namespaceId }: GivenNetworkState, onChange: (
       const place = await findNamespace(path, namespaceId);
       // Without its namespace the VM would not run either: this one is ending.
       if (place === undefined) return;
+      // What nobody has seen yet.
+      soon();
       await publishStep("child", "watch a network namespace", () => follow(place));
       if (isStopped) return;
-      // What it missed while it was away.
-      soon();
       await new Promise((resolve) => setTimeout(resolve, networkLimits.watchRestartMs).unref());
     }
   };

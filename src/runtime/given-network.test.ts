@@ -143,7 +143,28 @@ test("given network: a plugging that fails leaves nothing; one that was cut shor
     ["nic0"],
   );
   assert.equal((await sandbox.info()).network?.interfaces?.length, 1);
-  await sandbox.delete({ force: true });
+
+  // Its owner dies when the VM has it, and before the guest was told: the next one tells it.
+  const goOn = world.guests.hold("configureNetwork");
+  sandbox.network.addInterface("Eth.Odd").catch(() => {});
+  while ((await sandbox.info()).network?.interfaces?.length !== 2 || guest.vm.devices.length < 2) await sleep(2);
+  const before = guest.networks.length;
+  const taking = world.takeOver();
+  await sleep(20);
+  goOn();
+  let next = await (await taking).sandboxes.get(id);
+  assert.ok(guest.networks.length > before);
+  assert.equal((await next.info()).network?.interfaces?.length, 2);
+
+  // Its owner dies while the VM is being given it: it is not, then.
+  await next.network.removeInterface("eth0");
+  t.after(world.hypervisor.hold("plugDevice"));
+  next.network.addInterface("Eth.Odd").catch(() => {});
+  const plugs = (): number => world.hypervisor.calls.filter((call) => call.startsWith("plugDevice")).length;
+  for (const begun = plugs(); plugs() === begun; ) await sleep(2);
+  next = await (await world.takeOver()).sandboxes.get(id);
+  assert.equal((await next.info()).network?.interfaces?.length, 1);
+  await next.delete({ force: true });
 });
 
 test("given network: no copy has its source's namespace; a restored one has the one that is named", async (t) => {

@@ -149,11 +149,12 @@ export async function setRoutes(
   }
 }
 
-/** Takes away what a former owner was just plugging or unplugging. */
+/** Takes away what a former owner was just plugging or unplugging, and tells the guest what that may not have come to tell. */
 export async function settleInterfaces(host: NetworkHost, signal: AbortSignal | undefined): Promise<void> {
+  if (host.state.network?.mode !== "netns") return;
   const half = endpointsOf(host.state.network).filter(({ pending }) => pending === true);
   for (const endpoint of half) await unplugInterface(host, endpoint);
-  if (half.length > 0) await follow(host, givenNetwork(host), signal);
+  await follow(host, givenNetwork(host), signal);
 }
 
 async function plugInterface(
