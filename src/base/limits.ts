@@ -489,6 +489,9 @@ export const toolLimits = {
 
 /** The daemon and its API. */
 export const apiLimits = {
+  /** The memory of a VM is counted again for a scrape after so long, and of so many VMs for one scrape. */
+  memoryRenewMs: 30_000,
+  memoryReadsMax: 16,
   /** One message, each way: a list of all sandboxes with their containers and annotations, or a piece of a stream. */
   messageMaxBytes: 16 * MIB,
   /** Clients at once, each with one connection. */

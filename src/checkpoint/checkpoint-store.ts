@@ -76,7 +76,8 @@ export class CheckpointStore {
     const found: FoundCheckpoint[] = [];
     for (const id of (await this.#names()).filter(isId)) {
       const state = await this.#read(id).catch((error: unknown) => BelljarError.from(error));
-      found.push({ id, state });
+      // One that cannot be read because it has just been removed is none.
+      if (!isError(state) || (await this.#names()).includes(id)) found.push({ id, state });
     }
     const at = ({ state }: FoundCheckpoint): number => (isError(state) ? 0 : state.createdAtMs);
     return found.sort((one, other) => at(one) - at(other) || one.id.localeCompare(other.id));
@@ -151,13 +152,13 @@ export class CheckpointStore {
   async diskBytes(id: string): Promise<number> {
     let bytes = 0;
     const dir = join(this.dir, id, "disks");
-    for (const name of await list(dir)) bytes += (await stat(join(dir, name))).blocks * 512;
+    for (const name of await list(dir)) bytes += await blockBytes(join(dir, name));
     return bytes;
   }
 
   /** Bytes of the file that copies map their memory from, as it lies on the host. */
   async memoryBytes(id: string): Promise<number> {
-    return (await stat(join(this.dir, id, files.base))).blocks * 512;
+    return await blockBytes(join(this.dir, id, files.base));
   }
 
   /** A directory beside the checkpoints, in which an archive is made or unpacked; goes when it is disposed of. */
@@ -291,6 +292,16 @@ async function list(dir: string): Promise<string[]> {
     return (await readdir(dir)).sort();
   } catch (error) {
     if (hasErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+/** On the host; of a file that has just been removed none. */
+async function blockBytes(path: string): Promise<number> {
+  try {
+    return (await stat(path)).blocks * 512;
+  } catch (error) {
+    if (hasErrno(error, "ENOENT")) return 0;
     throw error;
   }
 }

@@ -8,7 +8,7 @@ import { API_VERSION, API_VERSION_HEADER } from "../protocol/index.ts";
 import { type CallFacts, CLIENT_HEADER, logCall, sandboxOf } from "./call-log.ts";
 import type { CallOutcome } from "./metrics/daemon-metrics.ts";
 import type { Tracer } from "./traces/tracer.ts";
-import { toConnectError } from "./wire/errors.ts";
+import { knownError, toConnectError } from "./wire/errors.ts";
 
 export interface CallsDeps {
   readonly log: Log;
@@ -134,7 +134,7 @@ export class Calls {
 
   #fail({ facts, startedMs }: Call, thrown: unknown): Error {
     logCall(this.#deps.log, facts, performance.now() - startedMs, thrown);
-    this.#deps.onCall?.({ method: facts.method, reason: BelljarError.from(thrown).reason, seconds: undefined });
+    this.#deps.onCall?.({ method: facts.method, reason: knownError(thrown).reason, seconds: undefined });
     return toConnectError(thrown);
   }
 }

@@ -51,6 +51,9 @@ export function handleRequests({ routes, log, pages, ...options }: RequestDeps):
     const onError = (error: Error): void => log.debug("request failed", { path: request.url, error: error.message });
     request.on("error", onError);
     response.on("error", onError);
-    answer(request, response).catch((thrown: unknown) => onError(BelljarError.from(thrown)));
+    answer(request, response)
+      .catch((thrown: unknown) => onError(BelljarError.from(thrown)))
+      // A stream whose rest nobody reads stays open.
+      .finally(() => request.resume());
   };
 }

@@ -77,6 +77,9 @@ export class EventJournal {
   /** Counts from the moment of the call, not of the first reading. */
   watch({ after, follow = true, onBegin, signal }: EventsOptions): AsyncIterable<RuntimeEvent> {
     const last = this.#nextNumber - 1;
+    if (after !== undefined && (!Number.isSafeInteger(after) || after < 0)) {
+      throw new BelljarError("INVALID_ARGUMENT", `${after} is no number of an event`);
+    }
     if (after !== undefined && after > last) {
       throw new BelljarError("INVALID_ARGUMENT", `there is no event ${after} yet; the last one is ${last}`, {
         facts: { after, last },

@@ -1,5 +1,5 @@
 /** Checkpoints of fake sandboxes, which are copies of them: what is restored or forked has what the source had at that instant. */
-import { BelljarError, cancelledError, newId } from "../../src/base/index.ts";
+import { BelljarError, cancelledError, newId, throwIfAborted } from "../../src/base/index.ts";
 import {
   type CallOptions,
   type CheckpointInfo,
@@ -108,6 +108,7 @@ export class FakeCheckpoints<S extends FakeSource<S>> implements Checkpoints {
 
   /** One at a time is waited for here. */
   async waitForNext(sandboxId: string, signal: AbortSignal | undefined): Promise<CheckpointInfo> {
+    throwIfAborted(signal);
     const next = Promise.withResolvers<CheckpointInfo>();
     this.#next.set(sandboxId, next);
     signal?.addEventListener("abort", () => next.reject(cancelledError(signal)), { once: true });

@@ -301,6 +301,9 @@ export class FakeRuntime {
   }
 
   #watchAll({ after = this.events.length, follow, onBegin, signal }: EventsOptions): AsyncIterable<RuntimeEvent> {
+    if (!Number.isInteger(after) || after < 0 || after > this.events.length) {
+      throw notFound("INVALID_ARGUMENT", `${after} is no number of an event`);
+    }
     onBegin?.(after);
     return this.#eventsBehind(after, follow !== false, signal);
   }

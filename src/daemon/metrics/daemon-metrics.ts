@@ -3,10 +3,10 @@
  * (a checkpoint, a fork) is measured without a line here.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { type ErrorReason, lifecycleStates, VERSION } from "../../base/index.ts";
+import { type ErrorReason, shownStates, VERSION } from "../../base/index.ts";
 import type { Sandboxes } from "../../runtime/index.ts";
 import { Counter, Histogram, renderGauge } from "./registry.ts";
-import { readVmmMemory } from "./vmm-memory.ts";
+import { VmmMemoryCache } from "./vmm-memory.ts";
 
 /** Of the text format, as Prometheus wants to be told. */
 export const METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,6 +42,7 @@ export class DaemonMetrics implements Disposable {
     "belljar_call_duration_seconds",
     "How long calls took: create, start, exec (SpawnProcess), stop, ...",
   );
+  readonly #memory = new VmmMemoryCache();
   readonly #loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
 
   constructor() {
@@ -59,7 +60,7 @@ export class DaemonMetrics implements Disposable {
     const infos = await sandboxes.list();
     const count = (state: string): number =>
       infos.filter((info) => (info.problem === undefined ? info.state : "unreadable") === state).length;
-    const memory = await readVmmMemory(infos.flatMap(({ vmm }) => (vmm === undefined ? [] : [vmm.pid])));
+    const memory = await this.#memory.read(infos.flatMap(({ vmm }) => (vmm === undefined ? [] : [vmm.pid])));
     const { rss, heapUsed } = process.memoryUsage();
     const cpu = process.cpuUsage();
     const delays = QUANTILES.map((quantile) => ({
@@ -73,7 +74,7 @@ export class DaemonMetrics implements Disposable {
       renderGauge(
         "belljar_sandboxes",
         "Sandboxes by state.",
-        [...lifecycleStates, "unreadable"].map((state) => ({ labels: { state }, value: count(state) })),
+        [...shownStates, "unreadable"].map((state) => ({ labels: { state }, value: count(state) })),
       ),
       renderGauge("belljar_vmm_memory_bytes", "Memory of all VMs on the host; shared once for each VM that maps it.", [
         { labels: { kind: "private" }, value: memory.privateBytes },

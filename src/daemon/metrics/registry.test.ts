@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Counter, Histogram, renderGauge } from "./registry.ts";
-import { readVmmMemory } from "./vmm-memory.ts";
 
 test("counters count for each set of labels", () => {
   const counter = new Counter("c_total", "Help.");
@@ -29,10 +28,4 @@ test("buckets of a histogram are cumulative, and the last one has everything", (
 
 test("values of labels are escaped", () => {
   assert.match(renderGauge("g", "Help.", [{ labels: { a: 'x"\\\n' }, value: 1 }]), /g\{a="x\\"\\\\\\n"\} 1/);
-});
-
-test("memory of a process is told apart; one that is gone has none", async () => {
-  const own = await readVmmMemory([process.pid]);
-  assert.ok(own.privateBytes > 2 ** 20);
-  assert.deepEqual(await readVmmMemory([2 ** 22 + 1]), { privateBytes: 0, sharedBytes: 0 });
 });

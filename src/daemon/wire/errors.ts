@@ -36,11 +36,24 @@ const codes: { readonly [code in ErrorCode]: Code } = {
 export function toConnectError(thrown: unknown): ConnectError {
   // What Connect itself refused (a message too large, JSON that is none) has its code already.
   if (thrown instanceof ConnectError) return thrown;
-  const error = BelljarError.from(thrown);
+  const error = knownError(thrown);
   const detail = create(api.ErrorDetailSchema, toDetail(error, 1));
   return new ConnectError(error.message, codes[error.code], undefined, [
     { desc: api.ErrorDetailSchema, value: detail },
   ]);
+}
+
+/** A call whose time was over, or whose client went, was ended with an error of Connect's: that is nothing internal. */
+export function knownError(thrown: unknown): BelljarError {
+  const error = BelljarError.from(thrown);
+  const { cause } = error;
+  const connect = thrown instanceof ConnectError ? thrown : cause instanceof ConnectError ? cause : undefined;
+  if (connect === undefined || error.reason !== "INTERNAL") return error;
+  if (connect.code === Code.DeadlineExceeded) {
+    return new BelljarError("DEADLINE_EXCEEDED", "the time that the client gave was over", { cause: connect });
+  }
+  if (connect.code === Code.Canceled) return new BelljarError("CANCELLED", "the client gave up", { cause: connect });
+  return error;
 }
 
 /** The error that the daemon met; undefined when it is not the daemon that speaks: the connection failed. */
