@@ -63,7 +63,7 @@ export function fileService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typ
     },
     watchFile: async ({ container, watchId, path, afterSequence, waitMs }, context) => {
       const found = await find(container);
-      const longest = Math.min(Math.max(0, waitMs), linkLimits.longPollMs);
+      const longest = Math.trunc(Math.min(Math.max(0, waitMs), linkLimits.longPollMs)) || 0;
       const request = { id: watchId, path, after: afterSequence, waitMs: longest };
       return { events: [...(await found.watch(request, { signal: calls.waiting(context) }))] };
     },

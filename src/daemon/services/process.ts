@@ -48,7 +48,7 @@ export function processService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<
     },
     waitProcess: async ({ process, waitMs }, context) => {
       const handle = await find(process);
-      const longestMs = Math.min(Math.max(0, waitMs), linkLimits.longPollMs);
+      const longestMs = Math.trunc(Math.min(Math.max(0, waitMs), linkLimits.longPollMs)) || 0;
       // A process in a paused sandbox cannot even be asked: the answer is then the same, that it has not ended.
       const timeout = AbortSignal.timeout(longestMs + ANSWER_SLACK_MS);
       const signal = AbortSignal.any([calls.waiting(context), timeout]);
