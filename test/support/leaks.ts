@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile, readlink, rm, rmdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { identifyProcess, type ProcessIdentity, runTool, signalProcess } from "../../src/base/index.ts";
 import { readHierarchies } from "../../src/resources/index.ts";
@@ -59,7 +59,11 @@ export async function lookAgain(look: () => Promise<string[]>): Promise<string[]
 export async function endLeaks(scope: Pick<LeakScope, "testId" | "dir" | "pid">): Promise<void> {
   await endProcesses(scope);
   for (const path of await findPidFiles(scope.dir)) await rm(path, { force: true });
-  for (const dir of await findCgroups(scope.dir)) await rmdir(dir).catch(() => {});
+  for (const dir of await findCgroups(scope.dir)) {
+    await rmdir(dir).catch(() => {});
+    // The root's own, with the last of its sandboxes.
+    await rmdir(dirname(dir)).catch(() => {});
+  }
   const keys = await rootKeys(scope.dir);
   for (const name of await list("/run/netns")) {
     if (!keys.some((key) => name.startsWith(`belljar-${key}-`))) continue;
