@@ -59,11 +59,15 @@ export async function lookAgain(look: () => Promise<string[]>): Promise<string[]
 export async function endLeaks(scope: Pick<LeakScope, "testId" | "dir" | "pid">): Promise<void> {
   await endProcesses(scope);
   for (const path of await findPidFiles(scope.dir)) await rm(path, { force: true });
-  for (const dir of await findCgroups(scope.dir)) {
-    await rmdir(dir).catch(() => {});
-    // The root's own, with the last of its sandboxes.
-    await rmdir(dirname(dir)).catch(() => {});
-  }
+  // A process that has ended is in its group until somebody has taken note of it.
+  await lookAgain(async () => {
+    for (const dir of await findCgroups(scope.dir)) {
+      await rmdir(dir).catch(() => {});
+      // The root's own, with the last of its sandboxes.
+      await rmdir(dirname(dir)).catch(() => {});
+    }
+    return await findCgroups(scope.dir);
+  });
   const keys = await rootKeys(scope.dir);
   for (const name of await list("/run/netns")) {
     if (!keys.some((key) => name.startsWith(`belljar-${key}-`))) continue;
