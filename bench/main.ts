@@ -51,7 +51,8 @@ async function main(): Promise<void> {
       commands: () => measureCommands(cli),
       sandbox: () => measureSandbox(runtime),
       hotplug: async () => [await measureHotplug(runtime, state)],
-      checkpoints: () => measureCheckpoints(runtime),
+      checkpoints: () => measureCheckpoints(runtime, "small"),
+      "large-checkpoints": () => measureCheckpoints(runtime, "large"),
       restores: () => measureRestores(runtime),
       load: () => measureLoad(state),
       forks: () => measureForks(runtime),
@@ -78,6 +79,7 @@ async function main(): Promise<void> {
         process.exitCode = 1;
       }
       await save(measurements, { acceleration, repository, add: values.add });
+      process.stdout.write(`${name}: ${(process.uptime() / 60).toFixed(1)} min\n`);
     }
     print(await save(measurements, { acceleration, repository, add: values.add }));
   } finally {

@@ -8,17 +8,18 @@ import { cp, mkdir, open, readdir, readFile, rm, stat, symlink, writeFile } from
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runTool } from "../src/base/index.ts";
+import { fillScript } from "./checkpoints.ts";
 import { type Measurement, repeat } from "./measure.ts";
 
 const REPEATS = 20;
-const FILLS_MB = [1, 8, 64, 512];
+const FILLS_MB = [1, 8, 64];
 const TIMEOUT_MS = 60_000;
 const POLL_MS = 1;
-const NAMES = ["sh", "true", "head", "tr", "usleep", "sleep", "echo"];
+const NAMES = ["sh", "true", "head", "cat", "rm", "usleep", "echo"];
 
 /** Fills memory, and counts. */
 const program = (fillMb: number): string =>
-  `head -c ${fillMb * 1_000_000} /dev/zero | tr '\\0' x > /fill/data; i=0; while :; do i=$((i+1)); echo $i; usleep 10000; done`;
+  `${fillScript(fillMb)}; i=0; while :; do i=$((i+1)); echo $i; usleep 10000; done`;
 
 export interface RunscOptions {
   /** State and bundles go below it. */

@@ -77,6 +77,7 @@ export const scenarios: readonly Scenario[] = [
   { operation: "prune images", base: "spare image", outcomes: ["running, main running", "running, main running"] },
   { operation: "checkpoint", base: "plain", outcomes: ["running, main running", "running, main running"] },
   { operation: "remove checkpoint", base: "checkpoint", outcomes: ["running, main running", "running, main running"] },
+  { operation: "build template", base: "plain", outcomes: ["running, main running", "running, main running"] },
   { operation: "restore", base: "checkpoint", outcomes: ["running, main running", "running, main running"] },
   { operation: "fork", base: "plain", outcomes: ["running, main running", "running, main running"] },
   { operation: "hibernate", base: "plain", outcomes: ["running, main running", "hibernated, main paused"] },
