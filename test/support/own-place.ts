@@ -37,7 +37,8 @@ export async function runInOwnPlace(prefix: string, parent?: string): Promise<Pi
     worker.once("exit", (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? "SIGKILL"]));
   });
   await place[Symbol.asyncDispose]();
-  process.exit(status);
+  // Told to end, it has ended the worker itself.
+  process.exit(endStatus ?? status);
 }
 
 /** A directory of this process, which goes with all that uses it when it is disposed of, or when this process is told to end. */
@@ -59,13 +60,14 @@ export async function makeOwnPlace(prefix: string, parent = tmpdir()): Promise<O
   return place;
 }
 
-let isEnding = false;
+let endStatus: number | undefined;
 
 function onSignal(signal: (typeof SIGNALS)[number]): void {
-  if (isEnding) return;
-  isEnding = true;
+  if (endStatus !== undefined) return;
+  const status = 128 + constants.signals[signal];
+  endStatus = status;
   void (async () => {
     await Promise.allSettled([...places].map((place) => place[Symbol.asyncDispose]()));
-    process.exit(128 + constants.signals[signal]);
+    process.exit(status);
   })();
 }
