@@ -210,13 +210,29 @@ async function findPidFiles(dir: string): Promise<string[]> {
     .map((name) => join(PID_FILES_DIR, name));
 }
 
-/** Namespaces that are named after a root or a test are theirs: another file, which runs at once, may just have made one. */
+/**
+ * Namespaces and bridges that are named after a root or a test are theirs, and so is what is plugged into such a bridge: another file,
+ * which runs at once, may just have made one. A device of Belljar's without a bridge is left to the look at the end of the stage.
+ */
 async function leakedNetwork({ before, dir, testId }: LeakScope): Promise<string[]> {
   const mine = new Set([...(await rootKeys(dir)), testId]);
-  return [...(await networkObjects())].filter((name) => {
-    const owner = /^namespace (?:belljar-([0-9a-f]{8})-|t-([0-9a-f]{16})$)/.exec(name);
-    return !before.has(name) && (owner === null || mine.has(owner[1] ?? owner[2] ?? ""));
-  });
+  const leaks: string[] = [];
+  for (const name of await networkObjects()) {
+    if (before.has(name)) continue;
+    const owner = await ownerOf(name);
+    if (owner === undefined || mine.has(owner)) leaks.push(name);
+  }
+  return leaks;
+}
+
+/** The root or test that its name speaks of; empty for that of nobody who can be told, undefined when it speaks of none. */
+async function ownerOf(name: string): Promise<string | undefined> {
+  const named = /^(?:namespace belljar-|network device bj-)([0-9a-f]{8})\b|^namespace t-([0-9a-f]{16})$/.exec(name);
+  if (named !== null) return named[1] ?? named[2];
+  const [, device] = /^network device (bj[0-9a-z]{12})$/.exec(name) ?? [];
+  if (device === undefined) return undefined;
+  const bridge = await readlink(`/sys/class/net/${device}/master`).catch(() => "");
+  return /bj-([0-9a-f]{8})$/.exec(bridge)?.[1] ?? "";
 }
 
 function list(path: string): Promise<string[]> {
