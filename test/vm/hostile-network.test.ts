@@ -70,11 +70,14 @@ test("a hostile guest finds no way out but the one that is allowed", async (t) =
     counter forged { }
     counter six { }
     counter flood { }
-    chain arrive { type filter hook prerouting priority -400; policy accept;
+    chain arrive {
+      type filter hook prerouting priority -400; policy accept;
       udp dport 9001 counter name flood
       meta nfproto ipv6 iifname "bj-*" counter name six
       ip saddr ${neighbour} iifname "bj-*" meta l4proto { tcp, icmp } ct state new counter name forged
-    } }`;
+    }
+  }
+  `;
   await runTool("nsenter", [...host.within.slice(1), "nft", "-f", "-"], { input: Buffer.from(watch) });
   const counter = async (name: string, what: "bytes" | "packets"): Promise<number> => {
     const text = (await host.run("nft", "list", "counter", "inet", "watch", name)) ?? "";
