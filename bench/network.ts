@@ -79,7 +79,8 @@ async function measureSubject(runtime: Runtime, subject: Subject): Promise<Measu
     await untilServed([...subject.from, "curl", "-sf", `http://${host}:${httpPort}/`]);
     const iperf = async (...flags: string[]): Promise<number> => {
       const words = ["iperf3", "-J", "-c", host, "-p", String(iperfPort), "-t", String(SECONDS), "-O", "1", ...flags];
-      const { end } = JSON.parse(await said([...subject.from, ...words]));
+      const { end, error } = JSON.parse(await said([...subject.from, ...words]));
+      if (error !== undefined) throw new Error(`iperf3 through ${subject.name}: ${error}`);
       return end.sum_received.bits_per_second / 8e6;
     };
     const requests = async (): Promise<number> => {
