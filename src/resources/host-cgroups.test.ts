@@ -52,7 +52,9 @@ for (const version of [1, 2] as const) {
     for (const dir of dirs) assert.equal((await readFile(join(dir, "cgroup.procs"), "utf8")).trim(), String(child.pid));
     const ended = once(child, "exit");
     child.kill("SIGKILL");
-    await Promise.all([ended, cgroups.remove(dirs)]);
+    await ended;
+    await cgroups.add(dirs, child.pid ?? 0);
+    await cgroups.remove(dirs);
     for (const dir of dirs) await assert.rejects(access(dirname(dir)), { code: "ENOENT" });
   });
 }

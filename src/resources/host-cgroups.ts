@@ -19,7 +19,7 @@ export interface HostCgroups {
   plan(id: string): Promise<readonly string[]>;
   /** Makes a group that was planned. @throws what the kernel said; nothing is left then */
   create(dirs: readonly string[]): Promise<void>;
-  /** Moves a process with all its threads into it. */
+  /** Moves a process with all its threads into it; one that has ended is success. */
   add(dirs: readonly string[], pid: number): Promise<void>;
   /** Of a group whose processes have ended. Removing what is not there is success. */
   remove(dirs: readonly string[]): Promise<void>;
@@ -77,8 +77,13 @@ export function openHostCgroups(deps: HostCgroupsDeps): HostCgroups {
       }
     },
     add: async (dirs, pid) => {
-      for (const dir of dirs) {
-        await publishStep("cgroup", `add ${nameOf(dir)}`, () => set(join(dir, "cgroup.procs"), String(pid)));
+      try {
+        for (const dir of dirs) {
+          await publishStep("cgroup", `add ${nameOf(dir)}`, () => set(join(dir, "cgroup.procs"), String(pid)));
+        }
+      } catch (error) {
+        // One that has ended already needs no group; why it has, whoever started it can say better.
+        if (!hasErrno(error, "ESRCH")) throw error;
       }
     },
     remove: (dirs) => removeAll(dirs, log),
