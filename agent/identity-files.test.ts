@@ -58,6 +58,9 @@ test("another sandbox is another machine; the same one is not, however often it 
   assert.equal(await files.read("machine-id"), `${machineIdOf("b2")}\n`);
   assert.notEqual(await files.read("boot_id"), bootId);
   assert.match(await files.read("run/identity"), /^event=forked\ngeneration=1\nsandbox=b2\n/);
+  // Nothing has happened to this one yet, whatever was before in the guest that it is a copy of.
+  files.identity.introduce("c3");
+  assert.match(await files.read("run/identity"), /^event=created\ngeneration=0\nsandbox=c3\n/);
 });
 
 test("files stay the same files, whatever is written into them", async () => {

@@ -52,11 +52,17 @@ export class IdentityFiles {
     this.#deps = deps;
   }
 
-  /** Another sandbox than before is another machine, booted at another time. @throws BelljarError `INVALID_ARGUMENT` */
+  /**
+   * Another sandbox than before is another machine, booted at another time, to which nothing has happened yet: a copy of a guest in which
+   * containers have been before. One that is restored or forked is told so afterwards. @throws BelljarError `INVALID_ARGUMENT`
+   */
   introduce(sandboxId: string): void {
     if (sandboxId === "" || sandboxId === this.#sandboxId) return;
     this.#become(checkName(sandboxId, "sandbox id"));
-    if (this.#written.size > 0) this.#writeIds();
+    this.#event = "created";
+    this.#generation = 0;
+    this.#sinceMs = this.#deps.nowMs();
+    if (this.#written.size > 0) this.#writeAll();
   }
 
   /** @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */
