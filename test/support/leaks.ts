@@ -227,7 +227,9 @@ async function leakedNetwork({ before, dir, testId }: LeakScope): Promise<string
 
 /** The root or test that its name speaks of; empty for that of nobody who can be told, undefined when it speaks of none. */
 async function ownerOf(name: string): Promise<string | undefined> {
-  const named = /^(?:namespace belljar-|network device bj-)([0-9a-f]{8})\b|^namespace t-([0-9a-f]{16})(?:-|$)/.exec(name);
+  const named = /^(?:namespace belljar-|network device bj-)([0-9a-f]{8})\b|^namespace t-([0-9a-f]{16})(?:-|$)/.exec(
+    name,
+  );
   if (named !== null) return named[1] ?? named[2];
   const [, device] = /^network device (bj[0-9a-z]{12})$/.exec(name) ?? [];
   if (device === undefined) return undefined;
