@@ -96,8 +96,8 @@ test("without a guest image the command that builds one is named", async (t) => 
 
 test("a workload that takes all memory is killed, not the agent, and the status says so", async (t) => {
   const script = "echo before; tail /dev/zero; echo status $?";
-  const { status, stdout } = await runCli(t, ["run", "-m", "160m", "busybox", "sh", "-c", script]);
-  assert.deepEqual({ status, stdout: stdout.toString() }, { status: 0, stdout: "before\nstatus 137\n" });
+  const { status, stdout, stderr } = await runCli(t, ["run", "-m", "160m", "busybox", "sh", "-c", script]);
+  assert.deepEqual({ status, stdout: stdout.toString() }, { status: 0, stdout: "before\nstatus 137\n" }, stderr);
 });
 
 test("a SIGINT at any stage ends the command in time and leaves nothing", async (t) => {
