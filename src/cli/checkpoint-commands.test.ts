@@ -4,6 +4,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FakeRuntime } from "../../test/support/fake-runtime.ts";
 import { type CliResult, cliEnvironment, runCli, startCli, type TestScope, test } from "../../test/support/harness.ts";
+import { until } from "../../test/support/until.ts";
 import { silentLog } from "../base/index.ts";
 import { resolvePaths, startDaemon } from "../sdk/index.ts";
 
@@ -136,17 +137,17 @@ test("a signal ends a checkpoint that is being made", async (t) => {
   const { fake } = await setUp(t);
   fake.checkpoints.hold = new Promise(() => {});
   const creating = startCli(t, ["checkpoint", "create", "demo"]);
-  while (fake.checkpoints.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fake.checkpoints.waiting !== 0);
   creating.kill("SIGINT");
   const { status, stdout } = await creating.done;
   assert.deepEqual([status, stdout.length], [130, 0]);
-  while (fake.checkpoints.cancelled === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fake.checkpoints.cancelled !== 0);
 });
 
 test("the next checkpoint is waited for; a restore is told of other ids and specifications", async (t) => {
   const { fake } = await setUp(t);
   const waiting = startCli(t, ["wait", "--checkpoint", "demo"]);
-  while (fake.checkpoints.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fake.checkpoints.waiting !== 0);
   const [id = ""] = lines(await ok(t, "checkpoint", "create", "demo", "before"));
   assert.deepEqual(lines(await waiting.done), [id]);
   const path = join(t.dir, "config.json");

@@ -5,7 +5,6 @@
  *
  * The guest may send from its hardware address and its addresses only; everything else is dropped and counted.
  */
-
 import type { EndpointState, GivenNetworkState } from "./given-state.ts";
 import { burstBytes } from "./rates.ts";
 

@@ -28,10 +28,7 @@ export class WaitingPorts {
   async open(): Promise<void> {
     for (const port of this.#deps.ports) {
       const listening = port.protocol === "udp" ? this.#openDatagram(port) : this.#openServer(port);
-      await listening.catch((error: unknown) => {
-        const cause = messageChain(error).join(": ");
-        this.#deps.log.warn("a sandbox cannot be woken at its port", { port: portText(port), cause });
-      });
+      await listening.catch((error: unknown) => this.#warn("a sandbox cannot be woken at its port", port, error));
     }
   }
 
@@ -61,8 +58,7 @@ export class WaitingPorts {
       client.once("close", () => this.#clients.delete(client));
       this.#handOn(client, port).catch((error: unknown) => {
         client.destroy();
-        const cause = messageChain(error).join(": ");
-        this.#deps.log.warn("a connection to a sleeping sandbox was lost", { port: portText(port), cause });
+        this.#warn("a connection to a sleeping sandbox was lost", port, error);
       });
     });
     await new Promise<void>((resolve, reject) => {
@@ -80,10 +76,16 @@ export class WaitingPorts {
       socket.bind({ address: port.hostAddress, port: port.hostPort, exclusive: true }, resolve);
     });
     socket.unref();
-    socket.on("error", () => {});
+    socket.on("error", (error) => this.#warn("a port of a sleeping sandbox has failed", port, error));
     // The datagram itself is lost, as datagrams may be: nobody could give the answer to who has sent it.
-    socket.once("message", () => void this.#deps.onKnock().catch(() => {}));
+    socket.once("message", () => {
+      this.#deps.onKnock().catch((error: unknown) => this.#warn("a datagram did not wake its sandbox", port, error));
+    });
     this.#datagrams.push(socket);
+  }
+
+  #warn(message: string, port: PublishedPort, error: unknown): void {
+    this.#deps.log.warn(message, { port: portText(port), cause: messageChain(error).join(": ") });
   }
 
   async #handOn(client: Socket, port: PublishedPort): Promise<void> {

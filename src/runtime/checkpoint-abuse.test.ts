@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { seededRandom } from "../../test/support/random.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 import type { SandboxHandle } from "./interface.ts";
@@ -123,9 +124,7 @@ test("a checkpoint in the middle of everything else: each of them ends, and what
   await writeFile(disk, Buffer.alloc(1 << 20));
   const letGo = runtime.hypervisor.hold("plugDisk");
   const adding = source.devices.add({ kind: "block", path: disk, readOnly: true });
-  while (!runtime.hypervisor.calls.some((call) => call.startsWith("plugDisk"))) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(() => runtime.hypervisor.calls.some((call) => call.startsWith("plugDisk")));
   const during = source.checkpoint({ name: "hotplug" }).then(
     () => "taken",
     (error: BelljarError) => error.reason,
@@ -143,7 +142,7 @@ test("a checkpoint in the middle of everything else: each of them ends, and what
     () => 1,
     () => 0,
   );
-  while (saves() === saved) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => saves() !== saved);
   const deleting = source.delete({ force: true });
   release();
   const [made] = await Promise.all([last, deleting]);

@@ -3,6 +3,7 @@ import { chmod, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, wri
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError, runTool } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { exportNamed, importNamed } from "./checkpoint-archives.ts";
@@ -275,9 +276,7 @@ test("what a killed owner leaves: a sandbox that stood still goes on, half a che
     letGo();
     await taking;
   });
-  while (!runtime.hypervisor.calls.some((call) => call.startsWith("saveDevices"))) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(() => runtime.hypervisor.calls.some((call) => call.startsWith("saveDevices")));
   // It died here: the state says `checkpoint`, the guest stands still.
   assert.equal(runtime.hypervisor.vms.get(source.id)?.status, "paused");
   assert.equal(runtime.guests.guest(source.id).frozen, true);

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "../../test/support/harness.ts";
 import { foundVeth, MemoryNetworks } from "../../test/support/memory-networks.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 
@@ -110,7 +111,7 @@ test("given network: interfaces are added, removed and followed while it runs", 
   networks.onChange();
   assert.equal(nics().length, 2);
   await sandbox.resume();
-  while (nics().length > 1) await sleep(5);
+  await until(() => nics().length <= 1);
 
   // Routes that somebody has set stay.
   await sandbox.network.setRoutes([{ interfaceName: "eth0", destination: "default", gateway: "10.1.0.1" }]);
@@ -147,7 +148,7 @@ test("given network: a plugging that fails leaves nothing; one that was cut shor
   // Its owner dies when the VM has it, and before the guest was told: the next one tells it.
   const goOn = world.guests.hold("configureNetwork");
   sandbox.network.addInterface("Eth.Odd").catch(() => {});
-  while ((await sandbox.info()).network?.interfaces?.length !== 2 || guest.vm.devices.length < 2) await sleep(2);
+  await until(async () => (await sandbox.info()).network?.interfaces?.length === 2 && guest.vm.devices.length >= 2);
   const before = guest.networks.length;
   const taking = world.takeOver();
   await sleep(20);
@@ -161,7 +162,8 @@ test("given network: a plugging that fails leaves nothing; one that was cut shor
   t.after(world.hypervisor.hold("plugDevice"));
   next.network.addInterface("Eth.Odd").catch(() => {});
   const plugs = (): number => world.hypervisor.calls.filter((call) => call.startsWith("plugDevice")).length;
-  for (const begun = plugs(); plugs() === begun; ) await sleep(2);
+  const begun = plugs();
+  await until(() => plugs() !== begun);
   next = await (await world.takeOver()).sandboxes.get(id);
   assert.equal((await next.info()).network?.interfaces?.length, 1);
   await next.delete({ force: true });

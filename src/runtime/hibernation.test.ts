@@ -6,6 +6,7 @@ import { type TestScope, test } from "../../test/support/harness.ts";
 import type { MemoryCall } from "../../test/support/memory-hypervisor.ts";
 import { MemoryNetworks } from "../../test/support/memory-networks.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 import type { SandboxCreateConfig, SandboxHandle } from "./interface.ts";
@@ -30,13 +31,6 @@ async function world(t: TestScope, config: Partial<SandboxCreateConfig> = {}): P
     state: async () => (await (await find()).info()).state,
     saved: () => readdir(join(runtime.sandboxesDir, sandbox.id, "saved")).catch(() => []),
   };
-}
-
-async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await isSo()); tries += 1) {
-    assert.ok(tries < 1_000, `it did not come to it: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }
 
 test("hibernate: no VM is left, and the next exec finds everything where it was", async (t) => {
@@ -68,7 +62,7 @@ test("hibernate: no VM is left, and the next exec finds everything where it was"
   assert.deepEqual(runtime.memory.loaded, [1]);
   await (await again.main.process(child.id)).signal(9);
   assert.equal((await (await again.main.process(child.id)).status).signal, 9);
-  await until("what it slept in is removed", async () => (await saved()).length === 0);
+  await until(async () => (await saved()).length === 0, { what: "what it slept in is removed" });
   // Again, from the disks that it has now.
   await again.hibernate();
   await again.wake();
@@ -113,6 +107,7 @@ test("wake: exec, files, attach, signals, changes and forks each do it; several 
   await sandbox.hibernate();
   await sandbox.stop({ timeoutMs: 1 });
   assert.equal(await state(), "stopped");
+  await assert.rejects(sandbox.wake(), { reason: "INVALID_TRANSITION", remedy: /Start it/ });
   await sandbox.start();
   await sandbox.hibernate();
   await sandbox.stop({ force: true });
@@ -137,7 +132,7 @@ test("idle: nobody wants anything of it, and it goes; a reader, a call or traffi
   assert.equal(await state(), "running", "somebody waits for a process");
   await child.signal(9);
   await reading;
-  await until("it hibernates", async () => (await state()) === "hibernated");
+  await until(async () => (await state()) === "hibernated", { what: "it hibernates" });
   assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n");
   networks.nowPassing = { packets: 0, connections: 1 };
   await new Promise((resolve) => setTimeout(resolve, 1_600));
@@ -145,13 +140,15 @@ test("idle: nobody wants anything of it, and it goes; a reader, a call or traffi
   networks.nowPassing = { packets: 5, connections: 0 };
   // What stands in the way is told, and it goes on.
   runtime.hypervisor.fail("saveDevices", new BelljarError("DISK_FULL", "no room"));
-  await until("it tries", () => runtime.hypervisor.calls.filter((call) => call.startsWith("saveDevices")).length > 1);
+  await until(() => runtime.hypervisor.calls.filter((call) => call.startsWith("saveDevices")).length > 1, {
+    what: "it tries",
+  });
   assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n");
-  await until("it hibernates after all", async () => (await state()) === "hibernated");
+  await until(async () => (await state()) === "hibernated", { what: "it hibernates after all" });
   // Its owner may change meanwhile: it is watched by the next one as soon as it wakes.
   await runtime.reopen();
   await (await runtime.core.sandboxes.get("web")).wake();
-  await until("it hibernates again", async () => (await state()) === "hibernated");
+  await until(async () => (await state()) === "hibernated", { what: "it hibernates again" });
 });
 
 test("a published port is the same before and after, and a connection to it wakes", async (t) => {
@@ -226,7 +223,9 @@ test("killed at any step: hibernating is undone until it is done, and a wake is 
     const letGo = hypervisor.hold(at);
     if (fails) hypervisor.fail(at, new BelljarError("DISK_FULL", "no room"));
     const work = (op === "wake" ? sandbox.wake() : sandbox.hibernate()).catch(() => {});
-    await until(`${op} comes to ${at}`, () => hypervisor.calls.slice(seen).some((call) => call.startsWith(at)));
+    await until(() => hypervisor.calls.slice(seen).some((call) => call.startsWith(at)), {
+      what: `${op} comes to ${at}`,
+    });
     const status = hypervisor.vms.get(sandbox.id)?.status;
     await cp(dir, copy, { recursive: true });
     letGo();
@@ -238,10 +237,11 @@ test("killed at any step: hibernating is undone until it is done, and a wake is 
     const vm = hypervisor.vms.get(sandbox.id);
     if (vm !== undefined && !vm.hasEnded && status !== undefined) vm.status = status;
     await runtime.reopen();
-    if (op === "wake") await until(`the wake after ${at} is finished`, async () => (await state()) === "running");
+    if (op === "wake")
+      await until(async () => (await state()) === "running", { what: `the wake after ${at} is finished` });
     else assert.equal(await state(), fails ? "running" : "hibernated", at);
     assert.equal((await (await find()).exec(["echo", "on"])).stdout, "on\n", at);
-    await until(`nothing is left after ${at}`, async () => (await saved()).length === 0);
+    await until(async () => (await saved()).length === 0, { what: `nothing is left after ${at}` });
     assert.equal(hypervisor.live.length, 1, at);
     await (await find()).delete({ force: true });
   }
@@ -254,8 +254,8 @@ test("killed when it had woken and nobody had written it down: what runs goes on
   await sandbox.hibernate();
   const letGo = runtime.hypervisor.hold("resume");
   const waking = sandbox.wake();
-  await until("it resumes", () => runtime.hypervisor.calls.some((call) => call === `resume ${sandbox.id}`));
-  await until("its VM is written down", async () => (await sandbox.info()).vmm !== undefined);
+  await until(() => runtime.hypervisor.calls.some((call) => call === `resume ${sandbox.id}`), { what: "it resumes" });
+  await until(async () => (await sandbox.info()).vmm !== undefined, { what: "its VM is written down" });
   await cp(dir, copy, { recursive: true });
   letGo();
   await waking;

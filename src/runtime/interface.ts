@@ -277,7 +277,7 @@ export interface SandboxHandle extends AsyncDisposable {
    * @throws BelljarError `NOT_CHECKPOINTABLE` with what stands in the way, `DISK_FULL`; it goes on then
    */
   hibernate(options?: CallOptions): Promise<void>;
-  /** What every call that needs the guest does by itself. One that is awake is success. */
+  /** What every call that needs the guest does by itself. One that is awake is success. @throws BelljarError `INVALID_TRANSITION` when it is stopped */
   wake(options?: CallOptions): Promise<void>;
   /** @throws BelljarError `INVALID_TRANSITION` when it runs, unless `force` stops it first. */
   delete(options?: { readonly force?: boolean | undefined } & CallOptions): Promise<void>;

@@ -3,6 +3,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { checkpointLimits } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 import type { SandboxHandle } from "./interface.ts";
@@ -30,9 +31,7 @@ const disksOf = async (runtime: MemoryRuntime, id: string): Promise<string[]> =>
   (await readdir(join(runtime.sandboxesDir, id, "disks"))).sort();
 
 async function joins(runtime: MemoryRuntime, count: number): Promise<void> {
-  while (runtime.hypervisor.calls.filter((call) => call.startsWith("useJoined")).length < count) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(() => runtime.hypervisor.calls.filter((call) => call.startsWith("useJoined")).length >= count);
 }
 
 test("a trail of checkpoints goes on: what lies below a disk becomes one file, and checkpoints keep theirs", async (t) => {

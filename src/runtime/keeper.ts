@@ -58,7 +58,7 @@ export class Keeper {
 
   async #leaveTrail(signal: AbortSignal): Promise<void> {
     const { sandbox, trails, clock } = this.#deps;
-    let lastMs = await trails.lastMs(sandbox.id).catch(() => undefined);
+    let lastMs = await this.#lastMs();
     for (;;) {
       const everyMs = sandbox.state.settings.trail?.everyMs;
       if (everyMs === undefined) return;
@@ -73,6 +73,16 @@ export class Keeper {
       } catch (error) {
         if (!sandbox.gone.aborted) this.#warn("a checkpoint of the trail could not be taken", error);
       }
+    }
+  }
+
+  /** One that cannot be told is taken for now: the next is due after a whole interval. */
+  async #lastMs(): Promise<number | undefined> {
+    try {
+      return await this.#deps.trails.lastMs(this.#deps.sandbox.id);
+    } catch (error) {
+      this.#warn("the latest checkpoint of a trail was not found out", error);
+      return undefined;
     }
   }
 
@@ -110,9 +120,14 @@ export class Keeper {
     } catch (error) {
       if (!sandbox.gone.aborted) this.#warn("a sandbox that has failed could not be started again", error);
     }
-    this.#restart = undefined;
+    // After `stop` and `start` there may be another one, which is not this one's to take away.
     if (sandbox.gone.aborted || signal.aborted) return;
-    await sandbox.update(withoutNext, { force: true }).catch(() => {});
+    this.#restart = undefined;
+    try {
+      await sandbox.update(withoutNext, { force: true });
+    } catch (error) {
+      this.#warn("a restart that is done could not be noted", error);
+    }
     if (hasFailed(sandbox.state)) this.#failed(sandbox.state);
   }
 

@@ -6,9 +6,9 @@ import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { findBackEnds } from "../devices/index.ts";
 import type { SandboxHandle } from "./interface.ts";
 
@@ -183,7 +183,7 @@ async function killAt(t: TestScope, scenario: Scenario, at: number): Promise<boo
   await runtime.takeOver();
   const sandbox = await world.sandbox();
   // On a host under load the new owner may wait for its agent.
-  while ((await sandbox.info()).problem !== undefined) await sleep(50);
+  await until(async () => (await sandbox.info()).problem === undefined);
   assert.equal((await sandbox.info()).state, "running", where);
   assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n", where);
   const vm = runtime.hypervisor.vms.get(sandbox.id) ?? assert.fail(where);

@@ -86,7 +86,10 @@ export class NetworkFollower {
   }
 
   async #count(): Promise<void> {
-    const packets = await this.#sandbox.deniedPackets().catch(() => undefined);
+    const packets = await this.#sandbox.deniedPackets().catch((error: unknown) => {
+      this.#sandbox.log.debug("denied packets were not counted", { cause: messageChain(error).join(": ") });
+      return undefined;
+    });
     if (packets === undefined || packets <= this.#denied) return;
     this.#denied = packets;
     this.#onDenied(packets);

@@ -277,23 +277,23 @@ class Runtime implements RuntimeCore {
     }
     const { pool } = this.#deps;
     const id = pool?.idFor(poolKind(config)) ?? newId();
-    const unlinked = settleSandboxConfig({ ...config, template }, id);
-    const settled = await resolveLinks(unlinked, (name) => this.#named(name));
-    const made = this.#make(
-      settled.name,
-      (signal) =>
-        createSandbox(
-          this.#managedDeps(),
-          id,
-          settled,
-          config,
-          { ...options, signal },
-          (managed) => void this.#managed.set(id, managed),
-        ),
-      options.signal,
-    );
     try {
-      return new RuntimeSandbox(await made, this.checkpoints, true);
+      const unlinked = settleSandboxConfig({ ...config, template }, id);
+      const settled = await resolveLinks(unlinked, (name) => this.#named(name));
+      const made = await this.#make(
+        settled.name,
+        (signal) =>
+          createSandbox(
+            this.#managedDeps(),
+            id,
+            settled,
+            config,
+            { ...options, signal },
+            (managed) => void this.#managed.set(id, managed),
+          ),
+        options.signal,
+      );
+      return new RuntimeSandbox(made, this.checkpoints, true);
     } catch (error) {
       await pool?.giveBack(id);
       throw error;

@@ -3,6 +3,7 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { newId } from "../base/index.ts";
 import { type ContainerState, containerSandboxSchema } from "../container/index.ts";
 import { Sandbox, type SandboxState } from "../sandbox/index.ts";
@@ -105,11 +106,7 @@ test("recovery: a guest whose agent started anew is ended; one that answers too 
   assert.ok(performance.now() - startMs < 5_000);
   assert.match((await (await again(world)).info()).problem ?? "", /agent does not answer/);
   answer();
-  const endMs = performance.now() + 5_000;
-  while ((await (await again(world)).info()).problem !== undefined) {
-    assert.ok(performance.now() < endMs, "it was not recovered");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(async () => (await (await again(world)).info()).problem === undefined, { what: "it is recovered" });
   assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
 });
 
@@ -335,11 +332,8 @@ test("recovery: a sandbox that removes itself is removed, however far it had com
       await rewrite(world, sandbox.id, (now) => ({ ...onMain(now, { state, inGuest: false }), state, vm: undefined }));
     if (state === "stopped") guest.vm.end({ cause: "requested" });
     await world.reopen();
-    const endMs = performance.now() + 5_000;
-    while ((await world.core.sandboxes.list()).length > 0) {
-      assert.ok(performance.now() < endMs, `it is still there, from ${state}`);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    const what = `it is gone, from ${state}`;
+    await until(async () => (await world.core.sandboxes.list()).length === 0, { what });
     assert.deepEqual(world.hypervisor.live, []);
   }
 });

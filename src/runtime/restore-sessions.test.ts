@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { ManualClock } from "../../test/support/manual-clock.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError, type Clock, checkpointLimits, systemClock } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 import type { RestoreOptions, SandboxHandle } from "./interface.ts";
@@ -220,11 +221,12 @@ test("waiting: the next checkpoint is told with its end, and a restore when all 
   const letGo = runtime.hypervisor.hold("start");
   const restoring = runtime.core.checkpoints.restore("next", { name: "copy" });
   let copy: SandboxHandle | undefined;
-  while (copy === undefined) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(async () => {
     copy = await runtime.core.sandboxes.get("copy").catch(() => undefined);
-  }
-  const waiting = copy.waitForRestore().then(async () => (await copy.info()).state);
+    return copy !== undefined;
+  });
+  assert.ok(copy !== undefined);
+  const waiting = copy.waitForRestore().then(async () => (await copy?.info())?.state);
   letGo();
   assert.equal(await waiting, "running");
   await restoring;

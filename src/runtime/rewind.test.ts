@@ -3,6 +3,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError } from "../base/index.ts";
 import { systemDisk } from "../store/index.ts";
 import type { SandboxCreateConfig, SandboxHandle } from "./interface.ts";
@@ -15,13 +16,6 @@ async function world(
   const sandbox = await runtime.core.sandboxes.create({ image: "busybox", name: "web", ...config });
   await writeFile(join(dirname(runtime.deps.rootDir), `${"2".repeat(64)}.erofs`), "layer");
   return { runtime, sandbox, find: () => runtime.core.sandboxes.get("web") };
-}
-
-async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await isSo()); tries += 1) {
-    assert.ok(tries < 2_000, `it did not come to it: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }
 
 test("rewind: in place, to a checkpoint by name or by age, as often as wanted, from whatever it has become", async (t) => {
@@ -87,10 +81,9 @@ test("rewind: what cannot be is refused before anything is ended; what fails lat
   await runtime.core.checkpoints.remove("own");
   await runtime.reopen();
   const again = await runtime.core.sandboxes.get("web");
-  await until(
-    "it can be used",
-    async () => (await again.exec(["echo", "on"]).catch(() => ({ stdout: "" }))).stdout === "on\n",
-  );
+  await until(async () => (await again.exec(["echo", "on"]).catch(() => ({ stdout: "" }))).stdout === "on\n", {
+    what: "it can be used",
+  });
   assert.equal((await again.info()).generation, 1);
 });
 
@@ -99,10 +92,10 @@ test("trail: a checkpoint every so often while it runs, the latest are kept, als
   await sandbox.checkpoint({ name: "mine" });
   const trail = async (): Promise<string[]> =>
     (await runtime.core.checkpoints.list()).flatMap(({ id, trail: isOne }) => (isOne === true ? [id] : []));
-  await until("there are two", async () => (await trail()).length === 2);
+  await until(async () => (await trail()).length === 2, { what: "there are two" });
   const before = await trail();
   await runtime.reopen();
-  await until("the oldest is gone", async () => !(await trail()).includes(before[0] ?? ""));
+  await until(async () => !(await trail()).includes(before[0] ?? ""), { what: "the oldest is gone" });
   assert.ok((await trail()).length <= 2);
   await runtime.core.checkpoints.get("mine");
   const again = await runtime.core.sandboxes.get("web");
@@ -123,20 +116,20 @@ test("restart: one that has failed starts again, later each time and not for eve
     (await (await runtime.core.sandboxes.get("web")).info()).restart ?? {};
   const state = async (): Promise<string> => (await (await runtime.core.sandboxes.get("web")).info()).state;
   await sandbox.main.kill();
-  await until("it has failed", async () => (await restart()).nextAtMs !== undefined);
+  await until(async () => (await restart()).nextAtMs !== undefined, { what: "it has failed" });
   // It is the next owner's to start it.
   await runtime.reopen();
   const isUp = async (): Promise<boolean> => {
     const { state: now, containers, restart: left } = await (await runtime.core.sandboxes.get("web")).info();
     return now === "running" && containers[0]?.state === "running" && left?.nextAtMs === undefined;
   };
-  await until("it runs again", isUp);
+  await until(isUp, { what: "it runs again" });
   assert.equal((await restart()).count, 1);
   runtime.hypervisor.vms.get(sandbox.id)?.end({ cause: "died", detail: "gone" });
-  await until("it runs again", async () => (await restart()).count === 2 && (await isUp()));
+  await until(async () => (await restart()).count === 2 && (await isUp()), { what: "it runs again" });
   const again = await runtime.core.sandboxes.get("web");
   await again.main.kill();
-  await until("it stops", async () => (await state()) === "stopped");
+  await until(async () => (await state()) === "stopped", { what: "it stops" });
   await new Promise((resolve) => setTimeout(resolve, 200));
   assert.equal((await restart()).nextAtMs, undefined, "twice was all");
   await again.start();
@@ -153,12 +146,12 @@ test("restart from-checkpoint: it goes back to its latest one", async (t) => {
   const { runtime, sandbox } = await world(t, { restart: { policy: "from-checkpoint" } });
   await sandbox.checkpoint({ name: "good" });
   await sandbox.main.kill();
-  await until("it has gone back", async () => (await sandbox.info()).generation === 1);
-  await until("it runs", async () => (await sandbox.main.info()).state === "running");
+  await until(async () => (await sandbox.info()).generation === 1, { what: "it has gone back" });
+  await until(async () => (await sandbox.main.info()).state === "running", { what: "it runs" });
   assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n");
   assert.equal((await sandbox.info()).restart?.count, 1);
   await runtime.core.checkpoints.remove("good");
   await sandbox.main.kill();
-  await until("it starts without one", async () => (await sandbox.info()).restart?.count === 2);
-  await until("it runs", async () => (await sandbox.main.info()).state === "running");
+  await until(async () => (await sandbox.info()).restart?.count === 2, { what: "it starts without one" });
+  await until(async () => (await sandbox.main.info()).state === "running", { what: "it runs" });
 });

@@ -74,8 +74,15 @@ export class RuntimeSandbox implements SandboxHandle {
     await this.#managed.hibernation.hibernate({ signal: options.signal });
   }
 
-  wake(options: CallOptions = {}): Promise<void> {
-    return this.#managed.hibernation.wake(options.signal);
+  async wake(options: CallOptions = {}): Promise<void> {
+    this.#checkThere();
+    const { state, hibernation } = this.#managed.state;
+    if (state === "stopped" && hibernation === undefined) {
+      throw new BelljarError("INVALID_TRANSITION", `sandbox ${this.id} is stopped, not hibernated`, {
+        remedy: "Start it, or one of its containers.",
+      });
+    }
+    await this.#managed.hibernation.wake(options.signal);
   }
 
   resume(): Promise<void> {

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { type Random, seededRandom } from "../../test/support/random.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError, type LifecycleState } from "../base/index.ts";
 import type { SandboxHandle } from "./interface.ts";
 
@@ -297,14 +298,6 @@ function stopAll(model: SandboxModel): void {
 
 function sorted(rows: readonly unknown[]): string[] {
   return rows.map((row) => JSON.stringify(row)).sort();
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + 5_000;
-  while (!(await condition())) {
-    if (performance.now() > endMs) throw new Error("it did not come to be");
-    await new Promise((resolve) => setImmediate(resolve));
-  }
 }
 
 test("runtime: random sequences of operations follow the model", async (t) => {

@@ -3,6 +3,7 @@ import { readdir, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
 import { systemDisk } from "../store/index.ts";
 import { listTemplates } from "./checkpoint-archives.ts";
 import type { CheckpointInfo, SandboxHandle } from "./interface.ts";
@@ -71,9 +72,7 @@ test("template of a sandbox: one that is being started from is not removed", asy
   const letGo = runtime.hypervisor.hold("start");
   const starting = runtime.core.sandboxes.create({ template: "web" });
   starting.catch(() => {});
-  while (runtime.hypervisor.calls.filter((call) => call.startsWith("start ")).length < 2) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(() => runtime.hypervisor.calls.filter((call) => call.startsWith("start ")).length >= 2);
   await assert.rejects(runtime.core.checkpoints.remove("web"), { reason: "CHECKPOINT_IN_USE", message: /1 starting/ });
   letGo();
   await starting;

@@ -136,9 +136,15 @@ test("a look that never answers holds stop up until its deadline only", async ()
   monitor.start();
   await clock.advance(0);
   await clock.advance(INTERVAL_MS);
-  const stopping = monitor.stop();
-  await clock.advance(CHECK_TIMEOUT_MS);
+  let isStopped = false;
+  const stopping = monitor.stop().then(() => {
+    isStopped = true;
+  });
+  await clock.advance(CHECK_TIMEOUT_MS - INTERVAL_MS - 1);
+  assert.equal(isStopped, false);
+  await clock.advance(INTERVAL_MS + 1);
   await stopping;
+  assert.equal(isStopped, true);
 });
 
 test("a grace is time before the first look", async () => {

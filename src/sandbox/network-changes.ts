@@ -3,7 +3,7 @@
  * follow it, and routes that a caller sets. An interface is in the state before anything of it is made and until nothing of it is
  * left, marked as `pending`; whoever finds such a mark takes the interface away (`settleInterfaces`).
  */
-import { BelljarError, networkLimits } from "../base/index.ts";
+import { BelljarError, type Log, messageChain, networkLimits } from "../base/index.ts";
 import type { Vm } from "../hypervisor/interface.ts";
 import {
   checkGuestRoutes,
@@ -24,6 +24,7 @@ import { configureGuest, deviceOf, type GuestHost } from "./network.ts";
 export interface NetworkHost extends GuestHost {
   readonly id: string;
   readonly networks: Networks;
+  readonly log: Log;
   readonly machine: {
     readonly vm: Pick<Vm, "plugDevice" | "save" | "unplugDevice">;
     whileAlive<T>(work: Promise<T>): Promise<T>;
@@ -144,7 +145,9 @@ export async function setRoutes(
   } catch (error) {
     // The guest's kernel has refused one: as before.
     await host.setNetwork(network);
-    await configureGuest(host, undefined, { replaceRoutes: true }).catch(() => {});
+    await configureGuest(host, undefined, { replaceRoutes: true }).catch((undoing: unknown) => {
+      host.log.warn("the guest's former routes were not set again", { cause: messageChain(undoing).join(": ") });
+    });
     throw error;
   }
 }
@@ -174,7 +177,9 @@ async function plugInterface(
     await host.setNetwork(made);
     await configureGuest(host, signal);
   } catch (error) {
-    await unplugInterface(host, endpoint).catch(() => {});
+    await unplugInterface(host, endpoint).catch((undoing: unknown) => {
+      host.log.warn("an interface is left half plugged", { cause: messageChain(undoing).join(": ") });
+    });
     throw error;
   }
 }

@@ -4,7 +4,6 @@
  *
  * The containers' part belongs to the folder above, which hands its decoder in.
  */
-
 import {
   type Decode,
   deviceLimits,

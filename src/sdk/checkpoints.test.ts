@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { FakeRuntime } from "../../test/support/fake-runtime.ts";
 import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
+import { until } from "../../test/support/until.ts";
 import { BelljarError, silentLog } from "../base/index.ts";
 import { startDaemon } from "../daemon/index.ts";
 import { Runtime, type SandboxHandle } from "./index.ts";
@@ -20,10 +21,6 @@ async function setUp(t: TestScope): Promise<Setup> {
   t.after(() => runtime[Symbol.asyncDispose]());
   const sandbox = await runtime.sandboxes.create({ image: "fake", name: "source", container: { command: ["wait"] } });
   return { fake, runtime, sandbox };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 const text = async (sandbox: SandboxHandle): Promise<string> =>
@@ -187,7 +184,7 @@ test("containers are given one by one, and what is asked of each arrives", async
 test("the next checkpoint and the end of a restore are waited for", async (t) => {
   const { fake, runtime, sandbox } = await setUp(t);
   const waiting = sandbox.waitForCheckpoint();
-  while (fake.checkpoints.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fake.checkpoints.waiting !== 0);
   const taken = await sandbox.checkpoint({ name: "one" });
   assert.deepEqual(await waiting, taken);
   await assert.rejects(sandbox.waitForRestore(), { reason: "INVALID_TRANSITION" });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { access, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { tempDir, test } from "../../../test/support/harness.ts";
+import { until } from "../../../test/support/until.ts";
 import { isAlive, signalProcess } from "../../base/index.ts";
 import { endBackEndsOf, findBackEnds, pidFileOf, VIRTIOFSD } from "../back-end-process.ts";
 import { endVirtiofsd, startVirtiofsd, virtiofsdCommand } from "./virtiofsd.ts";
@@ -36,7 +36,7 @@ test("virtiofsd: all below a directory are ended, and what is left of those that
   );
   t.after(() => endBackEndsOf(dir));
   assert.ok(first !== undefined && (await signalProcess(first, "SIGKILL")));
-  while ((await findBackEnds(dir)).some(({ socketPath }) => socketPath === gone)) await sleep(5);
+  await until(async () => !(await findBackEnds(dir)).some(({ socketPath }) => socketPath === gone));
   await access(pidFileOf(gone));
   assert.equal(await endBackEndsOf(dir), 1);
   for (const path of [gone, serving]) await assert.rejects(stat(pidFileOf(path)), { code: "ENOENT" });
