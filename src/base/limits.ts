@@ -526,8 +526,10 @@ export const apiLimits = {
   idleExitMs: 60_000,
   /** How often it looks. */
   idleCheckMs: 5_000,
-  /** Its log is renamed at a start when it is larger; one older log is kept. */
+  /** Its log is put aside when it is larger, at a start and while it runs; one older log is kept. */
   logMaxBytes: 4 * MIB,
+  /** Lines of it that wait while it is put aside. */
+  logHeldBytes: 1 * MIB,
   /** How much of its log an error shows. */
   logTailBytes: 1 * KIB,
   /** Causes of an error that cross the API. */

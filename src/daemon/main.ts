@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { apiLimits, BelljarError, createLog, logLevels, messageChain } from "../base/index.ts";
 import { serveDaemon } from "./daemon.ts";
 import { Host } from "./host.ts";
+import { LogFile } from "./log-file.ts";
 import { ROOT_LOCKED_STATUS } from "./places.ts";
 import { stopOnSignals } from "./signals.ts";
 
@@ -21,6 +22,8 @@ const { values } = parseArgs({
     cache: { type: "string" },
     /** VMs that wait for the next sandboxes. */
     pool: { type: "string", default: "0" },
+    /** What standard error was opened on, if it is a file that may be put aside. */
+    "log-file": { type: "string" },
     "log-level": { type: "string", default: "info" },
     /** End when nobody needs this daemon any more. */
     "on-demand": { type: "boolean", default: false },
@@ -28,7 +31,10 @@ const { values } = parseArgs({
 });
 
 const level = logLevels.find((each) => each === values["log-level"]) ?? "info";
-const log = createLog({ level, json: false, write: (line) => process.stderr.write(line) });
+const append = (line: string): void => void process.stderr.write(line);
+const logFile = values["log-file"];
+const write = logFile === undefined ? append : new LogFile({ path: logFile, append }).write;
+const log = createLog({ level, json: false, write });
 
 function given(name: "root" | "run" | "guest" | "templates" | "cache"): string {
   const value = values[name];

@@ -102,7 +102,7 @@ export class DaemonLauncher implements Launcher {
     const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
     try {
       const places = ["--root", root, "--run", run, "--guest", guest, "--templates", templates, "--cache", cache];
-      const args = [...places, "--on-demand", "--pool", String(this.#poolSize)];
+      const args = [...places, "--on-demand", "--pool", String(this.#poolSize), "--log-file", logPath];
       const child = spawn(process.execPath, [daemonProgram, ...args], {
         cwd: "/",
         detached: true,
