@@ -379,7 +379,8 @@ export const errorReasons = reasons({
   },
   DAEMON_LOST: {
     code: "unavailable",
-    meaning: "The daemon died while a call was under way that cannot be repeated: nobody knows whether it was done.",
+    meaning:
+      "The daemon died while a call was under way that cannot be repeated: nobody knows whether it was done. Or each daemon died, again and again, before it answered one that can.",
     remedy: "Look with `belljar ps -a`, and decide.",
   },
   DAEMON_BUSY: {

@@ -512,6 +512,8 @@ export const apiLimits = {
   connectTimeoutMs: 5_000,
   /** How long a client looks for a daemon that died or is being started: recovery of a root included. */
   reconnectTimeoutMs: 60_000,
+  /** How long a call that does no harm the second time is made again because each daemon dies before it answers. */
+  repeatTimeoutMs: 120_000,
   /** Between two tries. */
   reconnectIntervalMs: 50,
   /** Between two tries to start a daemon while another process, perhaps one that is ending, owns the root. */

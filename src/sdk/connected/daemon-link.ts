@@ -44,6 +44,8 @@ export interface LinkCallOptions {
 export interface LinkDeps extends ConnectionDeps {
   /** How long a lost daemon is looked for. */
   readonly reconnectTimeoutMs?: number | undefined;
+  /** How long a call is made again and again because each daemon dies before it answers. */
+  readonly repeatTimeoutMs?: number | undefined;
 }
 
 export class DaemonLink {
@@ -51,12 +53,14 @@ export class DaemonLink {
   readonly #connection: Connection;
   readonly #mayStart: boolean;
   readonly #reconnectTimeoutMs: number;
+  readonly #repeatTimeoutMs: number;
   #wasConnected = false;
 
   constructor(deps: LinkDeps) {
     this.#connection = new Connection(deps);
     this.#mayStart = deps.launcher !== undefined;
     this.#reconnectTimeoutMs = deps.reconnectTimeoutMs ?? apiLimits.reconnectTimeoutMs;
+    this.#repeatTimeoutMs = deps.repeatTimeoutMs ?? apiLimits.repeatTimeoutMs;
     const transport = createConnectTransport({
       baseUrl: this.#connection.authority,
       httpVersion: "2",
@@ -87,8 +91,10 @@ export class DaemonLink {
 
   async call<T>(options: LinkCallOptions, make: MakeCall<T>): Promise<T> {
     const { signal, timeoutMs = apiLimits.callTimeoutMs } = options;
+    // What may take as long as it takes is asked for as long as there are daemons to ask.
+    const lastMs = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + this.#repeatTimeoutMs;
     let mayStart = this.#mayStart;
-    for (;;) {
+    for (let tries = 1; ; tries += 1) {
       await this.reach(signal, mayStart);
       try {
         return await make(this.clients, {
@@ -97,6 +103,7 @@ export class DaemonLink {
         });
       } catch (error) {
         mayStart = this.#judge(error, options);
+        if (performance.now() > lastMs) throw lostAgain(options.what, tries, error);
       }
     }
   }
@@ -155,4 +162,9 @@ export class DaemonLink {
   async close(): Promise<void> {
     await this.#connection.close();
   }
+}
+
+function lostAgain(what: string, tries: number, cause: unknown): BelljarError {
+  const message = `each daemon died while ${what}, ${tries} times; there is no answer`;
+  return new BelljarError("DAEMON_LOST", message, { facts: { tries }, cause });
 }
