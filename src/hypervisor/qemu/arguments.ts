@@ -16,8 +16,11 @@ export const x86 = {
   binary: "qemu-system-x86_64",
   /** Versioned, so that device state saved under one QEMU loads under a newer one. */
   machine: "pc-q35-7.2",
-  /** QEMU's own small one, which does no more than a kernel needs that is handed over with `-kernel`; SeaBIOS looks for disks to boot from. */
-  firmware: "qboot.rom",
+  /**
+   * QEMU's own small one, which does no more than a kernel needs that is handed over with `-kernel`; SeaBIOS, QEMU's usual one, looks for disks
+   * to boot from. Only where that takes time: under KVM in an emulated machine a guest with this one was seen to reset itself.
+   */
+  emulatedFirmware: "qboot.rom",
   /** What a container host has no use for; each is code that a hostile guest could reach, and some cost boot time. */
   machineOff: ["usb", "vmport", "smm", "sata", "smbus", "hpet"],
 } as const;
@@ -128,8 +131,7 @@ export function qemuArguments(line: CommandLine): string[] {
     ...line.disks.flatMap((disk) => plugArguments(diskParts(disk))),
     ...line.devices.flatMap((device) => plugArguments(deviceParts(device))),
 
-    "-bios",
-    x86.firmware,
+    ...(line.acceleration === "tcg" ? ["-bios", x86.emulatedFirmware] : []),
     "-kernel",
     line.boot.kernelPath,
     ...(line.boot.initrdPath === undefined ? [] : ["-initrd", line.boot.initrdPath]),
