@@ -134,6 +134,8 @@ export const vmmLimits = {
   unplugTimeoutMs: 10_000,
   /** Between two requests to let go of the same device: a guest that boots loses the first ones. */
   unplugRepeatMs: 1_000,
+  /** QEMU must have let go of a disk's file by then, once its device is gone. */
+  letGoTimeoutMs: 5_000,
   /** Between two looks at whether the guest has taken or given memory or a CPU. */
   resizePollMs: 10,
   /** Disks of one VM. */

@@ -16,8 +16,15 @@ interface Scene {
   send(message: unknown): void;
 }
 
-/** A QEMU that takes everything; `onRemoval` is told which device is to go, and how often that has been said. */
-async function scene(t: TestScope, onRemoval: (id: string, times: number, scene: Scene) => void): Promise<Scene> {
+/**
+ * A QEMU that takes everything; `onRemoval` is told which device is to go, and how often that has been said. The first so many requests to
+ * remove a disk's file are refused.
+ */
+async function scene(
+  t: TestScope,
+  onRemoval: (id: string, times: number, scene: Scene) => void,
+  refused = 0,
+): Promise<Scene> {
   const path = join(await tempDir(t), "qmp");
   const connected = Promise.withResolvers<Socket>();
   const server = createServer((socket) => {
@@ -51,7 +58,12 @@ async function scene(t: TestScope, onRemoval: (id: string, times: number, scene:
         .field("addr")
         .optional((addr) => addr.string());
       made.said.push([command, about, where].filter((word) => (word ?? "") !== "").join(" "));
-      made.send({ return: {}, id: field.field("id").integer() });
+      const id = field.field("id").integer();
+      const isRefused = command === "blockdev-del" && made.said.filter((each) => each === command).length <= refused;
+      if (isRefused) made.send({ error: { class: "GenericError", desc: "Node node-a is in use" }, id });
+      else if (command === "query-named-block-nodes")
+        made.send({ return: [{ "node-name": disk.backEnds[0]?.id }], id });
+      else made.send({ return: {}, id });
       if (command !== "device_del") continue;
       onRemoval(about, made.said.filter((each) => each === `device_del ${about}`).length, made);
     }
@@ -88,6 +100,15 @@ test("a guest that does not hear it the first time is told again", async (t) => 
   });
   await unplug(qmp, disk, 60_000);
   assert.deepEqual(said, ["device_del disk-a", "device_del disk-a", "blockdev-del"]);
+});
+
+test("a disk's file that QEMU has not let go of yet is asked for again", async (t) => {
+  const { qmp, said } = await scene(t, (device, _times, { send }) => send(gone(device)), 2);
+  await unplug(qmp, disk, 60_000);
+  assert.deepEqual(
+    said.filter((each) => each !== "query-named-block-nodes"),
+    ["device_del disk-a", "blockdev-del", "blockdev-del", "blockdev-del"],
+  );
 });
 
 test("the functions of a PCI device come with the first one last, and go together", async (t) => {

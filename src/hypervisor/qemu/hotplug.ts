@@ -1,5 +1,5 @@
 /** Adds parts to a running QEMU and takes them away again, whole. */
-import { BelljarError, vmmLimits } from "../../base/index.ts";
+import { BelljarError, systemClock, vmmLimits } from "../../base/index.ts";
 import { diskInUseError, isLocked } from "./disk-lock.ts";
 import type { BackEnd, PlugParts } from "./plug-parts.ts";
 import type { QmpClient } from "./qmp.ts";
@@ -123,18 +123,34 @@ async function addBackEnd(qmp: QmpClient, backEnd: BackEnd): Promise<void> {
   }
 }
 
-/** As far as it is there. */
+/**
+ * As far as it is there. QEMU says that a device is gone a moment before it lets go of what is behind it (its memory is given back by
+ * another thread), so what is still in use is asked for again.
+ */
 async function removeBackEnd(qmp: QmpClient, backEnd: BackEnd): Promise<void> {
-  const { id } = backEnd;
-  try {
-    if (backEnd.type === "object") await qmp.execute("object-del", { id });
-    else if (backEnd.type === "blockdev") await qmp.execute("blockdev-del", { "node-name": id });
-    else if (backEnd.type === "chardev") await qmp.execute("chardev-remove", { id });
-    else await qmp.execute("netdev_del", { id });
-  } catch (error) {
-    // QEMU has no error class of its own for most things that are not there.
-    if (await isThere(qmp, backEnd)) throw error;
+  const lastMs = performance.now() + vmmLimits.letGoTimeoutMs;
+  for (;;) {
+    try {
+      await requestEnd(qmp, backEnd);
+      return;
+    } catch (error) {
+      // QEMU has no error class of its own for most things that are not there.
+      if (!(await isThere(qmp, backEnd))) return;
+      if (!isInUse(error) || performance.now() > lastMs) throw error;
+    }
+    await systemClock.sleep(vmmLimits.pollIntervalMs);
   }
+}
+
+async function requestEnd(qmp: QmpClient, { type, id }: BackEnd): Promise<void> {
+  if (type === "object") await qmp.execute("object-del", { id });
+  else if (type === "blockdev") await qmp.execute("blockdev-del", { "node-name": id });
+  else if (type === "chardev") await qmp.execute("chardev-remove", { id });
+  else await qmp.execute("netdev_del", { id });
+}
+
+function isInUse(error: unknown): boolean {
+  return error instanceof BelljarError && /is (in use|busy)/.test(error.message);
 }
 
 async function isThere(qmp: QmpClient, { type, id }: BackEnd): Promise<boolean> {
