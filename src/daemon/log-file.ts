@@ -3,7 +3,7 @@
  * `.old`, and begun anew; what comes meanwhile waits in memory, and is the first of the new one. What dies with the process, such as
  * Node's own last words, needs no hand of ours: the descriptor stays the file's.
  */
-import { copyFile, rename, stat, truncate } from "node:fs/promises";
+import { copyFile, rename, rm, stat, truncate } from "node:fs/promises";
 import { apiLimits, messageChain } from "../base/index.ts";
 
 export interface LogFileDeps {
@@ -17,7 +17,7 @@ export interface LogFileDeps {
 export class LogFile {
   readonly #deps: LogFileDeps;
   readonly #maxBytes: number;
-  /** Written since its size was last looked at. */
+  /** By this process, since its size was last looked at: whoever starts a daemon has put aside what former ones left. */
   #writtenBytes = 0;
   #held: string[] | undefined;
   #heldBytes = 0;
@@ -26,8 +26,6 @@ export class LogFile {
   constructor(deps: LogFileDeps) {
     this.#deps = deps;
     this.#maxBytes = deps.maxBytes ?? apiLimits.logMaxBytes;
-    // What a former daemon left counts too.
-    this.#writtenBytes = this.#maxBytes;
   }
 
   readonly write = (line: string): void => {
@@ -64,6 +62,7 @@ export class LogFile {
       }
     } catch (error) {
       failure = error;
+      await rm(`${path}.old.new`, { force: true }).catch(() => {});
       // Tried again after as much has been written once more.
       this.#writtenBytes = 0;
     }

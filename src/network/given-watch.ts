@@ -11,8 +11,15 @@ export interface NetworkWatch {
   stop(): Promise<void>;
 }
 
-/** `onChange` may come a little after the change, once for several, and when nothing has changed that matters. */
-export function watchGiven({ path, namespaceId }: GivenNetworkState, onChange: () => void): NetworkWatch {
+/**
+ * `onChange` may come a little after the change, once for several, and when nothing has changed that matters. After `onFailure` nothing is
+ * followed any more.
+ */
+export function watchGiven(
+  { path, namespaceId }: GivenNetworkState,
+  onChange: () => void,
+  onFailure: (error: unknown) => void,
+): NetworkWatch {
   let child: ChildProcess | undefined;
   let timer: NodeJS.Timeout | undefined;
   let isStopped = false;
@@ -54,7 +61,7 @@ export function watchGiven({ path, namespaceId }: GivenNetworkState, onChange: (
       child.once("close", () => resolve());
       if (isStopped) child.kill("SIGKILL");
     });
-  const running = run().catch(() => {});
+  const running = run().catch(onFailure);
   return {
     stop: async () => {
       isStopped = true;

@@ -69,7 +69,7 @@ export interface Networks {
   /** Calls back when something has come or gone on a bridge; ends with what it answers. */
   onBridgeChange(callback: () => void): () => void;
   /** Calls back soon after something has changed in a given namespace, and perhaps when nothing has. */
-  watch(state: GivenNetworkState, onChange: () => void): NetworkWatch;
+  watch(state: GivenNetworkState, onChange: () => void, onFailure: (error: unknown) => void): NetworkWatch;
   /** Packets of the guest that were dropped or refused so far. @throws BelljarError `NETWORK_FAILED` */
   denied(state: NetworkState): Promise<number>;
   /** What goes over it just now. @param vmmPid the process that has the guest's end of it */

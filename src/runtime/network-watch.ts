@@ -39,7 +39,14 @@ export class NetworkFollower {
     if (network?.mode !== "netns" || network.model === "none") return;
     if (this.#watch?.of === keyOf(network)) return;
     await this.stop();
-    const watch = this.#sandbox.networks.watch(network, () => void this.#follow());
+    const watch = this.#sandbox.networks.watch(
+      network,
+      () => void this.#follow(),
+      (error) => {
+        const cause = messageChain(error).join(": ");
+        this.#sandbox.log.warn("changes of the network namespace are not followed any more", { cause });
+      },
+    );
     this.#watch = { of: keyOf(network), stop: () => watch.stop() };
   }
 

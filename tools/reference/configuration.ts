@@ -58,7 +58,7 @@ members may use that socket, which makes them as powerful as the root's owner.
 ## Daemon
 
 A daemon that the command line started ends by itself when it has had no client and no VM for ${limits.apiLimits.idleExitMs / 1000} seconds, and writes to \`belljard.log\` in the
-root. \`packaging/\` has units for systemd, with a socket: copy both to \`/etc/systemd/system\` and enable \`belljard.socket\`. The API is served
+root; at ${limits.apiLimits.logMaxBytes / 2 ** 20} MiB that is put aside as \`belljard.log.old\`, and begun anew. \`packaging/\` has units for systemd, with a socket: copy both to \`/etc/systemd/system\` and enable \`belljard.socket\`. The API is served
 over TCP only with TLS and tokens: \`belljar daemon run --tcp ADDR:PORT --tls-cert FILE --tls-key FILE --token-file FILE\`.
 Metrics are read with \`GET /metrics\` on its socket; traces are sent to a collector with \`--otlp-endpoint\` or \`OTEL_EXPORTER_OTLP_ENDPOINT\`.
 
