@@ -14,6 +14,7 @@ import { type Boot, bootOnce, copyOnce } from "./boot.ts";
 import { measureCheckpoints } from "./checkpoints.ts";
 import { measureForks, measureRestores } from "./copies.ts";
 import { measureCreates, measurePool } from "./creates.ts";
+import { measureApi, measureDaemonMemory, measureList, measureStdout, measureWake } from "./daemon.ts";
 import { measureFio } from "./fio.ts";
 import { measureImports } from "./imports.ts";
 import { measureLoad } from "./load.ts";
@@ -61,6 +62,11 @@ async function main(): Promise<void> {
       migrate: () => measureMigrate(runtime, state),
       runsc: () => measureRunsc({ dir: state, cache: join(repository, ".cache/bench/runsc") }),
       recovery: async () => [await measureRecovery(runtime)],
+      api: () => measureApi(runtime),
+      stdout: () => measureStdout(runtime),
+      list: () => measureList(state),
+      "daemon-memory": () => measureDaemonMemory(state),
+      wake: () => measureWake(runtime),
       imports: () => measureImports(state),
       fio: () => measureFio({ runtime, acceleration, dir: state, archive: join(repository, ".cache/bench/fio.tar") }),
     };
