@@ -151,7 +151,7 @@ interface BareOptions extends FioOptions {
 }
 
 async function inBareVm({ acceleration, guestImage, initrdPath, disk, layer }: BareOptions): Promise<number[]> {
-  const accel = acceleration === "kvm" ? ["kvm", "host"] : ["tcg,thread=multi,tb-size=128", "max,-erms"];
+  const accel = acceleration === "kvm" ? ["kvm", "host"] : ["tcg,thread=single,tb-size=128", "max,-erms"];
   const child = spawn(
     "qemu-system-x86_64",
     [

@@ -103,7 +103,8 @@ function machineArguments(config: MachineConfig): string[] {
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-machine", "q35,memory-backend=ram,kernel-irqchip=split", "-device", "intel-iommu,intremap=on"],
-    ...["-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt"],
+    // A thread for each CPU is quicker, and ends programs that write code, like Node: docs/decisions/tcg-threads.md.
+    ...["-accel", "tcg,thread=single", "-cpu", "max,+svm,+npt"],
     ...["-m", memory, "-smp", String(Math.min(4, availableParallelism()))],
     // virtiofs needs memory that both processes can see.
     ...["-object", `memory-backend-memfd,id=ram,size=${memory},share=on`],
