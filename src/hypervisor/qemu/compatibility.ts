@@ -24,9 +24,15 @@ export async function traits(info: HypervisorInfo, config: VmConfig): Promise<Ma
     acceleration: config.acceleration,
     cpuFeatures: config.acceleration === "kvm" ? await hostFeatures() : [],
     commandLine: createHash("sha256")
-      .update(JSON.stringify(plainArguments(config)))
+      .update(JSON.stringify(stateArguments(config)))
       .digest("hex"),
   };
+}
+
+/** Without how the accelerator goes about its work, of which device state knows nothing: a saved guest outlives a change of that. */
+function stateArguments(config: VmConfig): string[] {
+  const words = plainArguments(config);
+  return words.map((word, index) => (words[index - 1] === "-accel" ? config.acceleration : word));
 }
 
 /** The command line, with the same words in place of names and paths. */
