@@ -57,7 +57,7 @@ test("a guest runs, pauses, is taken over by another handle, and is killed", asy
   t.diagnostic(`first tick after ${Math.round(performance.now() - before)} ms`);
   const { vcpuThreadIds, pid } = await vm.info();
   assert.equal(vcpuThreadIds.length, 1);
-  assert.match(await readFile(`/proc/${pid}/task/${vcpuThreadIds[0]}/comm`, "utf8"), /CPU 0/);
+  assert.match(await readFile(`/proc/${pid}/task/${vcpuThreadIds[0]}/comm`, "utf8"), /CPU/);
   const found = await findVmmProcesses(t.dir);
   assert.deepEqual(found, [{ id: config.id, runDir: config.runDir, identity: vm.save().vmm }]);
 
