@@ -8,7 +8,7 @@ import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.
 import { createGuestMemory, type GuestMemory } from "../checkpoint/index.ts";
 import { sweepBlanks } from "../container/index.ts";
 import { openNetworks } from "../network/index.ts";
-import { Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
+import { isAtRest, Sandbox, settleSandboxConfig } from "../sandbox/index.ts";
 import { acquireLock, type FileLock, sweepTemporaryFiles, systemDisk } from "../store/index.ts";
 import { RuntimeCheckpoints } from "./checkpoints.ts";
 import { blanksDir, createSandbox, sandboxDeps, vfioClaims } from "./create-sandbox.ts";
@@ -255,14 +255,19 @@ class Runtime implements RuntimeCore {
     const { sandbox } = managed;
     const before = managed.state;
     try {
+      if (isAtRest(before) && !before.settings.autoRemove) {
+        // Its end stood in its state before what it had slept in was removed.
+        await managed.hibernation.forget();
+        return managed.keep();
+      }
       const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed), { evenWhenDeleting: true });
       if (outcome === "live") await managed.takeUp();
       if (outcome === "waiting") void recoverLater(managed);
       if (outcome === "unfinished") void finishWake(managed);
       if (outcome === "stopped" && before.state === "stopped" && before.settings.autoRemove) await managed.delete();
       managed.keep();
-      const isAtRest = outcome === "stopped" ? before.state === "stopped" : outcome === "hibernated";
-      const isUnchanged = isAtRest && before.pending === undefined && before.vm === undefined;
+      const isResting = outcome === "stopped" ? before.state === "stopped" : outcome === "hibernated";
+      const isUnchanged = isResting && before.pending === undefined && before.vm === undefined;
       if (!isUnchanged) this.#note("sandbox", sandbox.id, outcome);
     } catch (error) {
       managed.problem = messageChain(error).join(": ");

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
@@ -289,6 +289,34 @@ test("recovery: a sandbox that is read elsewhere is read too; one that is being 
   await changer.release();
   await opening;
   assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
+});
+
+test("recovery: one at rest is neither locked nor written anew, loses what it slept in, and starts again", async (t) => {
+  const { world, sandbox } = await pair(t);
+  await sandbox.stop();
+  const { id } = sandbox;
+  await world.core.release();
+  const written = world.stateFile(id);
+  const before = await world.deps.disk?.read(written, 1e6);
+  const saved = join(world.sandboxesDir, id, "saved");
+  await mkdir(join(saved, "one"), { recursive: true });
+  const locked: string[] = [];
+  const { lock = acquireLock } = world.deps;
+  Object.assign(world.deps, {
+    lock: ((path, options) => {
+      locked.push(path);
+      return lock(path, options);
+    }) satisfies typeof acquireLock,
+  });
+  const { recovered } = await world.reopen();
+  assert.deepEqual(recovered, []);
+  assert.deepEqual(locked, [join(world.deps.rootDir, "lock")]);
+  assert.deepEqual(await world.deps.disk?.read(written, 1e6), before);
+  await assert.rejects(stat(saved), { code: "ENOENT" });
+  const found = await again(world);
+  await found.start();
+  assert.equal((await found.exec(["echo", "on"])).stdout, "on\n");
+  assert.equal(locked.includes(join(world.sandboxesDir, id, "lock")), true);
 });
 
 test("recovery: a process that the guest was still starting is found when it is asked for", async (t) => {

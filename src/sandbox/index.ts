@@ -48,6 +48,7 @@ export {
   decodeAnnotations,
   decodeEndCause,
   decodePending,
+  isAtRest,
   type Pending,
   type SandboxedContainer,
   type SandboxIntent,

@@ -57,7 +57,7 @@ import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
 import { bootOf, savedConfig } from "./saved-config.ts";
 import { type BootOptions, startVm } from "./start-vm.ts";
-import type { SandboxedContainer, SandboxState } from "./state.ts";
+import { isAtRest, type SandboxedContainer, type SandboxState } from "./state.ts";
 import type { TemplateSource, VmPool } from "./template-source.ts";
 
 export interface SandboxDeps<C extends SandboxedContainer> {
@@ -147,11 +147,14 @@ export class Sandbox<C extends SandboxedContainer> {
   }
 
   /**
-   * Reads a state that another process wrote; nobody changes it meanwhile.
+   * Reads a state that another process wrote; nobody changes it meanwhile. One at rest is taken as it is read, in one piece as it was
+   * written: a lock costs a child process, and a root may hold thousands of them.
    * @throws BelljarError `STATE_MISSING`, `STATE_CORRUPT`, `STATE_VERSION`, `LOCKED`
    */
   static async restore<C extends SandboxedContainer>(deps: SandboxDeps<C>, id: string): Promise<Sandbox<C>> {
     const dir = join(deps.sandboxesDir, id);
+    const record = await SandboxRecord.open(deps, dir);
+    if (isAtRest(record.state)) return new Sandbox(deps, record);
     const lock = new KeptLock(sandboxLimits.lockKeepMs);
     try {
       await using _lock = await lockToRead(deps.lock, dir, id, lock);

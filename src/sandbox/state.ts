@@ -100,6 +100,17 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly containers: readonly C[];
 }
 
+/** It has stopped, whoever stopped it had finished, and nothing of it is left but its record, disks and logs: an owner has nothing to find out. */
+export function isAtRest<C extends SandboxedContainer>(state: SandboxState<C>): boolean {
+  const { pending, vm, hibernation, network, cgroups, agentInstance } = state;
+  const traces = [pending, vm, hibernation, network, cgroups, agentInstance];
+  return (
+    state.state === "stopped" &&
+    traces.every((trace) => trace === undefined) &&
+    state.containers.every((container) => container.state === "stopped")
+  );
+}
+
 export function sandboxStateSchema<C extends SandboxedContainer>(
   decodeContainer: Decode<C>,
 ): StateSchema<SandboxState<C>> {
