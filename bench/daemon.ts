@@ -9,7 +9,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { identifyProcess, isAlive, newId, parseJson } from "../src/base/index.ts";
 import { type ConnectedRuntime, Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
 import { decodeEnvelope, encodeEnvelope } from "../src/store/index.ts";
+import { until } from "../test/support/until.ts";
 import { type Measurement, repeat, time } from "./measure.ts";
+import { createSleeper, megabytesPerSecond, outputMbPerSecond } from "./sleeper.ts";
 
 const CALLS = 200;
 const STREAM_BYTES = 1_000_000_000;
@@ -23,6 +25,7 @@ const MEMORY_SAMPLES = 5;
 const WAKES = 20;
 const SERVER = 'require("http").createServer((q, r) => r.end("here\\n")).listen(80)';
 const ANSWER_TIMEOUT_MS = 60_000;
+const END_TIMEOUT_MS = 30_000;
 
 /** What a call costs that does nothing, and what further ones cost beside the data that they carry. */
 export async function measureApi(runtime: ConnectedRuntime): Promise<Measurement[]> {
@@ -32,13 +35,13 @@ export async function measureApi(runtime: ConnectedRuntime): Promise<Measurement
   const data = Buffer.alloc(FILE_BYTES, "belljar\n");
   const [up, down]: [number[], number[]] = [[], []];
   for (let turn = 0; turn < FILES; turn += 1) {
-    up.push(perSecond(FILE_BYTES, await time(() => sandbox.files.write("/data", data))));
+    up.push(megabytesPerSecond(FILE_BYTES, await time(() => sandbox.files.write("/data", data))));
     const back = await time(async () => {
       let received = 0;
       for await (const piece of sandbox.files.readStream("/data")) received += piece.length;
       if (received !== FILE_BYTES) throw new Error(`${received} bytes came back of ${FILE_BYTES}`);
     });
-    down.push(perSecond(FILE_BYTES, back));
+    down.push(megabytesPerSecond(FILE_BYTES, back));
   }
   return [
     { name: "API round trip, a call that only asks the daemon", unit: "ms", values: roundTrips },
@@ -50,16 +53,7 @@ export async function measureApi(runtime: ConnectedRuntime): Promise<Measurement
 
 export async function measureStdout(runtime: ConnectedRuntime): Promise<Measurement[]> {
   await using sandbox = await createSleeper(runtime);
-  const values = await repeat(STREAMS, async () => {
-    const tookMs = await time(async () => {
-      const child = await sandbox.spawn(["head", "-c", String(STREAM_BYTES), "/dev/zero"]);
-      let received = 0;
-      for await (const chunk of child.stdout) received += chunk.length;
-      await child.status;
-      if (received !== STREAM_BYTES) throw new Error(`${received} bytes came of ${STREAM_BYTES}`);
-    });
-    return perSecond(STREAM_BYTES, tookMs);
-  });
+  const values = await repeat(STREAMS, () => outputMbPerSecond(sandbox, STREAM_BYTES));
   return [{ name: "1 GB of standard output of one process", unit: "MB/s", values }];
 }
 
@@ -126,9 +120,7 @@ export async function measureWake(runtime: ConnectedRuntime): Promise<Measuremen
     container: { command: ["node", "-e", SERVER] },
   });
   const port = (await sandbox.info()).network?.ports[0]?.hostPort ?? 0;
-  for (const endMs = performance.now() + ANSWER_TIMEOUT_MS; !(await answers(port)); await sleep(200)) {
-    if (performance.now() > endMs) throw new Error("the server does not come up");
-  }
+  await until(() => answers(port), { timeoutMs: ANSWER_TIMEOUT_MS, what: "the server's first answer" });
   const values = await repeat(WAKES, async () => {
     await sandbox.hibernate();
     return await time(async () => {
@@ -136,14 +128,6 @@ export async function measureWake(runtime: ConnectedRuntime): Promise<Measuremen
     });
   });
   return [{ name: "wake from hibernation: connection to first byte", unit: "ms", values }];
-}
-
-function createSleeper(runtime: Runtime): Promise<SandboxHandle> {
-  return runtime.sandboxes.create({ image: "busybox", container: { command: ["sleep", "36000"] } });
-}
-
-function perSecond(bytes: number, tookMs: number): number {
-  return bytes / 1e6 / (tookMs / 1000);
 }
 
 function userId(): number {
@@ -159,7 +143,9 @@ async function copyRecord(sandboxesDir: string, id: string): Promise<void> {
     await mkdir(dir, { mode: 0o700 });
     await cp(join(sandboxesDir, id, "logs"), join(dir, "logs"), { recursive: true });
     const text = body.replaceAll(id, copy).replaceAll(`"${name}"`, `"${copy}"`);
-    await writeFile(join(dir, "sandbox.json"), encodeEnvelope(header, JSON.parse(text)), { mode: 0o600 });
+    await writeFile(join(dir, "sandbox.json"), encodeEnvelope(header, parseJson(text, copy, "INTERNAL").raw), {
+      mode: 0o600,
+    });
   }
 }
 
@@ -178,7 +164,8 @@ async function endDaemon(runtime: ConnectedRuntime): Promise<void> {
   const identity = await identifyProcess(pid);
   await runtime[Symbol.asyncDispose]();
   process.kill(pid, "SIGTERM");
-  while (identity !== undefined && (await isAlive(identity))) await sleep(50);
+  if (identity === undefined) return;
+  await until(async () => !(await isAlive(identity)), { timeoutMs: END_TIMEOUT_MS, what: "the daemon's end" });
 }
 
 function answers(port: number): Promise<boolean> {

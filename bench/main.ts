@@ -23,6 +23,7 @@ import { measureMigrate } from "./migrate.ts";
 import { measureNetwork } from "./network.ts";
 import { print, save } from "./report.ts";
 import { measureRunsc } from "./runsc.ts";
+import { createSleeper, outputMbPerSecond } from "./sleeper.ts";
 
 const run = promisify(execFile);
 const repository = join(import.meta.dirname, "..");
@@ -35,7 +36,7 @@ const EXECS = 30;
 const STREAMS = 5;
 const HOTPLUGS = 30;
 const RECOVERIES = 10;
-const STREAM_MB = 32;
+const STREAM_BYTES = 32_000_000;
 
 async function main(): Promise<void> {
   const { dir: state } = await runInOwnPlace("bench-");
@@ -176,7 +177,7 @@ async function measureSandbox(runtime: Runtime): Promise<Measurement[]> {
     {
       name: "stdout of one process",
       unit: "MB/s",
-      values: await repeat(STREAMS, () => stdoutThroughput(sandbox)),
+      values: await repeat(STREAMS, () => outputMbPerSecond(sandbox, STREAM_BYTES)),
     },
   ];
 }
@@ -195,24 +196,9 @@ async function measureRecovery(runtime: Awaited<ReturnType<typeof Runtime.connec
   return { name: "SIGKILL of the daemon to the next exec's answer", unit: "ms", values };
 }
 
-function createSleeper(runtime: Runtime, template = true): Promise<SandboxHandle> {
-  return runtime.sandboxes.create({ image: "busybox", template, container: { command: ["sleep", "3600"] } });
-}
-
 async function execTrue(sandbox: SandboxHandle): Promise<void> {
   const { exitCode } = await sandbox.exec(["true"]);
   if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
-}
-
-async function stdoutThroughput(sandbox: SandboxHandle): Promise<number> {
-  const bytes = STREAM_MB * 1_000_000;
-  const start = performance.now();
-  const child = await sandbox.spawn(["head", "-c", String(bytes), "/dev/zero"]);
-  let received = 0;
-  for await (const chunk of child.stdout) received += chunk.length;
-  await child.status;
-  if (received !== bytes) throw new Error(`received ${received} bytes of ${bytes}`);
-  return STREAM_MB / ((performance.now() - start) / 1000);
 }
 
 await main();

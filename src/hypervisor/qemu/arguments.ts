@@ -57,9 +57,9 @@ export interface CommandLine {
 export const TCG_BUFFER_MIB = 128;
 
 /**
- * All CPUs of a guest take turns in one thread. With a thread each, QEMU 7.2 runs code wrongly that a program has just written: V8 in a guest of
- * two CPUs ended by a signal in 2 of 8 runs, in an emulated machine in 6 of 10, with one thread in none (docs/decisions/tcg-threads.md). A guest
- * of one CPU is no slower, and any guest may grow.
+ * All CPUs of a guest take turns in one thread. With a thread each, under QEMU 7.2, V8 in a guest of two CPUs ended by a signal in 2 of 8 runs,
+ * in an emulated machine in 6 of 10, with one thread in none (docs/decisions/tcg-threads.md). A guest of one CPU is no slower, and any guest may
+ * grow.
  */
 const TCG = `tcg,thread=single,tb-size=${TCG_BUFFER_MIB}`;
 
