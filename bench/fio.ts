@@ -110,7 +110,7 @@ async function makeInitrd(dir: string, { initrdPath = "" }: GuestImage): Promise
   const tree = join(dir, "fio-initrd");
   await mkdir(tree);
   const jobs = JOBS.map(
-    ({ args }) => `echo "FIO $(busybox chroot /root /usr/bin/fio ${fioArguments("/dev/sda", args).join(" ")})"`,
+    ({ args }) => `echo "FIO $(busybox chroot /root /usr/bin/fio ${fioArguments("$disk", args).join(" ")})"`,
   );
   const script = `#!/bin/sh
 export PATH=/bin
@@ -121,7 +121,9 @@ exec >/dev/ttyS0 2>&1
 read -r modules </modules
 modprobe -a $modules
 while [ ! -b /dev/sda ] || [ ! -b /dev/sdb ]; do sleep 0.05; done
-mount -t erofs -o ro /dev/sdb /root
+# Which of them is found first is not said anywhere.
+disk=/dev/sda
+mount -t erofs -o ro /dev/sdb /root || { disk=/dev/sdb; mount -t erofs -o ro /dev/sda /root; }
 mount -o bind /dev /root/dev
 mount -o bind /proc /root/proc
 busybox mount -t tmpfs tmpfs /root/tmp
