@@ -57,7 +57,15 @@ function script(): Buffer[] {
     call("WaitProcess", methods.waitProcess.input, address),
     call("ListContainers", methods.listContainers.input, {}),
     call("Freeze", methods.freeze.input, {}),
-    call("Thaw", methods.thaw.input, { event: "resumed", sandboxId: CONTAINER, generation: 1 }),
+    call("Thaw", methods.thaw.input, {
+      event: "restored",
+      sandboxId: CONTAINER,
+      generation: 1,
+      machineId: UUID.replaceAll("-", ""),
+      bootId: UUID,
+      endProcesses: true,
+      sandbox: { hostname: CONTAINER, entropy: Buffer.alloc(8) },
+    }),
     call("RemoveContainer", methods.removeContainer.input, { containerId: CONTAINER }),
   ];
 }

@@ -1,5 +1,6 @@
 /** The agent's methods: checks what the host asks, and hands it to the container, process or system that it is about. */
 import { VERSION } from "../src/base/version.ts";
+import type { ConfigureNetworkRequest, ConfigureSandboxRequest } from "../src/protocol/index.ts";
 import { PROTOCOL_VERSION } from "../src/protocol/version.ts";
 import { ContainerTable } from "./container-table.ts";
 import type { Handlers } from "./methods.ts";
@@ -41,6 +42,20 @@ type SandboxHandlers = Pick<
 >;
 
 function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standstill: Standstill): SandboxHandlers {
+  const configureSandbox = async (request: ConfigureSandboxRequest): Promise<void> => {
+    await deps.system.configure(request);
+    // With the random numbers that the kernel has by now.
+    deps.identity.introduce(request.sandboxId);
+    const renamed = deps.names.configure(
+      request.hostname,
+      request.dnsLines,
+      request.replaceHosts ? request.hostLines : undefined,
+    );
+    if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
+    if (renamed) for (const container of await containers.all()) await container.refreshNames();
+  };
+  const configureNetworkOf = (request: ConfigureNetworkRequest): Promise<void> =>
+    configureNetwork({ ...deps.plugged, procDir: deps.procDir }, request);
   return {
     hello: async () => ({
       protocolVersion: PROTOCOL_VERSION,
@@ -48,28 +63,27 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       kernelRelease: await deps.system.kernelRelease(),
       uptimeMs: BigInt(await deps.system.uptimeMs()),
       agentInstance: deps.instance,
+      thawConfigures: true,
     }),
 
     configureSandbox: async (request) => {
-      await deps.system.configure(request);
-      // With the random numbers that the kernel has by now.
-      deps.identity.introduce(request.sandboxId);
-      const renamed = deps.names.configure(
-        request.hostname,
-        request.dnsLines,
-        request.replaceHosts ? request.hostLines : undefined,
-      );
-      if (request.sharedMemoryBytes > 0n) await deps.sharedMemory.resize(request.sharedMemoryBytes);
-      if (renamed) for (const container of await containers.all()) await container.refreshNames();
+      await configureSandbox(request);
       return { realtimeNs: deps.system.realtimeNs() };
     },
 
     freeze: async ({ saving }, { signal }) => ({ hookFailures: [...(await standstill.freeze(saving, signal))] }),
 
-    thaw: async (request) => ({ hookFailures: [...(await standstill.thaw(request))] }),
+    thaw: async ({ sandbox, network, event, sandboxId, generation, machineId, bootId, endProcesses }) => {
+      const news = { event, sandboxId, generation, machineId, bootId, endProcesses };
+      const hookFailures = await standstill.thaw(news, async () => {
+        if (sandbox !== undefined) await configureSandbox(sandbox);
+        if (network !== undefined) await configureNetworkOf(network);
+      });
+      return { hookFailures: [...hookFailures], realtimeNs: deps.system.realtimeNs() };
+    },
 
     configureNetwork: async (request) => {
-      await configureNetwork({ ...deps.plugged, procDir: deps.procDir }, request);
+      await configureNetworkOf(request);
       return {};
     },
 

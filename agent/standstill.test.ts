@@ -59,8 +59,14 @@ test("freeze and thaw may each be repeated, and a thaw says what has happened", 
   await client.call("freeze", {});
   await assert.rejects(client.call("thaw", { ...FORKED, bootId: "x" }), { reason: "INVALID_ARGUMENT" });
   assert.equal(await isFrozen(agent), true);
-  await client.call("thaw", FORKED);
-  await client.call("thaw", FORKED);
+  // Who it is is said with it, or before; one that cannot be is not thawed.
+  const sandbox = { hostname: "jug", entropy: Buffer.alloc(8) };
+  await assert.rejects(client.call("thaw", { ...FORKED, sandbox: { hostname: "/" } }), { reason: "INVALID_ARGUMENT" });
+  assert.equal(await isFrozen(agent), true);
+  const { realtimeNs } = await client.call("thaw", { ...FORKED, sandbox });
+  assert.ok(Math.abs(Number(realtimeNs) / 1e6 - Date.now()) < 10_000);
+  assert.equal(await readFile(join(agent.dir, "proc/sys/kernel/hostname"), "utf8"), "jug");
+  await client.call("thaw", { ...FORKED, sandbox });
   // Nothing stood still: it goes on as who it is.
   await client.call("thaw", RESUMED);
   assert.equal(await event(agent), "event=forked generation=1 sandbox=b2");

@@ -87,17 +87,18 @@ export class Standstill {
   }
 
   /**
-   * What the kernel needs for its new life (random numbers, time, name) it must have by now.
+   * @param prepare gives the kernel what it needs for its new life (random numbers, time, name, network), unless it has that by now
    * @throws BelljarError `INVALID_ARGUMENT`, `AGENT_FAILED`; everything still stands still then
    */
-  thaw(news: ThawNews): Promise<Failures> {
+  thaw(news: ThawNews, prepare: () => Promise<void>): Promise<Failures> {
     return this.#turns.take(async () => {
       const words = JSON.stringify(news);
       if (this.#frozen === undefined) {
         if (this.#thawed?.words === words) return this.#thawed.failures;
-        // Nothing stood still, or nobody knows any more: it goes on as who it is.
-        if (news.event === "resumed") return await this.#goOn();
       }
+      await prepare();
+      // Nothing stood still, or nobody knows any more: it goes on as who it is.
+      if (this.#frozen === undefined && news.event === "resumed") return await this.#goOn();
       const hooks = this.#frozen?.hooks ?? (await this.#findHooks());
       const event = news.event === "" ? undefined : this.#deps.identity.announce(news);
       if (news.endProcesses) await endProcesses(this.#containers.created(), this.#deps.procDir);

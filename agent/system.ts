@@ -15,6 +15,8 @@ export interface SystemDeps {
 export interface SandboxIdentity {
   readonly hostname: string;
   readonly realtimeNs: bigint;
+  /** The clock stood still for so long. */
+  readonly clockAdvanceNs: bigint;
   readonly entropy: Uint8Array;
 }
 
@@ -45,9 +47,10 @@ export class System {
     if (identity.entropy.length > ENTROPY_MAX_BYTES) {
       throw new BelljarError("INVALID_ARGUMENT", `more than ${ENTROPY_MAX_BYTES} bytes of entropy`);
     }
-    const realtimeMs = (): number => Number(identity.realtimeNs) / 1e6 + (performance.now() - receivedMs);
-    const isRight = (): boolean =>
-      identity.realtimeNs === 0n || Math.abs(realtimeMs() - this.#deps.nowMs()) < CLOCK_TOLERANCE_MS;
+    const { realtimeNs, clockAdvanceNs } = identity;
+    const beganMs = realtimeNs === 0n ? this.#deps.nowMs() + Number(clockAdvanceNs) / 1e6 : Number(realtimeNs) / 1e6;
+    const realtimeMs = (): number => beganMs + (performance.now() - receivedMs);
+    const isRight = (): boolean => Math.abs(realtimeMs() - this.#deps.nowMs()) < CLOCK_TOLERANCE_MS;
     if (identity.entropy.length === 0 && isRight()) return;
     await this.#deps.applyIdentity({
       entropy: identity.entropy,

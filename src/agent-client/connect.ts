@@ -25,6 +25,8 @@ export interface AgentHello {
   readonly uptimeMs: number;
   /** Changes whenever the agent's process starts anew. */
   readonly agentInstance: string;
+  /** `thaw` takes what `configureSandbox` and `configureNetwork` bring. */
+  readonly thawConfigures: boolean;
 }
 
 export interface AgentLink extends AgentCaller {
@@ -189,5 +191,6 @@ function readHello(answer: HelloResponse): AgentHello {
     kernelRelease: cleanMessage(answer.kernelRelease),
     uptimeMs: Number(BigInt.asUintN(53, answer.uptimeMs)),
     agentInstance: cleanMessage(answer.agentInstance),
+    thawConfigures: answer.thawConfigures,
   };
 }

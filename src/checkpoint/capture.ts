@@ -6,7 +6,7 @@
  * Invariant: whatever fails, the sandbox goes on as it was, on the disks that it was on or on their overlays; its state says on which.
  */
 import { join } from "node:path";
-import { messageChain } from "../base/index.ts";
+import { type Clock, messageChain } from "../base/index.ts";
 import {
   type ContainerState,
   chainOf,
@@ -20,12 +20,13 @@ import { checkCheckpointable } from "./blockers.ts";
 import { tellHookFailures } from "./hooks.ts";
 import type { GuestMemory, SavedMemory } from "./memory/index.ts";
 import { withDiskPaths } from "./moved-disks.ts";
-import type { FrozenDisk, FrozenLog, Snapshot, SnapshotTimes } from "./snapshot.ts";
+import type { FrozenDisk, Snapshot, SnapshotTimes } from "./snapshot.ts";
 
 export interface CaptureDeps {
   readonly sandbox: HostSandbox;
   readonly outputs: Outputs;
   readonly memory: GuestMemory;
+  readonly clock: Clock;
 }
 
 export interface Captured {
@@ -85,7 +86,8 @@ export async function capture(
     await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
     const frozen: FrozenDisk[] = [];
     for (const disk of disks) frozen.push({ serial: disk.serial, files: await chainOf(disk) });
-    const snapshot = snapshotOf(state, memory, pagesPath, devicesPath, frozen, logs);
+    const files = { pagesPath, devices: { path: devicesPath, at: 0 }, disks: frozen, logs };
+    const snapshot = snapshotOf(state, memory, files, still.stoppedAtMs);
     return { snapshot, times: pausedMs, written: memory.written, goOn: async () => void (await still.end("resumed")) };
   } catch (error) {
     await still.end("resumed").catch((failure: unknown) => {
@@ -103,25 +105,13 @@ export async function capture(
 
 function snapshotOf(
   state: SandboxState<ContainerState>,
-  memory: SavedMemory,
-  pagesPath: string,
-  devicesPath: string,
-  disks: readonly FrozenDisk[],
-  logs: readonly FrozenLog[],
+  { blocks }: SavedMemory,
+  files: Pick<Snapshot, "pagesPath" | "devices" | "disks" | "logs">,
+  stoppedAtMs: number | undefined,
 ): Snapshot {
   const { memoryFile } = state.vm ?? {};
-  const base = memoryFile?.use === "private" ? { path: memoryFile.path, template: memoryFile.template } : undefined;
-  return {
-    state,
-    memory: base,
-    pages: memory.blocks,
-    pagesPath,
-    pagesAt: 0,
-    devices: { path: devicesPath, at: 0 },
-    disks,
-    layers: [],
-    logs,
-  };
+  const memory = memoryFile?.use === "private" ? { path: memoryFile.path, template: memoryFile.template } : undefined;
+  return { stoppedAtMs, state, memory, pages: blocks, pagesAt: 0, layers: [], ...files };
 }
 
 /** The time in which the containers, and in it the CPUs, stand still. A sandbox that was paused stays so. */
@@ -130,6 +120,8 @@ class StillStand {
   readonly #wasRunning: boolean;
   #frozenAtMs: number | undefined;
   #pausedAtMs: number | undefined;
+  /** Since the epoch. */
+  stoppedAtMs: number | undefined;
 
   constructor(deps: CaptureDeps, wasRunning: boolean) {
     this.#deps = deps;
@@ -143,6 +135,7 @@ class StillStand {
     tellHookFailures(machine.log, await machine.freeze(true, signal));
     this.#pausedAtMs = performance.now();
     await machine.vm.pause();
+    this.stoppedAtMs = this.#deps.clock.nowMs();
   }
 
   /** Idempotent. */

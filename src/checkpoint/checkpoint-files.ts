@@ -122,6 +122,7 @@ export async function readSnapshot(dir: string, checkpoint: CheckpointState): Pr
   }
   const hasBase = checkpoint.files.some(({ path }) => path === files.base);
   return {
+    stoppedAtMs: checkpoint.stoppedAtMs,
     state,
     memory: hasBase ? { path: join(dir, files.base), template: baseOf(checkpoint) } : undefined,
     pages,

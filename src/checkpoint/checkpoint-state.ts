@@ -28,6 +28,8 @@ export interface CheckpointState {
   readonly trail?: boolean | undefined;
   /** The checkpoint that its source was restored from. */
   readonly parent?: string | undefined;
+  /** When its guest's clock stood still, in milliseconds since the epoch; unknown of one that was paused before. */
+  readonly stoppedAtMs?: number | undefined;
   readonly pauseMs: number;
   readonly frozenMs: number;
   /** Where in `checkpoint.img` the device state begins. */
@@ -105,6 +107,7 @@ export const checkpointSchema: StateSchema<CheckpointState> = {
       isTemplate: field.field("isTemplate").optional((value) => value.boolean()),
       trail: field.field("trail").optional((value) => value.boolean()),
       parent: field.field("parent").optional((value) => value.string({ maxLength: 64 })),
+      stoppedAtMs: field.field("stoppedAtMs").optional((value) => value.number({ min: 0 })),
       pauseMs: times("pauseMs"),
       frozenMs: times("frozenMs"),
       devicesAt: whole("devicesAt"),

@@ -4,9 +4,9 @@
  *
  * Nothing of it stays but that: the container is removed, and a copy is told anew who it is.
  */
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { AgentLink } from "../agent-client/index.ts";
-import { BelljarError, checkpointLimits, linkLimits, newId, sandboxLimits } from "../base/index.ts";
+import { BelljarError, checkpointLimits, linkLimits, machineIdOf, newId, sandboxLimits } from "../base/index.ts";
 import { buildProcess, buildSpec } from "../container/index.ts";
 import { ROOT_SERIAL } from "../sandbox/index.ts";
 
@@ -48,7 +48,10 @@ export async function rehearse(link: AgentLink, realtimeMs: number, signal: Abor
   await link.call("readOutput", { ...further, stream: 1, maxBytes: 1, waitMs: 1 }, options);
   await link.call("releaseProcess", further, options);
   await link.call("freeze", { saving: true }, options);
-  await link.call("thaw", { event: "resumed", sandboxId, generation: 0 }, options);
+  // As a copy is thawed; whoever gets this guest is somebody else anyway.
+  const news = { event: "restored", sandboxId: newId(), generation: 1, bootId: randomUUID(), endProcesses: true };
+  const sandbox = { hostname: "copy", clockAdvanceNs: 30_000_000n, entropy: randomBytes(ENTROPY_BYTES) };
+  await link.call("thaw", { ...news, machineId: machineIdOf(news.sandboxId), sandbox }, options);
   await link.call("signalProcess", { ...container, signal: SIGKILL, all: true }, options);
   await link.call("waitProcess", { ...container, waitMs: linkLimits.longPollMs }, options);
   await link.call("removeContainer", container, options);

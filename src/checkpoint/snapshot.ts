@@ -4,6 +4,8 @@ import type { SandboxState } from "../sandbox/index.ts";
 import type { BlockPages } from "./memory/index.ts";
 
 export interface Snapshot {
+  /** When its clock stood still, in milliseconds since the epoch; not known of one that was paused before. */
+  readonly stoppedAtMs?: number | undefined;
   /** With the VM, the agent and the disks as they were at that instant. */
   readonly state: SandboxState<ContainerState>;
   /** The file that the VM's memory was mapped from; without one, pages that are not saved are zeros. */

@@ -2,11 +2,11 @@
 import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, machineIdOf } from "../base/index.ts";
+import { BelljarError, type Clock, machineIdOf } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
-import { ROOT_SERIAL } from "../sandbox/index.ts";
+import { guestWords, ROOT_SERIAL } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
@@ -52,6 +52,7 @@ export interface StartCopyDeps {
   readonly sandbox: HostSandbox;
   readonly memory: GuestMemory;
   readonly guestImage: GuestImage;
+  readonly clock: Clock;
 }
 
 export interface StartCopyOptions {
@@ -63,7 +64,7 @@ export interface StartCopyOptions {
 
 /** Its containers run when it resolves. On an error what was started is for the caller to end. */
 export async function startCopy(
-  { sandbox, memory, guestImage }: StartCopyDeps,
+  { sandbox, memory, guestImage, clock }: StartCopyDeps,
   snapshot: Snapshot,
   { event, keepExec, signal }: StartCopyOptions,
 ): Promise<void> {
@@ -84,21 +85,19 @@ export async function startCopy(
     },
     { signal },
   );
-  const { machine } = sandbox;
-  await machine.vm.resume();
+  await sandbox.machine.vm.resume();
+  const resumedAtMs = clock.nowMs();
   await sandbox.agent(signal);
-  // Before anything of it runs: its connections to the outside are another's.
-  await sandbox.configureNetwork(signal);
-  const failures = await machine.thaw(
-    {
-      event,
-      sandboxId: sandbox.id,
-      generation: sandbox.state.generation,
-      ...(event === "resumed" ? {} : newIdentity(sandbox.id)),
-      endProcesses: !keepExec,
-    },
-    signal,
-  );
+  const news = {
+    event,
+    sandboxId: sandbox.id,
+    generation: sandbox.state.generation,
+    ...(event === "resumed" ? {} : newIdentity(sandbox.id)),
+    endProcesses: !keepExec,
+  };
+  const { stoppedAtMs } = snapshot;
+  const missedMs = stoppedAtMs === undefined ? undefined : resumedAtMs - stoppedAtMs;
+  const failures = await sandbox.machine.comeBack({ news, network: guestWords(sandbox), missedMs }, signal);
   if (event === "resumed") tellHookFailures(sandbox.log, failures);
   else refuseHookFailures(failures);
 }

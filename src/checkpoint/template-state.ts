@@ -44,7 +44,7 @@ export const templateSchema: StateSchema<TemplateState> = {
 export const TEMPLATE_DIGEST = /^[0-9a-f]{64}$/;
 
 /** Another one when something else is done in a guest before it is frozen. */
-const REHEARSAL = "2: a container of its own root";
+const REHEARSAL = "3: a container of its own root, and a copy that comes to itself";
 
 export function templateDigest({ guestImage, compatibility, domain }: TemplateKey): string {
   return createHash("sha256")

@@ -160,9 +160,11 @@ test("a guest that does not go along when it is told who it is: no copy, nothing
   await source.checkpoint({ name: "good" });
   const silent = new BelljarError("AGENT_TIMEOUT", "the agent did not answer thaw in time");
   for (const method of ["configureSandbox", "thaw"] as const) {
+    runtime.guests.guest(source.id).isOlder = method === "configureSandbox";
+    await source.checkpoint({ name: method });
     for (const error of [silent, new BelljarError("AGENT_PROTOCOL", "no answer that makes sense")]) {
       runtime.guests.fault(method, { kind: "fail", error });
-      await assert.rejects(runtime.core.checkpoints.restore("good"), { reason: error.reason }, method);
+      await assert.rejects(runtime.core.checkpoints.restore(method), { reason: error.reason }, method);
       assert.deepEqual(
         (await readdir(runtime.sandboxesDir)).filter((name) => name !== source.id),
         [],

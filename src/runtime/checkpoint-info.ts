@@ -43,6 +43,7 @@ export async function aboutCheckpoint(
     ...(isTemplate === true ? { isTemplate } : {}),
     ...(snapshot.compression === undefined ? {} : { compression: snapshot.compression }),
     ...(trail === true ? { trail } : {}),
+    ...(snapshot.stoppedAtMs === undefined ? {} : { stoppedAtMs: snapshot.stoppedAtMs }),
     pauseMs: times.pauseMs,
     frozenMs: times.frozenMs,
     needs: [...new Set(others.map(({ path }) => path))],

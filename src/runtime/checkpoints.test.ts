@@ -167,6 +167,52 @@ test("the time: a guest that was told it too late is told again, and not for eve
   assert.deepEqual(guest.clockOffMs, [900]);
 });
 
+test("a copy is told who it is in the call that thaws it, and its clock goes on by what it has missed", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.checkpoint({ name: "running" });
+  await source.pause();
+  await source.checkpoint({ name: "paused" });
+  const copy = async (name: string) => {
+    const { id } = await runtime.core.checkpoints.restore(name);
+    const { configured, thaws } = runtime.guests.guest(id);
+    return { id, configured, sandbox: thaws.at(-1)?.sandbox };
+  };
+  const one = await copy("running");
+  assert.deepEqual([one.configured.length, one.sandbox?.hostname], [1, one.id]);
+  assert.equal(one.sandbox?.entropy?.length, 64);
+  assert.ok(typeof one.sandbox.clockAdvanceNs === "bigint" && one.sandbox.realtimeNs === undefined);
+  // Nobody knows when its clock stopped: it is told the time.
+  const other = await copy("paused");
+  assert.ok(typeof other.sandbox?.realtimeNs === "bigint" && other.sandbox.clockAdvanceNs === undefined);
+});
+
+test("a copy whose agent is older is told who it is before it is thawed", async (t) => {
+  const { runtime, source } = await running(t);
+  runtime.guests.guest(source.id).isOlder = true;
+  await source.checkpoint({ name: "older" });
+  const calls: string[] = [];
+  runtime.guests.onCall = (call) => calls.push(call);
+  const { id } = await runtime.core.checkpoints.restore("older");
+  assert.deepEqual(calls, ["configureSandbox", "thaw"]);
+  const { configured, thaws } = runtime.guests.guest(id);
+  assert.deepEqual([configured[0]?.sandboxId, thaws.at(-1)?.sandbox], [id, undefined]);
+});
+
+test("a copy whose clock is not right after all is told the time", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.checkpoint({ name: "late" });
+  const told = async (...clockOffMs: number[]): Promise<number> => {
+    runtime.guests.onGuest = (guest) => {
+      guest.clockOffMs = clockOffMs;
+    };
+    const { id } = await runtime.core.checkpoints.restore("late");
+    return runtime.guests.guest(id).configured.length;
+  };
+  assert.equal(await told(3), 1);
+  assert.equal(await told(-500, -3), 2);
+  assert.equal(await told(900, 900, 900, 900, 900), 4);
+});
+
 test("hooks: one that fails is told of a source, and is the end of a copy", async (t) => {
   const { runtime, source } = await running(t);
   const guest = runtime.guests.guest(source.id);

@@ -187,7 +187,10 @@ export class Hibernation {
     const { sandbox, outputs, memory, runtime } = this.#deps;
     const id = newId();
     await using draft = await this.#store.begin(id, id);
-    const captured = await capture({ sandbox, outputs, memory }, draft.dir, { signal, stay: true });
+    const captured = await capture({ sandbox, outputs, memory, clock: runtime.clock }, draft.dir, {
+      signal,
+      stay: true,
+    });
     try {
       const linked = await draft.link(captured.snapshot);
       await captured.written;
@@ -228,8 +231,8 @@ export class Hibernation {
       const guestImage = await openGuestImage(this.#deps.runtime.guestImages, snapshot.state.guestImage);
       const how = hibernation.rewound === true ? "restored" : "resumed";
       const keepExec = hibernation.rewound !== true || hibernation.keepExec === true;
-      const { memory } = this.#deps;
-      await startCopy({ sandbox, memory, guestImage }, snapshot, { event: how, keepExec });
+      const { memory, runtime } = this.#deps;
+      await startCopy({ sandbox, memory, guestImage, clock: runtime.clock }, snapshot, { event: how, keepExec });
     } catch (error) {
       await this.#letGo();
       throw error;

@@ -239,7 +239,8 @@ export class ManagedSandbox {
           await this.#monitor.stop();
           try {
             const { sandbox, outputs } = this;
-            const captured = await capture({ sandbox, outputs, memory: this.#deps.memory }, dir, { signal });
+            const { memory, runtime } = this.#deps;
+            const captured = await capture({ sandbox, outputs, memory, clock: runtime.clock }, dir, { signal });
             return { captured, linked: await link(captured) };
           } finally {
             if (this.state.state === "running") this.#monitor.start();

@@ -124,8 +124,8 @@ test("network: a fork has a namespace, a hardware address and ports of its own, 
   assert.equal(guest.networks.at(-1)?.interfaces?.[0]?.macAddress, network?.macAddress);
   // The source runs on at once; the fork when it knows where it is.
   assert.deepEqual(
-    calls.filter((call) => call === "configureNetwork" || call === "thaw"),
-    ["thaw", "configureNetwork", "thaw"],
+    calls.filter((call) => call.startsWith("configure") || call === "thaw"),
+    ["thaw", "thaw"],
   );
   assert.equal((await source.info()).network?.ports[0]?.hostPort, 8080);
   await fork.delete({ force: true });

@@ -43,10 +43,32 @@ export interface MachineOptions {
   readonly hostLines?: (() => readonly string[]) | undefined;
   /** Of a VM that was taken over: any other one knows nothing of its containers. */
   readonly agentInstance?: string | undefined;
+  /** It is a copy whose containers stand still: `comeBack` tells the guest who it is. */
+  readonly comesBack?: boolean | undefined;
+}
+
+/** What has become of a copy. */
+export interface CopyNews {
+  readonly event: "restored" | "forked" | "resumed";
+  readonly sandboxId: string;
+  readonly generation: number;
+  /** Both as they were unless told. */
+  readonly machineId?: string;
+  readonly bootId?: string;
+  readonly endProcesses: boolean;
+}
+
+/** How a copy comes back. */
+export interface Return {
+  readonly news: CopyNews;
+  readonly network: AgentRequest<"configureNetwork"> | undefined;
+  /** What the guest's clock has missed, if that is known. */
+  readonly missedMs: number | undefined;
 }
 
 /** Fresh random bytes for the guest's kernel: twice what its generator holds. */
 const ENTROPY_BYTES = 64;
+const NS_PER_MS = 1_000_000n;
 
 export class Machine implements AgentCaller {
   readonly vm: Vm;
@@ -114,32 +136,47 @@ export class Machine implements AgentCaller {
 
   /** Tells the guest who it is and what time it is: at the beginning, and whenever it may have lost time. */
   async configure(): Promise<void> {
-    const { id, settings } = this.#options;
-    const answer = await this.#agent.call("configureSandbox", {
-      sandboxId: id,
+    const words = { sandboxId: this.#options.id, ...this.#identity(undefined) };
+    const { realtimeNs } = await this.#agent.call("configureSandbox", words);
+    // A call that was long on its way brought a time that was old.
+    if (this.#isOff(realtimeNs)) await this.#setClock(sandboxLimits.clockTriesMax - 1);
+  }
+
+  /** All but the id, which a thaw says by itself. */
+  #identity(missedMs: number | undefined): AgentRequest<"configureSandbox"> {
+    const { settings, nameServers, hostLines } = this.#options;
+    const clock =
+      missedMs === undefined
+        ? { realtimeNs: this.#realtimeNs() }
+        : { clockAdvanceNs: BigInt(Math.max(0, Math.round(missedMs))) * NS_PER_MS };
+    return {
       hostname: settings.hostname,
-      realtimeNs: this.#realtimeNs(),
+      ...clock,
       entropy: randomBytes(ENTROPY_BYTES),
-      dnsLines: dnsLines(settings, this.#options.nameServers),
-      hostLines: [...(this.#options.hostLines?.() ?? [])],
+      dnsLines: dnsLines(settings, nameServers),
+      hostLines: [...(hostLines?.() ?? [])],
       replaceHosts: true,
       sharedMemoryBytes: BigInt(this.#sharedMemoryBytes),
-    });
-    // A call that was long on its way brought a time that was old.
-    for (let { realtimeNs } = answer, tries = 1; this.#isOff(realtimeNs) && tries < sandboxLimits.clockTriesMax; ) {
-      ({ realtimeNs } = await this.#agent.call("configureSandbox", { realtimeNs: this.#realtimeNs() }));
-      tries += 1;
+    };
+  }
+
+  async #setClock(triesMax: number): Promise<void> {
+    for (let tries = 0; tries < triesMax; tries += 1) {
+      const { realtimeNs } = await this.#agent.call("configureSandbox", { realtimeNs: this.#realtimeNs() });
+      if (!this.#isOff(realtimeNs)) return;
     }
   }
 
   #realtimeNs(): bigint {
-    return BigInt(this.#deps.clock.nowMs()) * 1_000_000n;
+    return BigInt(this.#deps.clock.nowMs()) * NS_PER_MS;
   }
 
   /** None is the word of a guest that does not tell. */
-  #isOff(realtimeNs: bigint): boolean {
-    const offMs = Number(realtimeNs / 1_000_000n) - this.#deps.clock.nowMs();
-    return realtimeNs !== 0n && Math.abs(offMs) > sandboxLimits.clockOffMaxMs;
+  #isOff(realtimeNs: bigint, sinceMs = this.#deps.clock.nowMs()): boolean {
+    const guestMs = Number(realtimeNs / NS_PER_MS);
+    const { clockOffMaxMs } = sandboxLimits;
+    const isWithin = guestMs >= sinceMs - clockOffMaxMs && guestMs <= this.#deps.clock.nowMs() + clockOffMaxMs;
+    return realtimeNs !== 0n && !isWithin;
   }
 
   /**
@@ -154,6 +191,26 @@ export class Machine implements AgentCaller {
   /** It runs on, and is told what has happened to it meanwhile. Answers which hooks of containers failed. */
   async thaw(request: AgentRequest<"thaw">, signal?: AbortSignal): Promise<readonly HookFailure[]> {
     return (await this.call("thaw", request, { signal })).hookFailures;
+  }
+
+  /**
+   * The guest of a copy learns who it is, and its containers run on. In one call, since each of them is slow in a guest that has just been
+   * started: code that has not run in it yet is translated first, under emulation.
+   */
+  async comeBack({ news, network, missedMs }: Return, signal?: AbortSignal): Promise<readonly HookFailure[]> {
+    await this.agent(signal);
+    if (!(await this.#agent.hello()).thawConfigures) {
+      if (network !== undefined) await this.call("configureNetwork", network, { signal });
+      return await this.thaw({ ...news }, signal);
+    }
+    const askedMs = this.#deps.clock.nowMs();
+    const request = { ...news, sandbox: this.#identity(missedMs), ...(network === undefined ? {} : { network }) };
+    const { hookFailures, realtimeNs } = await this.call("thaw", request, { signal });
+    // A time that was set by what was missed is right whenever it was read; one that was told is old by the time that it took.
+    if (this.#isOff(realtimeNs, missedMs === undefined ? undefined : askedMs)) {
+      await this.whileAlive(this.#setClock(sandboxLimits.clockTriesMax));
+    }
+    return hookFailures;
   }
 
   /** Names of others have changed. */
@@ -187,14 +244,14 @@ export class Machine implements AgentCaller {
   }
 
   async #introduce(): Promise<string> {
-    const { agentInstance } = await this.#agent.hello();
+    const { agentInstance, thawConfigures } = await this.#agent.hello();
     const expected = this.#options.agentInstance;
     if (expected !== undefined && expected !== agentInstance) {
       throw new BelljarError("AGENT_FAILED", "the guest's agent has started anew and knows nothing of its containers", {
         facts: { expected, found: agentInstance },
       });
     }
-    await this.configure();
+    if (!(this.#options.comesBack === true && thawConfigures)) await this.configure();
     return agentInstance;
   }
 

@@ -136,8 +136,14 @@ export async function configureGuest(
   signal: AbortSignal | undefined,
   { replaceRoutes = false }: { readonly replaceRoutes?: boolean } = {},
 ): Promise<void> {
+  const words = guestWords(host);
+  if (words !== undefined) await host.call("configureNetwork", { ...words, replaceRoutes }, { signal });
+}
+
+/** What the guest is told of its network; nothing without one. */
+export function guestWords(host: Pick<GuestHost, "state" | "machine">): AgentRequest<"configureNetwork"> | undefined {
   const { network } = host.state;
-  if (network === undefined) return;
+  if (network === undefined) return undefined;
   const { interfaces, routes, neighbours } = guestNetwork(network);
   const ports = new Map((host.machine.vm.save().devices ?? []).map(({ id, port }) => [id, port]));
   const pathOf = (nic: string): readonly string[] => {
@@ -145,18 +151,13 @@ export async function configureGuest(
     if (port === undefined) throw new BelljarError("NETWORK_FAILED", `the VM has no network device ${nic}`);
     return [...guestPortPath(port), "00.0"];
   };
-  await host.call(
-    "configureNetwork",
-    {
-      interfaces: interfaces.map(({ nic, addresses, ...each }) => ({
-        ...each,
-        addresses: [...addresses],
-        pci: { path: [...pathOf(nic)] },
-      })),
-      routes: routes.map(({ gateway = "", ...route }) => ({ ...route, gateway })),
-      neighbours: neighbours.map((each) => ({ ...each })),
-      replaceRoutes,
-    },
-    { signal },
-  );
+  return {
+    interfaces: interfaces.map(({ nic, addresses, ...each }) => ({
+      ...each,
+      addresses: [...addresses],
+      pci: { path: [...pathOf(nic)] },
+    })),
+    routes: routes.map(({ gateway = "", ...route }) => ({ ...route, gateway })),
+    neighbours: neighbours.map((each) => ({ ...each })),
+  };
 }

@@ -379,6 +379,7 @@ export class Sandbox<C extends SandboxedContainer> {
       id: this.id,
       settings,
       agentInstance: source.agentInstance,
+      comesBack: true,
       ...this.#names,
     });
     for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));

@@ -151,6 +151,8 @@ export class MemoryGuest {
   fits: { readonly cpus: number; readonly pluggedMib: number }[] = [];
   /** The VM has more memory, and the guest does not bring it online. */
   refusesMemory = false;
+  /** Its agent is one of those that are told who they are before they are thawed, by calls of their own. */
+  isOlder = false;
   #nextPid = 100;
 
   constructor(vm: MemoryVm) {
@@ -161,6 +163,7 @@ export class MemoryGuest {
   become(other: MemoryGuest): void {
     this.instance = other.instance;
     this.frozen = other.frozen;
+    this.isOlder = other.isOlder;
     this.failingHooks = [...other.failingHooks];
     this.#nextPid = other.#nextPid;
     for (const [id, { request, args, processes, frozen }] of other.containers) {
@@ -186,6 +189,12 @@ export class MemoryGuest {
     const found = this.container(containerId).processes.get(processId);
     if (found !== undefined) return found;
     throw new BelljarError("PROCESS_NOT_FOUND", `the container has no process ${JSON.stringify(processId)}`);
+  }
+
+  configure(request: AgentRequest<"configureSandbox">): { readonly realtimeNs?: bigint } {
+    this.configured.push(request);
+    const offMs = this.clockOffMs.shift();
+    return offMs === undefined ? {} : { realtimeNs: BigInt(Date.now() + offMs) * 1_000_000n };
   }
 
   createContainer(request: AgentRequest<"createContainer">): void {
@@ -262,12 +271,16 @@ export class MemoryGuests {
   /** Told of each of `calls`, for a test that has the order of several twins' calls in mind. */
   onCall: ((call: string) => void) | undefined;
 
+  /** Told of each guest before its VM runs. */
+  onGuest: ((guest: MemoryGuest) => void) | undefined;
+
   /** Every VM that the hypervisor starts gets a guest. */
   constructor(hypervisor: MemoryHypervisor) {
     hypervisor.onStart = (vm, loaded) => {
       const guest = new MemoryGuest(vm);
       if (loaded instanceof MemoryGuest) guest.become(loaded);
       this.guests.set(vm.config.id, guest);
+      this.onGuest?.(guest);
     };
     hypervisor.onSave = (vm) => {
       const guest = new MemoryGuest(vm);
@@ -310,7 +323,13 @@ export class MemoryGuests {
     void guest.vm.ended.then(() => end(new BelljarError("AGENT_DISCONNECTED", "the agent's socket was closed")));
     await guest.vm.whileRunning();
     const link: AgentLink = {
-      hello: { agentVersion: "1", kernelRelease: "6", uptimeMs: 1, agentInstance: guest.instance },
+      hello: {
+        agentVersion: "1",
+        kernelRelease: "6",
+        uptimeMs: 1,
+        agentInstance: guest.instance,
+        thawConfigures: !guest.isOlder,
+      },
       closed,
       close: async () => end(undefined),
       call: async <M extends AgentMethod>(
@@ -367,11 +386,7 @@ function describe(method: string, request: object): string {
 }
 
 const handlers: Handlers = {
-  configureSandbox: (guest, request) => {
-    guest.configured.push(request);
-    const offMs = guest.clockOffMs.shift();
-    return offMs === undefined ? {} : { realtimeNs: BigInt(Date.now() + offMs) * 1_000_000n };
-  },
+  configureSandbox: (guest, request) => guest.configure(request),
   configureNetwork: (guest, request) => {
     guest.networks.push(request);
     return {};
@@ -400,6 +415,8 @@ const handlers: Handlers = {
     return { hookFailures: saving ? guest.failingHooks.filter(({ hook }) => hook === "before-save") : [] };
   },
   thaw: (guest, request) => {
+    const clock = request.sandbox === undefined ? {} : guest.configure(request.sandbox);
+    if (request.network !== undefined) guest.networks.push(request.network);
     guest.frozen = false;
     guest.thaws.push(request);
     if (request.endProcesses === true) {
@@ -408,7 +425,8 @@ const handlers: Handlers = {
       }
     }
     const told = request.event === "resumed" ? "after-resume" : "after-restore";
-    return { hookFailures: guest.failingHooks.filter(({ hook }) => hook === told) };
+    const hookFailures = guest.failingHooks.filter(({ hook }) => hook === told);
+    return { hookFailures, ...clock };
   },
   fitResources: (guest, { cpus = 0, pluggedMemoryBytes = 0n, ahead = false }) => {
     if (ahead) return { cpus, pluggedMemoryBytes };

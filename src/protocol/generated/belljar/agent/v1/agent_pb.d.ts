@@ -70,6 +70,13 @@ export declare type HelloResponse = Message<"belljar.agent.v1.HelloResponse"> & 
    * @generated from field: string agent_instance = 5;
    */
   agentInstance: string;
+
+  /**
+   * Thaw takes what ConfigureSandbox and ConfigureNetwork bring. An older agent would thaw without it.
+   *
+   * @generated from field: bool thaw_configures = 6;
+   */
+  thawConfigures: boolean;
 };
 
 /**
@@ -126,6 +133,14 @@ export declare type ConfigureSandboxRequest = Message<"belljar.agent.v1.Configur
    * @generated from field: bool replace_hosts = 7;
    */
   replaceHosts: boolean;
+
+  /**
+   * For so long the guest's clock stood still while it was away: it is set forward by that, which does not depend on how long the request
+   * takes to come. `realtime_ns` is 0 then.
+   *
+   * @generated from field: uint64 clock_advance_ns = 8;
+   */
+  clockAdvanceNs: bigint;
 
   /**
    * Another one than before makes another machine of it: machine id and boot id are new. Empty leaves them alone.
@@ -272,6 +287,18 @@ export declare type ThawRequest = Message<"belljar.agent.v1.ThawRequest"> & {
    * @generated from field: bool end_processes = 6;
    */
   endProcesses: boolean;
+
+  /**
+   * Carried out first: nothing thaws when it fails.
+   *
+   * @generated from field: belljar.agent.v1.ConfigureSandboxRequest sandbox = 7;
+   */
+  sandbox?: ConfigureSandboxRequest | undefined;
+
+  /**
+   * @generated from field: belljar.agent.v1.ConfigureNetworkRequest network = 8;
+   */
+  network?: ConfigureNetworkRequest | undefined;
 };
 
 /**
@@ -290,6 +317,13 @@ export declare type ThawResponse = Message<"belljar.agent.v1.ThawResponse"> & {
    * @generated from field: repeated belljar.agent.v1.HookFailure hook_failures = 1;
    */
   hookFailures: HookFailure[];
+
+  /**
+   * The guest's clock when it answers, in nanoseconds since the epoch.
+   *
+   * @generated from field: uint64 realtime_ns = 2;
+   */
+  realtimeNs: bigint;
 };
 
 /**
