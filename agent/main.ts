@@ -15,6 +15,7 @@ import { IdentityFiles } from "./identity-files.ts";
 import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
+import { startWaker } from "./waker.ts";
 import { randomUuid } from "./random.ts";
 import { rehearse } from "./rehearsal.ts";
 import { OverlayMounter } from "./rootfs.ts";
@@ -56,6 +57,7 @@ async function main(): Promise<void> {
 
   try {
     const port = await VirtioPort.open();
+    await startWaker();
     await mkdir(RUN_DIR, { recursive: true, mode: 0o755 });
     await system.protectAgent();
     await cgroups.prepare();

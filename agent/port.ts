@@ -12,6 +12,7 @@ import { BelljarError } from "../src/base/errors.ts";
 
 /** Name of the port, as the VM's command line has it. */
 export const AGENT_PORT_NAME = "org.belljar.agent";
+export const WAKE_PORT_NAME = "org.belljar.wake";
 
 /** What the host sends comes in pages; several are there when it sends much. */
 const READ_BYTES = 64 * 1024;
@@ -21,6 +22,16 @@ const SLICES_MAX = 256;
 /** Pause after a read that answered nothing: short at first, since a host that reconnects does so at once. */
 const ABSENT_PAUSE_MIN_MS = 5;
 const ABSENT_PAUSE_MAX_MS = 100;
+
+/** Finds the port by its name in sysfs; there is no udev in the guest that would make links. Undefined without one. */
+export async function openPort(name: string, sysDir = "/sys", devDir = "/dev"): Promise<FileHandle | undefined> {
+  const ports = join(sysDir, "class/virtio-ports");
+  for (const entry of await readdir(ports)) {
+    const found = await readFile(join(ports, entry, "name"), "utf8").catch(() => "");
+    if (found.trim() === name) return await open(join(devDir, entry), "r+");
+  }
+  return undefined;
+}
 
 export interface Port {
   /** The next bytes, valid until the next call; empty when the host has gone away, once each time. */
@@ -38,13 +49,10 @@ export class VirtioPort implements Port {
     this.#handle = handle;
   }
 
-  /** Finds the port by its name in sysfs; there is no udev in the guest that would make links. */
+  /** @throws BelljarError `AGENT_FAILED` when the VM has no such port */
   static async open(name = AGENT_PORT_NAME, sysDir = "/sys", devDir = "/dev"): Promise<VirtioPort> {
-    const ports = join(sysDir, "class/virtio-ports");
-    for (const entry of await readdir(ports)) {
-      const found = await readFile(join(ports, entry, "name"), "utf8").catch(() => "");
-      if (found.trim() === name) return new VirtioPort(await open(join(devDir, entry), "r+"));
-    }
+    const handle = await openPort(name, sysDir, devDir);
+    if (handle !== undefined) return new VirtioPort(handle);
     throw new BelljarError("AGENT_FAILED", `the VM has no virtio-serial port named ${name}`);
   }
 

@@ -13,9 +13,13 @@ import { writeKernel } from "./kernel-file.ts";
 import { type KernelModule, moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
 import { GUEST_FILES } from "./manifest.ts";
 import { loadableModule } from "./module-file.ts";
+import { compileProgram } from "./programs.ts";
 import type { BuiltinContents, PackagedFile, Recipe } from "./recipe.ts";
 import { addSharedLibraries } from "./shared-libraries.ts";
 import { writeCompressedTar } from "./tar.ts";
+
+/** The package with the compiler of the guest's own programs. */
+const COMPILER = "tcc";
 
 export interface AssemblyInputs {
   readonly recipe: Recipe;
@@ -48,7 +52,8 @@ export async function assemble(inputs: AssemblyInputs, directory: string, option
   step("root file system");
   const node = withoutSymbols(await readFile(inputs.nodePath), "node");
   const staging = join(directory, "staging");
-  await writeDirectory(await rootTree(inputs, node, release), staging);
+  const wake = await compiled(inputs, "wake", directory, options.signal);
+  await writeDirectory(await rootTree(inputs, node, wake, release), staging);
   await snapshotAgent(staging, options.signal);
   await writeErofs(staging, join(directory, GUEST_FILES.root), options.signal);
   await rm(staging, { recursive: true });
@@ -101,7 +106,7 @@ function addModules(tree: FileTree, modules: readonly KernelModule[], release: s
   tree.file(`lib/modules/${release}/modules.dep`, modulesDep(modules));
 }
 
-async function rootTree(inputs: AssemblyInputs, node: Buffer, release: string): Promise<FileTree> {
+async function rootTree(inputs: AssemblyInputs, node: Buffer, wake: Buffer, release: string): Promise<FileTree> {
   const tree = new FileTree();
   for (const path of ["dev", "proc", "sys", "run", "tmp", "var"]) tree.directory(path);
   addUsualLinks(tree);
@@ -110,10 +115,28 @@ async function rootTree(inputs: AssemblyInputs, node: Buffer, release: string): 
   addApplets(tree, inputs.recipe.root.applets);
   tree.file("bin/node", node, 0o755).file(AGENT_BUNDLE, inputs.agent);
   tree.file("bin/belljar-identity", identityProgram(process.arch), 0o755);
+  tree.file("bin/belljar-wake", wake, 0o755);
   tree.symlink("etc/resolv.conf", "../run/resolv.conf").symlink("etc/mtab", "../proc/self/mounts");
   addModules(tree, await modulesOnDemand(inputs, release), release);
   await addSharedLibraries(tree, inputs.packageDirs, inputs.recipe.architecture);
   return tree;
+}
+
+async function compiled(
+  { recipe, packageDirs }: AssemblyInputs,
+  name: string,
+  directory: string,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const compilerDir = packageDirs.get(COMPILER);
+  if (compilerDir === undefined) {
+    throw new BelljarError("GUEST_BUILD_FAILED", `the recipe compiles programs and does not fetch ${COMPILER}`);
+  }
+  const output = join(directory, name);
+  await compileProgram(compilerDir, join(recipe.directory, "programs", `${name}.c`), output, signal);
+  const program = await readFile(output);
+  await rm(output);
+  return program;
 }
 
 async function nodeTree(inputs: AssemblyInputs, node: Buffer): Promise<FileTree> {

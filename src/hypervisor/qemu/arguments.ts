@@ -72,6 +72,9 @@ const TCG_CPU = "max,-erms";
 /** Name of the virtio-serial port on which the agent listens. */
 export const AGENT_PORT = "org.belljar.agent";
 
+/** Name of the one on which the guest's wake program listens. */
+export const WAKE_PORT = "org.belljar.wake";
+
 /** What a process carries in its name on the command line; see `findVmmProcesses`. */
 export const NAME_PREFIX = "belljar-";
 
@@ -126,9 +129,14 @@ export function qemuArguments(line: CommandLine): string[] {
     "-chardev",
     socketChardev("agent", line.files.agentSocket),
     "-device",
-    json({ driver: "virtio-serial-pci", id: "ports", max_ports: 2 }),
+    json({ driver: "virtio-serial-pci", id: "ports", max_ports: 3 }),
     "-device",
     json({ driver: "virtserialport", bus: "ports.0", nr: 1, chardev: "agent", name: AGENT_PORT }),
+
+    "-chardev",
+    socketChardev("wake", line.files.wakeSocket),
+    "-device",
+    json({ driver: "virtserialport", bus: "ports.0", nr: 2, chardev: "wake", name: WAKE_PORT }),
 
     ...growthArguments(line),
 

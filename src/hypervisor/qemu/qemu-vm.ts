@@ -61,6 +61,7 @@ const DRAIN_TIMEOUT_MS = 1_000;
 
 export class QemuVm implements Vm {
   readonly agentSocketPath: string;
+  readonly wakeSocketPath: string;
   readonly ended: Promise<VmEnd>;
   readonly #parts: QemuVmParts;
   #disks: readonly PlacedDisk[];
@@ -80,6 +81,7 @@ export class QemuVm implements Vm {
     this.#devices = parts.devices;
     this.#plugged = parts.plugged;
     this.agentSocketPath = parts.files.agentSocket;
+    this.wakeSocketPath = parts.files.wakeSocket;
     parts.qmp.onEvent((event) => this.#onEvent(event));
     this.ended = this.#watch();
   }

@@ -5,6 +5,7 @@ import { BelljarError } from "../../base/index.ts";
 
 export interface RunFiles {
   readonly agentSocket: string;
+  readonly wakeSocket: string;
   readonly consoleSocket: string;
   readonly qmpSocket: string;
   /** Exists only while device state is being loaded. */
@@ -20,6 +21,7 @@ const SOCKET_PATH_MAX_BYTES = 107;
 export function runFiles(runDir: string): RunFiles {
   const files: RunFiles = {
     agentSocket: join(runDir, "agent.sock"),
+    wakeSocket: join(runDir, "wake.sock"),
     consoleSocket: join(runDir, "console.sock"),
     qmpSocket: join(runDir, "qmp.sock"),
     incomingSocket: join(runDir, "incoming.sock"),

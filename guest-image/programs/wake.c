@@ -1,0 +1,169 @@
+/*
+ * Brings a copy of a guest back: random numbers, the time, who it is, and its containers going on, all as one message of the host says.
+ *
+ * It waits on a port of its own, on its standard input, in every guest. The agent could do the same, and does so for what is not urgent;
+ * but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
+ * agent's way through Node is hundreds of thousands of them. This program's is a few system calls.
+ *
+ * Freestanding: no library, no headers. The layout of a message is that of src/protocol/wake.ts.
+ */
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long u64;
+
+/* Numbers of Linux's interface on x86-64, from its headers. */
+enum { READ, WRITE, OPEN, CLOSE };
+enum {
+  RT_SIGPROCMASK = 14,
+  IOCTL = 16,
+  GETPID = 39,
+  EXIT = 60,
+  KILL = 62,
+  FCNTL = 72,
+  FTRUNCATE = 77,
+  RT_SIGTIMEDWAIT = 128,
+  SCHED_SETSCHEDULER = 144,
+  CLOCK_SETTIME = 227,
+  CLOCK_GETTIME = 228,
+};
+enum { O_WRONLY = 1, O_RDWR = 2, O_ASYNC = 020000, F_SETFL = 4, F_SETOWN = 8, SIGKILL = 9, SIGIO = 29 };
+#define RNDADDENTROPY 0x40085203
+#define RNDRESEEDCRNG 0x5207
+#define SECOND 1000000000L
+
+enum { MESSAGE_MAX = 64 * 1024, PATH_MAX = 112 };
+
+struct time {
+  long s, ns;
+};
+
+struct message {
+  u32 bytes;
+  /* Sets the clock forward by the time below, or to it. */
+  u32 advance;
+  struct time time;
+  /* struct rand_pool_info */
+  int entropy_bits, entropy_bytes;
+  u8 entropy[64];
+};
+
+enum { OP_WRITE = 1, OP_KILL = 2 };
+
+struct op {
+  u32 kind;
+  /* Of the whole, header included. */
+  u32 bytes;
+  /* What is written, or the process that is ended. */
+  u32 length;
+  u32 optional;
+  char path[PATH_MAX];
+  u8 data[];
+};
+
+struct answer {
+  /* 0 when all was done; otherwise what the kernel refused with. */
+  u32 error;
+  /* How many operations were done. */
+  u32 done;
+};
+
+static u8 buffer[MESSAGE_MAX];
+
+static long call(long number, long a, long b, long c, long d) {
+  long result;
+  __asm__ volatile("mov %5, %%r10\n\tsyscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(d)
+                   : "rcx", "r11", "r10", "memory");
+  return result;
+}
+
+static long call1(long number, long a) { return call(number, a, 0, 0, 0); }
+static long call3(long number, long a, long b, long c) { return call(number, a, b, c, 0); }
+
+/* Until a whole message is in the buffer; one that a host began and did not end is forgotten when that host has gone. */
+static struct message *receive(u64 signals) {
+  struct message *message = (struct message *)buffer;
+  u32 got = 0;
+  for (;;) {
+    long more = call3(READ, 0, (long)(buffer + got), sizeof buffer - got);
+    if (more <= 0) {
+      /* No host is there: the port tells when one is. */
+      got = 0;
+      call(RT_SIGTIMEDWAIT, (long)&signals, 0, 0, sizeof signals);
+      continue;
+    }
+    got += more;
+    if (got < sizeof *message) continue;
+    if (message->bytes < sizeof *message || message->bytes > sizeof buffer) call1(EXIT, 2);
+    if (got >= message->bytes) return message;
+  }
+}
+
+static long renew(int random, struct message *message) {
+  struct time *time = &message->time;
+  long error = call3(IOCTL, random, RNDADDENTROPY, (long)&message->entropy_bits);
+  if (error == 0) error = call3(IOCTL, random, RNDRESEEDCRNG, 0);
+  if (error != 0 || (time->s == 0 && time->ns == 0)) return error;
+  if (message->advance) {
+    struct time now;
+    error = call3(CLOCK_GETTIME, 0, (long)&now, 0);
+    if (error != 0) return error;
+    time->s += now.s;
+    time->ns += now.ns;
+    if (time->ns >= SECOND) {
+      time->s += 1;
+      time->ns -= SECOND;
+    }
+  }
+  return call3(CLOCK_SETTIME, 0, (long)time, 0);
+}
+
+/* In place: a file that is mounted by itself stays the one that it is. Never shorter than both texts meanwhile. */
+static long write_file(struct op *op) {
+  long file = call3(OPEN, (long)op->path, O_WRONLY, 0);
+  if (file < 0) return file;
+  long written = call3(WRITE, file, (long)op->data, op->length);
+  /* Files of the kernel have no length, and say so. */
+  call3(FTRUNCATE, file, op->length, 0);
+  call1(CLOSE, file);
+  if (written < 0) return written;
+  return written == op->length ? 0 : -5;
+}
+
+static void carry_out(int random, struct message *message, struct answer *answer) {
+  answer->done = 0;
+  long error = renew(random, message);
+  u8 *end = (u8 *)message + message->bytes;
+  for (struct op *op = (struct op *)(message + 1); error == 0 && (u8 *)op < end; answer->done += 1) {
+    u32 room = end - (u8 *)op;
+    int is_write = room >= sizeof *op && op->kind == OP_WRITE;
+    if (room < sizeof *op || op->bytes < sizeof *op || op->bytes > room ||
+        (is_write && op->length > op->bytes - sizeof *op) || op->path[PATH_MAX - 1] != 0)
+      error = -22;
+    else if (is_write)
+      error = write_file(op);
+    else
+      call3(KILL, op->length, SIGKILL, 0);
+    if (op->optional) error = 0;
+    if (error != 0) break;
+    op = (struct op *)((u8 *)op + op->bytes);
+  }
+  answer->error = -error;
+}
+
+void _start(void) {
+  u64 signals = 1ul << (SIGIO - 1);
+  int priority = 1;
+  call3(SCHED_SETSCHEDULER, 0, 1, (long)&priority);
+  call(RT_SIGPROCMASK, 0, (long)&signals, 0, sizeof signals);
+  call3(FCNTL, 0, F_SETOWN, call1(GETPID, 0));
+  call3(FCNTL, 0, F_SETFL, O_RDWR | O_ASYNC);
+  int random = call3(OPEN, (long)"/dev/urandom", O_WRONLY, 0);
+  if (random < 0) call1(EXIT, 1);
+  for (;;) {
+    struct answer answer;
+    carry_out(random, receive(signals), &answer);
+    call3(WRITE, 0, (long)&answer, sizeof answer);
+  }
+}
