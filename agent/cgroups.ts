@@ -15,6 +15,7 @@ import { standstillLimits } from "../src/base/limits.ts";
 import { parseCounts, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
+import type { PlannedFile } from "./wake-plan.ts";
 
 const TOP = "belljar";
 const CONTROLLERS = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
@@ -102,7 +103,13 @@ export class Cgroups {
   }
 
   async thawAll(): Promise<void> {
-    setFileNow(join(this.#root, TOP, "cgroup.freeze"), "0");
+    const { path, text } = this.thawPlan();
+    setFileNow(path, text);
+  }
+
+  /** What `thawAll` writes. */
+  thawPlan(): PlannedFile {
+    return { path: join(this.#root, TOP, "cgroup.freeze"), text: "0" };
   }
 
   /** Of a container that runs: `run` must be there. @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */

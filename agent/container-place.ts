@@ -30,8 +30,8 @@ import { busyboxMount, waitingCommand } from "./waiting-process.ts";
 export interface PlaceDeps {
   readonly mounter: RootfsMounter;
   readonly cgroups: Pick<Cgroups, "create" | "remove">;
-  readonly names: Pick<NameFiles, "configure" | "write">;
-  readonly identity: Pick<IdentityFiles, "announce" | "introduce" | "mounts">;
+  readonly names: Pick<NameFiles, "configure" | "plan" | "write">;
+  readonly identity: Pick<IdentityFiles, "announce" | "introduce" | "mounts" | "plan">;
   readonly sharedMemory: Pick<SharedMemory, "mount" | "resize">;
   readonly sharedPids: Pick<SharedPids, "namespacePath">;
   readonly swap: Pick<Swap, "off" | "on" | "setSwappiness">;

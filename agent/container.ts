@@ -18,6 +18,7 @@ import { INIT, ProcessTable } from "./process-table.ts";
 import { SIGKILL, sendSignal, signalProcess } from "./signals.ts";
 import type { JsonObject } from "./spec.ts";
 import { Turns } from "./turns.ts";
+import type { PlannedFile } from "./wake-plan.ts";
 
 export interface ContainerDeps extends PlaceDeps, LaunchDeps {
   readonly procDir: string;
@@ -32,6 +33,7 @@ export interface ContainerDeps extends PlaceDeps, LaunchDeps {
     | "freezeAll"
     | "thaw"
     | "thawAll"
+    | "thawPlan"
     | "update"
     | "stats"
     | "remove"
@@ -164,6 +166,11 @@ export class GuestContainer {
   }
 
   /** New names for a container that may run. */
+  /** The files of names that it has. */
+  namesPlan(): readonly PlannedFile[] {
+    return this.#deps.names.plan(this.#place.filesDir);
+  }
+
   async refreshNames(): Promise<void> {
     await this.#deps.names.write(this.#place.filesDir);
   }

@@ -22,13 +22,24 @@ export async function endProcesses(containers: readonly Container[], procDir: st
     [...processes.settled()].filter(([processId]) => processId !== INIT).map((entry) => ({ id, processes, entry })),
   );
   const running = further.map(({ entry: [, process] }) => process).filter(({ end }) => end === undefined);
-  for (const { pid } of running) for (const each of [pid, ...descendants(procDir, pid)]) sendSignal(each, SIGKILL);
+  for (const pid of withDescendants(running, procDir)) sendSignal(pid, SIGKILL);
   await allEnded(running);
   for (const { id, processes, entry } of further) {
     const [processId, { end }] = entry;
     if (end === undefined) throw new BelljarError("AGENT_FAILED", `a process of ${id} is still there after SIGKILL`);
     await processes.release(processId);
   }
+}
+
+/** Whom `endProcesses` would end now. */
+export function furtherPids(containers: readonly Container[], procDir: string): readonly number[] {
+  const further = containers.flatMap(({ processes }) => [...processes.settled()].filter(([id]) => id !== INIT));
+  const running = further.map(([, process]) => process).filter(({ end }) => end === undefined);
+  return withDescendants(running, procDir);
+}
+
+function withDescendants(processes: readonly GuestProcess[], procDir: string): readonly number[] {
+  return processes.flatMap(({ pid }) => [pid, ...descendants(procDir, pid)]);
 }
 
 async function allEnded(processes: readonly GuestProcess[]): Promise<void> {

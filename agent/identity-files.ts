@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { checkName, machineIdOf } from "../src/base/ids.ts";
 import type { BindMount } from "./spec-changes.ts";
+import type { PlannedFile } from "./wake-plan.ts";
 
 /** In place of the kernel's own, which is the same in all copies of a guest and cannot be changed. */
 export const BOOT_ID = "/proc/sys/kernel/random/boot_id";
@@ -65,8 +66,11 @@ export class IdentityFiles {
     if (this.#written.size > 0) this.#writeAll();
   }
 
-  /** @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then */
-  announce(news: IdentityNews): IdentityEvent {
+  /**
+   * @param toldAtMs the files say so already, with this time
+   * @throws BelljarError `INVALID_ARGUMENT`; nothing has changed then
+   */
+  announce(news: IdentityNews, toldAtMs?: number): IdentityEvent {
     const event = EVENTS.find((known) => known === news.event);
     if (event === undefined) throw new BelljarError("INVALID_ARGUMENT", "there is no such event of a sandbox");
     if (!/^(?:[0-9a-f]{32})?$/.test(news.machineId)) {
@@ -81,9 +85,17 @@ export class IdentityFiles {
     if (news.bootId !== "") this.#bootId = news.bootId;
     this.#event = event;
     this.#generation = news.generation;
-    this.#sinceMs = this.#deps.nowMs();
-    if (this.#written.size > 0) this.#writeAll();
+    this.#sinceMs = toldAtMs ?? this.#deps.nowMs();
+    if (this.#written.size === 0) return event;
+    if (toldAtMs === undefined) this.#writeAll();
+    else for (const [name, text] of this.#texts()) this.#written.set(name, text);
     return event;
+  }
+
+  /** The same files as a copy is to have them, with words that stand for what is not known yet. */
+  plan(): readonly PlannedFile[] {
+    if (this.#written.size === 0) return [];
+    return textsOf(PLANNED).map(([name, text]) => ({ path: join(this.#deps.dir, name), text }));
   }
 
   /** What a container mounts. */
@@ -111,20 +123,18 @@ export class IdentityFiles {
   }
 
   #writeAll(): void {
-    this.#writeIds();
-    const time = new Date(this.#sinceMs).toISOString();
-    const lines = [
-      `event=${this.#event}`,
-      `generation=${this.#generation}`,
-      `sandbox=${this.#sandboxId}`,
-      `time=${time}`,
-    ];
-    this.#write("run/identity", `${lines.join("\n")}\n`);
+    for (const [name, text] of this.#texts()) this.#write(name, text);
   }
 
-  #writeIds(): void {
-    this.#write("machine-id", `${this.#machineId}\n`);
-    this.#write("boot_id", `${this.#bootId}\n`);
+  #texts(): readonly (readonly [name: string, text: string])[] {
+    return textsOf({
+      event: this.#event,
+      generation: String(this.#generation),
+      sandbox: this.#sandboxId,
+      time: new Date(this.#sinceMs).toISOString(),
+      machineId: this.#machineId,
+      bootId: this.#bootId,
+    });
   }
 
   /** Unless it has this text already: then nothing is told to those who watch it. */
@@ -133,6 +143,34 @@ export class IdentityFiles {
     (this.#deps.write ?? writeInPlace)(join(this.#deps.dir, name), text);
     this.#written.set(name, text);
   }
+}
+
+interface IdentityWords {
+  readonly event: string;
+  readonly generation: string;
+  readonly sandbox: string;
+  readonly time: string;
+  readonly machineId: string;
+  readonly bootId: string;
+}
+
+const PLANNED: IdentityWords = {
+  event: "{event}",
+  generation: "{generation}",
+  sandbox: "{sandbox}",
+  time: "{time}",
+  machineId: "{machine-id}",
+  bootId: "{boot-id}",
+};
+
+function textsOf(words: IdentityWords): readonly (readonly [name: string, text: string])[] {
+  const { event, generation, sandbox, time } = words;
+  const lines = [`event=${event}`, `generation=${generation}`, `sandbox=${sandbox}`, `time=${time}`];
+  return [
+    ["machine-id", `${words.machineId}\n`],
+    ["boot_id", `${words.bootId}\n`],
+    ["run/identity", `${lines.join("\n")}\n`],
+  ];
 }
 
 /** Never shorter than both texts while it changes: a reader that is not held up finds lines of either, and no empty file. */

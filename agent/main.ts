@@ -15,7 +15,6 @@ import { IdentityFiles } from "./identity-files.ts";
 import { NameFiles } from "./name-files.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
-import { startWaker } from "./waker.ts";
 import { randomUuid } from "./random.ts";
 import { rehearse } from "./rehearsal.ts";
 import { OverlayMounter } from "./rootfs.ts";
@@ -26,6 +25,7 @@ import { SharedPids } from "./shared-pids.ts";
 import { Swap } from "./swap.ts";
 import { System } from "./system.ts";
 import { GUEST_PATH, runTool } from "./tools.ts";
+import { Waker } from "./waker.ts";
 
 const RUN_DIR = "/run/belljar";
 
@@ -57,7 +57,8 @@ async function main(): Promise<void> {
 
   try {
     const port = await VirtioPort.open();
-    await startWaker();
+    const waker = new Waker();
+    await waker.start();
     await mkdir(RUN_DIR, { recursive: true, mode: 0o755 });
     await system.protectAgent();
     await cgroups.prepare();
@@ -71,6 +72,7 @@ async function main(): Promise<void> {
       capacity,
       runTool,
       procDir,
+      hasWaker: () => waker.isThere,
       instance: randomBytes(8).toString("hex"),
       pipes,
       runtime,

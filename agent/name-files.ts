@@ -7,6 +7,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError } from "../src/base/errors.ts";
 import type { BindMount } from "./spec-changes.ts";
+import type { PlannedFile } from "./wake-plan.ts";
 
 const LINES_MAX = 64;
 const LINE_MAX_LENGTH = 1024;
@@ -18,8 +19,8 @@ export class NameFiles {
 
   /** Empty leaves as it is. Answers whether something is new. @throws BelljarError `INVALID_ARGUMENT` */
   configure(hostname: string, dnsLines: readonly string[], hostLines: readonly string[] = this.#hostLines): boolean {
-    const lines = [...dnsLines, ...hostLines];
-    if (lines.length > LINES_MAX || lines.some((line) => line.length > LINE_MAX_LENGTH || /[\0\n]/.test(line))) {
+    const all = [...dnsLines, ...hostLines];
+    if (all.length > LINES_MAX || all.some((line) => line.length > LINE_MAX_LENGTH || /[\0\n]/.test(line))) {
       throw new BelljarError("INVALID_ARGUMENT", "the DNS lines or those of hosts are too many, too long, or no lines");
     }
     const before = JSON.stringify([this.#hostname, this.#dnsLines, this.#hostLines]);
@@ -33,7 +34,7 @@ export class NameFiles {
   async write(dir: string): Promise<readonly BindMount[]> {
     await mkdir(dir, { recursive: true, mode: 0o755 });
     const mounts: BindMount[] = [];
-    for (const [name, text] of this.#texts()) {
+    for (const [name, text] of textsOf(this.#hostname, lines(this.#dnsLines), lines(this.#hostLines))) {
       const source = join(dir, name);
       await writeFile(source, text, { mode: 0o644 });
       mounts.push({ source, destination: `/etc/${name}`, options: ["nosuid", "noexec", "nodev"] });
@@ -41,14 +42,24 @@ export class NameFiles {
     return mounts;
   }
 
-  #texts(): readonly (readonly [string, string])[] {
-    const texts: (readonly [string, string])[] = [];
-    if (this.#hostname !== "") {
-      const local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-      const others = this.#hostLines.map((line) => `${line}\n`).join("");
-      texts.push(["hosts", `${local}127.0.1.1\t${this.#hostname}\n${others}`], ["hostname", `${this.#hostname}\n`]);
-    }
-    if (this.#dnsLines.length > 0) texts.push(["resolv.conf", `${this.#dnsLines.join("\n")}\n`]);
-    return texts;
+  /** Those that are in a container's directory as a copy is to have them, with words that stand for what is not known yet. */
+  plan(dir: string): readonly PlannedFile[] {
+    const hostname = this.#hostname === "" ? "" : "{hostname}";
+    const dns = this.#dnsLines.length === 0 ? "" : "{dns}";
+    return textsOf(hostname, dns, "{hosts}").map(([name, text]) => ({ path: join(dir, name), text }));
   }
+}
+
+function lines(each: readonly string[]): string {
+  return each.map((line) => `${line}\n`).join("");
+}
+
+function textsOf(hostname: string, dns: string, others: string): readonly (readonly [name: string, text: string])[] {
+  const texts: (readonly [string, string])[] = [];
+  if (hostname !== "") {
+    const local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+    texts.push(["hosts", `${local}127.0.1.1\t${hostname}\n${others}`], ["hostname", `${hostname}\n`]);
+  }
+  if (dns !== "") texts.push(["resolv.conf", dns]);
+  return texts;
 }

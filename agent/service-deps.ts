@@ -18,6 +18,8 @@ export interface ServiceDeps extends ContainerDeps {
   >;
   readonly capacity: Pick<Capacity, "fit" | "makeRoom">;
   readonly runTool: RunTool;
+  /** Whether the program is there that wakes copies without the agent. */
+  readonly hasWaker: () => boolean;
   /** Changes with every start of the agent. */
   readonly instance: string;
   /** `streamLimits.processesMax` unless told. */

@@ -71,10 +71,16 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       return { realtimeNs: deps.system.realtimeNs() };
     },
 
-    freeze: async ({ saving }, { signal }) => ({ hookFailures: [...(await standstill.freeze(saving, signal))] }),
+    freeze: async ({ saving }, { signal }) => {
+      const { failures, wake } = await standstill.freeze(saving, signal);
+      if (wake === undefined) return { hookFailures: [...failures] };
+      const { files, furtherPids, thaw } = wake;
+      return { hookFailures: [...failures], wake: { files: [...files], furtherPids: [...furtherPids], thaw } };
+    },
 
-    thaw: async ({ sandbox, network, event, sandboxId, generation, machineId, bootId, endProcesses }) => {
-      const news = { event, sandboxId, generation, machineId, bootId, endProcesses };
+    thaw: async ({ sandbox, network, event, sandboxId, generation, machineId, bootId, endProcesses, toldAtMs }) => {
+      const told = toldAtMs === 0n ? {} : { toldAtMs: Number(toldAtMs) };
+      const news = { event, sandboxId, generation, machineId, bootId, endProcesses, ...told };
       const hookFailures = await standstill.thaw(news, async () => {
         if (sandbox !== undefined) await configureSandbox(sandbox);
         if (network !== undefined) await configureNetworkOf(network);

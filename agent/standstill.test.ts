@@ -47,6 +47,33 @@ async function end(client: AgentClient): Promise<void> {
   await client.close();
 }
 
+test("what stands still says how a copy is woken without the agent, which then only takes note of it", async () => {
+  await using agent = await startHostAgent();
+  const client = await startContainer(agent);
+  await client.call("configureSandbox", { hostname: "jar", dnsLines: ["nameserver 10.0.0.2"] });
+  await execProcess(client, containerId, "e1", shell("sleep 1000 & wait"));
+  const { wake } = await client.call("freeze", { saving: true });
+  const texts = new Map(wake?.files.map(({ path, text }) => [path.slice(path.lastIndexOf("/") + 1), text]));
+  assert.deepEqual([...texts.keys()].sort(), ["boot_id", "hostname", "hosts", "identity", "machine-id", "resolv.conf"]);
+  assert.match(texts.get("hosts") ?? "", /^127\.0\.0\.1\tlocalhost\n(?:.*\n)*127\.0\.1\.1\t\{hostname\}\n\{hosts\}$/);
+  assert.equal(texts.get("resolv.conf"), "{dns}");
+  assert.equal(texts.get("boot_id"), "{boot-id}\n");
+  assert.equal(texts.get("identity"), "event={event}\ngeneration={generation}\nsandbox={sandbox}\ntime={time}\n");
+  assert.deepEqual([wake?.thaw?.path, wake?.thaw?.text], [groupFile(agent, "cgroup.freeze"), "0"]);
+  assert.equal(wake?.furtherPids.length, 2);
+  // The program has written what it was told; the agent leaves it so.
+  const path = join(agent.dir, "identity/run/identity");
+  await writeFile(path, "as told\n");
+  await client.call("thaw", { ...FORKED, toldAtMs: 1_700_000_000_000n });
+  assert.equal(await readFile(path, "utf8"), "as told\n");
+  assert.equal(await isFrozen(agent), false);
+  assert.deepEqual(await processIds(client), [""]);
+  await client.call("freeze", {});
+  await client.call("thaw", { ...RESUMED, sandboxId: "b2", generation: 1 });
+  assert.equal(await event(agent), "event=resumed generation=1 sandbox=b2");
+  await end(client);
+});
+
 test("freeze and thaw may each be repeated, and a thaw says what has happened", async () => {
   await using agent = await startHostAgent();
   const client = await startContainer(agent);

@@ -13,15 +13,26 @@ import { endProcesses } from "./end-processes.ts";
 import { findHooks, type HookFailure, type HookName, type Hooks, runHooks } from "./hooks.ts";
 import type { IdentityEvent, IdentityFiles, IdentityNews } from "./identity-files.ts";
 import { Turns } from "./turns.ts";
+import { type WakePlan, wakePlan } from "./wake-plan.ts";
 
 export interface StandstillDeps {
-  readonly cgroups: Pick<Cgroups, "freezeAll" | "thawAll">;
-  readonly identity: Pick<IdentityFiles, "announce">;
+  readonly cgroups: Pick<Cgroups, "freezeAll" | "thawAll" | "thawPlan">;
+  readonly identity: Pick<IdentityFiles, "announce" | "plan">;
   readonly procDir: string;
+  /** Whether the program is there that wakes copies without the agent. */
+  readonly hasWaker: () => boolean;
 }
 
 export interface ThawNews extends IdentityNews {
   readonly endProcesses: boolean;
+  /** The wake program has told the containers, with this time, and let them run. */
+  readonly toldAtMs?: number | undefined;
+}
+
+export interface Frozen {
+  readonly failures: Failures;
+  /** Undefined when only the agent can bring a copy back. */
+  readonly wake: WakePlan | undefined;
 }
 
 type Failures = readonly HookFailure[];
@@ -34,7 +45,7 @@ export class Standstill {
   /** There while processes may not start; resolves when they may again. */
   #closed: PromiseWithResolvers<void> | undefined;
   /** What `freeze` found and answered; undefined unless everything stands still. */
-  #frozen: { readonly saving: boolean; readonly hooks: readonly Hooks[]; readonly failures: Failures } | undefined;
+  #frozen: (Frozen & { readonly saving: boolean; readonly hooks: readonly Hooks[] }) | undefined;
   /** The last thaw, and its answer, in case it is repeated. */
   #thawed: { readonly words: string; readonly failures: Failures } | undefined;
 
@@ -65,9 +76,9 @@ export class Standstill {
    * @param saving and not only to stand still for a while: hooks are told, also when it goes on
    * @throws BelljarError `DEADLINE_EXCEEDED`
    */
-  freeze(saving: boolean, signal: AbortSignal): Promise<Failures> {
+  freeze(saving: boolean, signal: AbortSignal): Promise<Frozen> {
     return this.#turns.take(async () => {
-      if (this.#frozen !== undefined) return this.#frozen.failures;
+      if (this.#frozen !== undefined) return this.#frozen;
       this.#closed ??= Promise.withResolvers();
       try {
         await this.#launchesEnd();
@@ -77,8 +88,9 @@ export class Standstill {
         await this.#deps.cgroups.freezeAll(signal);
         if (signal.aborted) await this.#deps.cgroups.thawAll();
         signal.throwIfAborted();
-        this.#frozen = { saving, hooks, failures };
-        return failures;
+        const wake = this.#deps.hasWaker() && hooks.length === 0 ? this.#plan() : undefined;
+        this.#frozen = { saving, hooks, failures, wake };
+        return this.#frozen;
       } catch (error) {
         this.#open();
         throw error;
@@ -100,7 +112,7 @@ export class Standstill {
       // Nothing stood still, or nobody knows any more: it goes on as who it is.
       if (this.#frozen === undefined && news.event === "resumed") return await this.#goOn();
       const hooks = this.#frozen?.hooks ?? (await this.#findHooks());
-      const event = news.event === "" ? undefined : this.#deps.identity.announce(news);
+      const event = news.event === "" ? undefined : this.#deps.identity.announce(news, news.toldAtMs);
       if (news.endProcesses) await endProcesses(this.#containers.created(), this.#deps.procDir);
       // What else a copy must not have from its source goes here, before anything runs: neighbours in the network, for one.
       const isTold = event !== undefined && (event !== "resumed" || this.#frozen?.saving === true);
@@ -121,6 +133,10 @@ export class Standstill {
   #open(): void {
     this.#closed?.resolve();
     this.#closed = undefined;
+  }
+
+  #plan(): WakePlan {
+    return wakePlan(this.#deps, this.#containers.created());
   }
 
   async #launchesEnd(): Promise<void> {

@@ -75,6 +75,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     mounter: directoryMounter,
     cgroups: new Cgroups(join(dir, "cgroup")),
     names: new NameFiles(),
+    hasWaker: () => true,
     identity: new IdentityFiles({ dir: join(dir, "identity"), newUuid: randomUuid, nowMs: () => Date.now() }),
     sharedMemory: new SharedMemory(join(dir, "shm"), async () => {}),
     sharedPids: new SharedPids({ runtime, dir: join(dir, "pids"), procDir: "/proc" }),

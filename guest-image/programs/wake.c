@@ -26,10 +26,13 @@ enum {
   CLOCK_SETTIME = 227,
   CLOCK_GETTIME = 228,
 };
-enum { O_WRONLY = 1, O_RDWR = 2, O_ASYNC = 020000, F_SETFL = 4, F_SETOWN = 8, SIGKILL = 9, SIGIO = 29 };
+enum { O_WRONLY = 1, O_RDWR = 2, O_ASYNC = 020000, F_SETFL = 4, F_SETOWN = 8, SIGKILL = 9, SIGIO = 29, SCHED_FIFO = 1 };
 #define RNDADDENTROPY 0x40085203
 #define RNDRESEEDCRNG 0x5207
 #define SECOND 1000000000L
+
+/* What the kernel says when something is wrong. */
+enum { EIO = 5, EINVAL = 22 };
 
 enum { MESSAGE_MAX = 64 * 1024, PATH_MAX = 112 };
 
@@ -55,7 +58,7 @@ struct op {
   u32 bytes;
   /* What is written, or the process that is ended. */
   u32 length;
-  u32 optional;
+  u32 unused;
   char path[PATH_MAX];
   u8 data[];
 };
@@ -128,34 +131,40 @@ static long write_file(struct op *op) {
   call3(FTRUNCATE, file, op->length, 0);
   call1(CLOSE, file);
   if (written < 0) return written;
-  return written == op->length ? 0 : -5;
+  return written == op->length ? 0 : -EIO;
+}
+
+static int is_whole(struct op *op, u32 room) {
+  if (room < sizeof *op || op->bytes < sizeof *op || op->bytes > room) return 0;
+  if (op->kind == OP_KILL) return 1;
+  return op->kind == OP_WRITE && op->path[PATH_MAX - 1] == 0 && op->length <= op->bytes - sizeof *op;
 }
 
 static void carry_out(int random, struct message *message, struct answer *answer) {
-  answer->done = 0;
-  long error = renew(random, message);
+  u8 *next = (u8 *)(message + 1);
   u8 *end = (u8 *)message + message->bytes;
-  for (struct op *op = (struct op *)(message + 1); error == 0 && (u8 *)op < end; answer->done += 1) {
-    u32 room = end - (u8 *)op;
-    int is_write = room >= sizeof *op && op->kind == OP_WRITE;
-    if (room < sizeof *op || op->bytes < sizeof *op || op->bytes > room ||
-        (is_write && op->length > op->bytes - sizeof *op) || op->path[PATH_MAX - 1] != 0)
-      error = -22;
-    else if (is_write)
-      error = write_file(op);
-    else
-      call3(KILL, op->length, SIGKILL, 0);
-    if (op->optional) error = 0;
-    if (error != 0) break;
-    op = (struct op *)((u8 *)op + op->bytes);
+  long error = renew(random, message);
+  answer->done = 0;
+  while (error == 0 && next < end) {
+    struct op *op = (struct op *)next;
+    if (!is_whole(op, end - next)) {
+      error = -EINVAL;
+      break;
+    }
+    /* One that has ended meanwhile is as it should be. */
+    if (op->kind == OP_KILL) call3(KILL, op->length, SIGKILL, 0);
+    else error = write_file(op);
+    if (error == 0) answer->done += 1;
+    next += op->bytes;
   }
   answer->error = -error;
 }
 
 void _start(void) {
   u64 signals = 1ul << (SIGIO - 1);
+  /* Before everything else that a copy wakes up to, which is mostly the agent. */
   int priority = 1;
-  call3(SCHED_SETSCHEDULER, 0, 1, (long)&priority);
+  call3(SCHED_SETSCHEDULER, 0, SCHED_FIFO, (long)&priority);
   call(RT_SIGPROCMASK, 0, (long)&signals, 0, sizeof signals);
   call3(FCNTL, 0, F_SETOWN, call1(GETPID, 0));
   call3(FCNTL, 0, F_SETFL, O_RDWR | O_ASYNC);

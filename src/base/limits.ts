@@ -397,6 +397,12 @@ export const standstillLimits = {
   endTimeoutMs: 5_000,
   /** Of one process that is ended with all that came from it. */
   descendantsMax: 4_096,
+  /** What a guest may plan for the return of a copy: files, the length of their paths in bytes, and of their texts. */
+  wakeFilesMax: 512,
+  wakePathMaxLength: 111,
+  wakeTextMaxLength: 4_096,
+  /** Until the guest's wake program has brought a copy back; then its agent is asked to. */
+  wakeTimeoutMs: 3_000,
 } as const;
 
 /** Traces, where they are wanted. */

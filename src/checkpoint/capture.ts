@@ -15,7 +15,8 @@ import {
   type Outputs,
   writtenDisks,
 } from "../container/index.ts";
-import type { SandboxState } from "../sandbox/index.ts";
+import type { WakeLine } from "../hypervisor/interface.ts";
+import type { SandboxState, WakePlan } from "../sandbox/index.ts";
 import { checkCheckpointable } from "./blockers.ts";
 import { tellHookFailures } from "./hooks.ts";
 import type { GuestMemory, SavedMemory } from "./memory/index.ts";
@@ -69,7 +70,7 @@ export async function capture(
   const still = new StillStand(deps, wasRunning);
   try {
     await still.begin(signal);
-    const state = { ...sandbox.state, vm: vm.save() };
+    const state = { ...sandbox.state, vm: vm.save(), wake: still.wake };
     const pagesPath = join(dir, "pages.img");
     const devicesPath = join(dir, "devices");
     const { pid } = vm.save().vmm;
@@ -120,8 +121,11 @@ class StillStand {
   readonly #wasRunning: boolean;
   #frozenAtMs: number | undefined;
   #pausedAtMs: number | undefined;
+  #wakeLine: WakeLine | undefined;
   /** Since the epoch. */
   stoppedAtMs: number | undefined;
+  /** How a copy may be woken. */
+  wake: WakePlan | undefined;
 
   constructor(deps: CaptureDeps, wasRunning: boolean) {
     this.#deps = deps;
@@ -131,8 +135,12 @@ class StillStand {
   async begin(signal: AbortSignal | undefined): Promise<void> {
     if (!this.#wasRunning) return;
     const { machine } = this.#deps.sandbox;
+    // The guest's program that waits for it finds a host there in the copies too, and need not be told of one first.
+    this.#wakeLine = await machine.vm.openWakeLine().catch(() => undefined);
     this.#frozenAtMs = performance.now();
-    tellHookFailures(machine.log, await machine.freeze(true, signal));
+    const { hookFailures, wake } = await machine.freeze(true, signal);
+    tellHookFailures(machine.log, hookFailures);
+    this.wake = wake;
     this.#pausedAtMs = performance.now();
     await machine.vm.pause();
     this.stoppedAtMs = this.#deps.clock.nowMs();
@@ -146,6 +154,7 @@ class StillStand {
     // Asked before the guest runs: it has the call when it wakes.
     const thawing = this.#frozenAtMs === undefined ? undefined : sandbox.machine.thaw(news);
     thawing?.catch(() => {});
+    this.#wakeLine?.close();
     if (this.#pausedAtMs !== undefined) {
       await sandbox.machine.vm.resume();
       pauseMs = performance.now() - this.#pausedAtMs;

@@ -56,6 +56,8 @@ export function copyState(
     agentInstance: undefined,
     end: undefined,
     workloadFrozen: undefined,
+    wake: undefined,
+    returning: undefined,
     generation: moved.generation + 1,
     // The one that it was made of was not counted yet.
     checkpoints: (moved.checkpoints ?? 0) + 1,

@@ -2,11 +2,11 @@
 import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, type Clock, machineIdOf } from "../base/index.ts";
+import { BelljarError, machineIdOf, messageChain } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
-import { guestWords, ROOT_SERIAL } from "../sandbox/index.ts";
+import { isSameToGuest, type ReturningState, ROOT_SERIAL } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
@@ -52,7 +52,6 @@ export interface StartCopyDeps {
   readonly sandbox: HostSandbox;
   readonly memory: GuestMemory;
   readonly guestImage: GuestImage;
-  readonly clock: Clock;
 }
 
 export interface StartCopyOptions {
@@ -62,15 +61,21 @@ export interface StartCopyOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Its containers run when it resolves. On an error what was started is for the caller to end. */
+/** Its containers run when it resolves; its agent may take longer. On an error what was started is for the caller to end. */
 export async function startCopy(
-  { sandbox, memory, guestImage, clock }: StartCopyDeps,
+  { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
   { event, keepExec, signal }: StartCopyOptions,
 ): Promise<void> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
-  const { pages } = snapshot;
+  const { pages, stoppedAtMs } = snapshot;
+  const returning: ReturningState = {
+    event,
+    generation: sandbox.state.generation,
+    ...(event === "resumed" ? {} : newIdentity(sandbox.id)),
+    endProcesses: !keepExec,
+  };
   await using plain = await plainPages(snapshot, `${sandbox.memoryPath}.pages`, signal);
   await sandbox.load(
     guestImage,
@@ -79,27 +84,32 @@ export async function startCopy(
       devices: snapshot.devices,
       memory: snapshot.memory,
       agentInstance,
+      returning,
+      stoppedAtMs,
       fillMemory: async ({ pid }, blocks) => {
         await memory.load(pid, blocks, pages, plain);
       },
     },
     { signal },
   );
-  await sandbox.machine.vm.resume();
-  const resumedAtMs = clock.nowMs();
+  // Another network must be known to the guest before anything of it runs: its connections to the outside are another's.
+  const isSameNetwork = isSameToGuest(snapshot.state.network, sandbox.state.network);
+  const toldAtMs = await sandbox.machine.comeBack(isSameNetwork ? snapshot.state.wake : undefined, signal);
+  if (toldAtMs !== undefined) {
+    await sandbox.update((now) => ({ ...now, returning: { ...returning, toldAtMs } }));
+    // Nobody waits for it: whoever wants something of it does.
+    void sandbox.agent().catch((error: unknown) => tellLateness(sandbox, error));
+    return;
+  }
   await sandbox.agent(signal);
-  const news = {
-    event,
-    sandboxId: sandbox.id,
-    generation: sandbox.state.generation,
-    ...(event === "resumed" ? {} : newIdentity(sandbox.id)),
-    endProcesses: !keepExec,
-  };
-  const { stoppedAtMs } = snapshot;
-  const missedMs = stoppedAtMs === undefined ? undefined : resumedAtMs - stoppedAtMs;
-  const failures = await sandbox.machine.comeBack({ news, network: guestWords(sandbox), missedMs }, signal);
+  const failures = sandbox.machine.hookFailures;
   if (event === "resumed") tellHookFailures(sandbox.log, failures);
   else refuseHookFailures(failures);
+}
+
+function tellLateness(sandbox: HostSandbox, error: unknown): void {
+  if (sandbox.gone.aborted) return;
+  sandbox.log.warn("the agent of a copy does not answer", { cause: messageChain(error).join(": ") });
 }
 
 function newIdentity(id: string): { readonly machineId: string; readonly bootId: string } {

@@ -266,6 +266,8 @@ export interface Vm {
   closeOverlays(): Promise<void>;
   /** Writes the device state (no memory, no disks) of a paused VM to a file. */
   saveDevices(path: string): Promise<void>;
+  /** One at a time. */
+  openWakeLine(): Promise<WakeLine>;
   /** Last lines of the guest's console that this process has seen, cleaned of control characters. */
   consoleTail(): string;
 
@@ -274,6 +276,23 @@ export interface Vm {
   kill(): Promise<void>;
   /** Lets go of every handle; the VM runs on. */
   release(): Promise<void>;
+}
+
+/** To the program in the guest that brings copies back. */
+export interface WakeLine {
+  /**
+   * Sent at once, also to a guest whose CPUs do not run yet.
+   * @throws BelljarError `DEADLINE_EXCEEDED`, `VMM_DIED`, `CANCELLED`
+   */
+  ask(message: Uint8Array, options: WakeAsk): Promise<Buffer>;
+  close(): void;
+}
+
+export interface WakeAsk {
+  /** How many bytes the answer has. */
+  readonly answerBytes: number;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ResizeOptions {

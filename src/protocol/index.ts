@@ -26,3 +26,11 @@ export {
 export { encodeFrame, encodeReset, type Frame, FrameDecoder, REQUEST, RESPONSE, STREAM_ID_MAX } from "./ttrpc-frame.ts";
 export { cleanMessage, decodeStatus, encodeStatus } from "./ttrpc-status.ts";
 export { API_VERSION, API_VERSION_HEADER, PROTOCOL_VERSION } from "./version.ts";
+export {
+  decodeWakeAnswer,
+  encodeWake,
+  WAKE_ANSWER_BYTES,
+  type WakeAnswer,
+  type WakeMessage,
+  type WakeStep,
+} from "./wake.ts";

@@ -169,6 +169,7 @@ test("the time: a guest that was told it too late is told again, and not for eve
 
 test("a copy is told who it is in the call that thaws it, and its clock goes on by what it has missed", async (t) => {
   const { runtime, source } = await running(t);
+  runtime.guests.guest(source.id).hasWaker = false;
   await source.checkpoint({ name: "running" });
   await source.pause();
   await source.checkpoint({ name: "paused" });
@@ -188,7 +189,7 @@ test("a copy is told who it is in the call that thaws it, and its clock goes on 
 
 test("a copy whose agent is older is told who it is before it is thawed", async (t) => {
   const { runtime, source } = await running(t);
-  runtime.guests.guest(source.id).isOlder = true;
+  Object.assign(runtime.guests.guest(source.id), { isOlder: true, hasWaker: false });
   await source.checkpoint({ name: "older" });
   const calls: string[] = [];
   runtime.guests.onCall = (call) => calls.push(call);
@@ -200,6 +201,7 @@ test("a copy whose agent is older is told who it is before it is thawed", async 
 
 test("a copy whose clock is not right after all is told the time", async (t) => {
   const { runtime, source } = await running(t);
+  runtime.guests.guest(source.id).hasWaker = false;
   await source.checkpoint({ name: "late" });
   const told = async (...clockOffMs: number[]): Promise<number> => {
     runtime.guests.onGuest = (guest) => {
@@ -211,6 +213,60 @@ test("a copy whose clock is not right after all is told the time", async (t) => 
   assert.equal(await told(3), 1);
   assert.equal(await told(-500, -3), 2);
   assert.equal(await told(900, 900, 900, 900, 900), 4);
+});
+
+test("a copy is brought back by a program of its guest, and its agent learns of it afterwards", async (t) => {
+  const { runtime, source } = await running(t);
+  const left = await source.spawn(["run"]);
+  const before = runtime.guests.guest(source.id).process(source.main.id, left.id);
+  await source.checkpoint({ name: "first" });
+  const letAnswer = runtime.guests.hold("thaw");
+  const copy = await runtime.core.checkpoints.restore("first", { hostname: "jug" });
+  const guest = runtime.guests.guest(copy.id);
+  assert.deepEqual([guest.frozen, guest.thaws.length, (await copy.info()).state], [false, 0, "running"]);
+  const [woken] = guest.woken;
+  assert.deepEqual(woken?.killed, [before.pid]);
+  assert.equal(woken.files.get("/hostname"), "jug");
+  assert.match(woken.files.get("/machine-id") ?? "", /^[0-9a-f]{32}$/);
+  const time = /^event=restored generation=1 sandbox=(\w+) time=(.*)$/.exec(woken.files.get("/identity") ?? "");
+  assert.equal(time?.[1], copy.id);
+  letAnswer();
+  assert.equal((await copy.exec(["echo", "on"])).stdout, "on\n");
+  const [thaw] = guest.thaws;
+  assert.deepEqual([thaw?.event, thaw?.sandboxId, guest.thaws.length], ["restored", copy.id, 1]);
+  assert.equal(thaw?.toldAtMs, BigInt(Date.parse(time?.[2] ?? "")));
+  assert.equal(thaw?.machineId, woken.files.get("/machine-id"));
+  assert.equal(thaw?.sandbox?.clockAdvanceNs, 0n);
+});
+
+test("a copy whose guest's program fails or is not there is brought back by its agent", async (t) => {
+  const { runtime, source } = await running(t);
+  const guest = runtime.guests.guest(source.id);
+  guest.wakeErrno = 2;
+  await source.checkpoint({ name: "fails" });
+  const failed = await runtime.core.checkpoints.restore("fails");
+  const found = runtime.guests.guest(failed.id);
+  assert.deepEqual([found.woken.length, found.thaws[0]?.toldAtMs, found.frozen], [0, 0n, false]);
+  runtime.hypervisor.fail("openWakeLine", new BelljarError("VMM_DIED", "QEMU does not listen"));
+  const alone = await runtime.core.checkpoints.restore("fails");
+  assert.equal(runtime.guests.guest(alone.id).thaws.length, 1);
+});
+
+test("an owner that dies between the two leaves it to the next one to tell the agent", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.checkpoint({ name: "first" });
+  const letAnswer = runtime.guests.hold("thaw");
+  const { id } = await runtime.core.checkpoints.restore("first", { name: "copy" });
+  const taking = runtime.takeOver();
+  letAnswer();
+  await taking;
+  const guest = runtime.guests.guest(id);
+  const copy = await runtime.core.sandboxes.get("copy");
+  assert.equal((await copy.exec(["echo", "on"])).stdout, "on\n");
+  const thaw = guest.thaws.at(-1);
+  assert.deepEqual([thaw?.event, thaw?.sandboxId, guest.woken.length], ["restored", id, 1]);
+  assert.ok((thaw?.toldAtMs ?? 0n) > 0n);
+  assert.doesNotMatch(await readFile(runtime.stateFile(id), "utf8"), /returning/);
 });
 
 test("hooks: one that fails is told of a source, and is the end of a copy", async (t) => {

@@ -60,7 +60,7 @@ export async function makeCopy(
       await makeDisks(snapshot.disks, disksDir);
       for (const path of layers.own) await linkInto(path, disksDir);
       await copyLogs(snapshot.logs, sandbox.logsDir);
-      await startCopy({ sandbox, memory, guestImage, clock: runtime.clock }, snapshot, { event, keepExec, signal });
+      await startCopy({ sandbox, memory, guestImage }, snapshot, { event, keepExec, signal });
       await sandbox.update(running);
     } catch (error) {
       await managed.remove().catch((failure: unknown) => {

@@ -231,8 +231,8 @@ export class Hibernation {
       const guestImage = await openGuestImage(this.#deps.runtime.guestImages, snapshot.state.guestImage);
       const how = hibernation.rewound === true ? "restored" : "resumed";
       const keepExec = hibernation.rewound !== true || hibernation.keepExec === true;
-      const { memory, runtime } = this.#deps;
-      await startCopy({ sandbox, memory, guestImage, clock: runtime.clock }, snapshot, { event: how, keepExec });
+      const { memory } = this.#deps;
+      await startCopy({ sandbox, memory, guestImage }, snapshot, { event: how, keepExec });
     } catch (error) {
       await this.#letGo();
       throw error;

@@ -45,6 +45,7 @@ export function stopped(
     vm: undefined,
     hibernation: undefined,
     agentInstance: undefined,
+    returning: undefined,
     end,
     containers: state.containers.map((each) => ({
       ...stoppedState(each, each.state === "stopped" ? undefined : containersError, atMs),
@@ -65,6 +66,7 @@ export function asleep(state: State): State {
     ...standing(state),
     vm: undefined,
     agentInstance: undefined,
+    returning: undefined,
     network: undefined,
     cgroups: undefined,
     workloadFrozen: undefined,

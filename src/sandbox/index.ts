@@ -23,9 +23,9 @@ export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
-export { guestWords } from "./network.ts";
 export {
   addInterface,
+  isSameToGuest,
   type PresentInterface,
   type PresentNetwork,
   readNetwork,
@@ -43,6 +43,7 @@ export {
 } from "./pci-devices.ts";
 export { isUnfinished } from "./record.ts";
 export { type RestartConfig, type RestartPolicy, type RestartState, restartPolicies } from "./restart.ts";
+export type { ReturningState, WakePlan } from "./returning.ts";
 export { type ExclusiveOptions, ROOT_SERIAL, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export { bootOf, savedConfig } from "./saved-config.ts";
 export {

@@ -18,13 +18,16 @@ import {
   cancelledError,
   checkpointLimits,
   type Log,
+  messageChain,
   sandboxLimits,
   throwIfAborted,
 } from "../base/index.ts";
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
-import type { HookFailure } from "../protocol/index.ts";
+import { encodeWake, type HookFailure } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
 import { type GuestNamed, inGuestWords } from "./guest-ids.ts";
+import { resumeWith } from "./resume-with.ts";
+import { type ReturningState, readWakePlan, type WakePlan, type WakeWords, wakeSteps } from "./returning.ts";
 
 export interface MachineDeps {
   readonly connectAgent: ConnectAgent;
@@ -43,27 +46,14 @@ export interface MachineOptions {
   readonly hostLines?: (() => readonly string[]) | undefined;
   /** Of a VM that was taken over: any other one knows nothing of its containers. */
   readonly agentInstance?: string | undefined;
-  /** It is a copy whose containers stand still: `comeBack` tells the guest who it is. */
-  readonly comesBack?: boolean | undefined;
+  /** It is a copy whose agent has not been told who it is, and whose containers may stand still. */
+  readonly returning?: Returning | undefined;
 }
 
-/** What has become of a copy. */
-export interface CopyNews {
-  readonly event: "restored" | "forked" | "resumed";
-  readonly sandboxId: string;
-  readonly generation: number;
-  /** Both as they were unless told. */
-  readonly machineId?: string;
-  readonly bootId?: string;
-  readonly endProcesses: boolean;
-}
-
-/** How a copy comes back. */
-export interface Return {
-  readonly news: CopyNews;
-  readonly network: AgentRequest<"configureNetwork"> | undefined;
-  /** What the guest's clock has missed, if that is known. */
-  readonly missedMs: number | undefined;
+export interface Returning extends ReturningState {
+  /** When its clock stood still, in milliseconds since the epoch, if that is known and the clock was not set since. */
+  readonly stoppedAtMs?: number | undefined;
+  readonly network: () => AgentRequest<"configureNetwork"> | undefined;
 }
 
 /** Fresh random bytes for the guest's kernel: twice what its generator holds. */
@@ -78,6 +68,9 @@ export class Machine implements AgentCaller {
   readonly #lifetime = new AbortController();
   readonly #died: Promise<never>;
   #sharedMemoryBytes: number;
+  #returning: Returning | undefined;
+  #resumedAtMs: number | undefined;
+  #hookFailures: readonly HookFailure[] = [];
   #ready: Promise<string> | undefined;
 
   constructor(deps: MachineDeps, vm: Vm, options: MachineOptions) {
@@ -85,6 +78,7 @@ export class Machine implements AgentCaller {
     this.#deps = deps;
     this.#options = options;
     this.#sharedMemoryBytes = options.settings.sharedMemoryBytes ?? 0;
+    this.#returning = options.returning;
     this.#agent = new AgentClient(
       {
         socketPath: vm.agentSocketPath,
@@ -181,11 +175,15 @@ export class Machine implements AgentCaller {
 
   /**
    * Everything in the containers stands still until `thaw`.
-   * @param saving hooks of containers are told: the answer says which of them failed
+   * @param saving hooks of containers are told: the answer says which of them failed, and how a copy may be woken
    */
-  async freeze(saving: boolean, signal?: AbortSignal): Promise<readonly HookFailure[]> {
+  async freeze(
+    saving: boolean,
+    signal?: AbortSignal,
+  ): Promise<{ readonly hookFailures: readonly HookFailure[]; readonly wake: WakePlan | undefined }> {
     const options = { signal, timeoutMs: checkpointLimits.freezeTimeoutMs };
-    return (await this.call("freeze", { saving }, options)).hookFailures;
+    const answer = await this.call("freeze", { saving }, options);
+    return { hookFailures: answer.hookFailures, wake: readWakePlan(answer) };
   }
 
   /** It runs on, and is told what has happened to it meanwhile. Answers which hooks of containers failed. */
@@ -194,23 +192,47 @@ export class Machine implements AgentCaller {
   }
 
   /**
-   * The guest of a copy learns who it is, and its containers run on. In one call, since each of them is slow in a guest that has just been
-   * started: code that has not run in it yet is translated first, under emulation.
+   * Lets the CPUs of a copy run, and its containers as soon as may be. Answers when they were told who they are, in milliseconds since the
+   * epoch; undefined when the guest's agent has to do it, which does so when it is first asked for.
    */
-  async comeBack({ news, network, missedMs }: Return, signal?: AbortSignal): Promise<readonly HookFailure[]> {
-    await this.agent(signal);
-    if (!(await this.#agent.hello()).thawConfigures) {
-      if (network !== undefined) await this.call("configureNetwork", network, { signal });
-      return await this.thaw({ ...news }, signal);
+  async comeBack(plan: WakePlan | undefined, signal?: AbortSignal): Promise<number | undefined> {
+    const returning = this.#returning;
+    const toldAtMs = this.#deps.clock.nowMs();
+    const message =
+      returning === undefined || plan === undefined ? undefined : this.#wakeMessage(plan, returning, toldAtMs);
+    const isTold = await this.whileAlive(resumeWith(this.vm, message, this.log, signal));
+    this.#resumedAtMs = this.#deps.clock.nowMs();
+    if (!isTold || returning === undefined) return undefined;
+    this.#returning = { ...returning, toldAtMs };
+    return toldAtMs;
+  }
+
+  /** What those of a copy's containers said that were to renew something; known when the agent has answered. */
+  get hookFailures(): readonly HookFailure[] {
+    return this.#hookFailures;
+  }
+
+  #wakeMessage(plan: WakePlan, { stoppedAtMs, ...news }: Returning, toldAtMs: number): Buffer | undefined {
+    const { hostname, dnsLines: dns = [], hostLines: hosts = [] } = this.#identity(0);
+    const words: WakeWords = {
+      event: news.event,
+      generation: String(news.generation),
+      sandbox: this.#options.id,
+      time: new Date(toldAtMs).toISOString(),
+      "machine-id": news.machineId,
+      "boot-id": news.bootId,
+      hostname: hostname ?? "",
+      hosts: asText(hosts),
+      dns: asText(dns),
+    };
+    const advanceMs = stoppedAtMs === undefined ? 0 : toldAtMs - stoppedAtMs;
+    try {
+      const steps = wakeSteps(plan, words, news.endProcesses);
+      return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), advanceMs, steps });
+    } catch (error) {
+      this.log.warn("the guest's plan for a return cannot be followed", { cause: messageChain(error).join(": ") });
+      return undefined;
     }
-    const askedMs = this.#deps.clock.nowMs();
-    const request = { ...news, sandbox: this.#identity(missedMs), ...(network === undefined ? {} : { network }) };
-    const { hookFailures, realtimeNs } = await this.call("thaw", request, { signal });
-    // A time that was set by what was missed is right whenever it was read; one that was told is old by the time that it took.
-    if (this.#isOff(realtimeNs, missedMs === undefined ? undefined : askedMs)) {
-      await this.whileAlive(this.#setClock(sandboxLimits.clockTriesMax));
-    }
-    return hookFailures;
   }
 
   /** Names of others have changed. */
@@ -251,8 +273,42 @@ export class Machine implements AgentCaller {
         facts: { expected, found: agentInstance },
       });
     }
-    if (!(this.#options.comesBack === true && thawConfigures)) await this.configure();
+    if (this.#returning === undefined) await this.configure();
+    else await this.#tell(this.#returning, thawConfigures);
+    this.#returning = undefined;
     return agentInstance;
+  }
+
+  /**
+   * The agent of a copy learns what has become of it, and its containers run then. In one call, since each of them is slow in a guest that
+   * has just been started: code that has not run in it yet is translated first, under emulation.
+   */
+  async #tell(returning: Returning, inOneCall: boolean): Promise<void> {
+    const { event, generation, machineId = "", bootId = "", endProcesses, toldAtMs = 0, stoppedAtMs } = returning;
+    const news = { event, sandboxId: this.#options.id, generation, machineId, bootId, endProcesses };
+    const network = returning.network();
+    if (!inOneCall) {
+      await this.configure();
+      if (network !== undefined) await this.#agent.call("configureNetwork", network);
+      this.#hookFailures = (await this.#agent.call("thaw", news)).hookFailures;
+      return;
+    }
+    // One that was told has been given the time, too.
+    const awayMs =
+      stoppedAtMs === undefined || this.#resumedAtMs === undefined ? undefined : this.#resumedAtMs - stoppedAtMs;
+    const missedMs = toldAtMs === 0 ? awayMs : 0;
+    const askedMs = this.#deps.clock.nowMs();
+    const { hookFailures, realtimeNs } = await this.#agent.call("thaw", {
+      ...news,
+      toldAtMs: BigInt(toldAtMs),
+      sandbox: this.#identity(missedMs),
+      ...(network === undefined ? {} : { network }),
+    });
+    this.#hookFailures = hookFailures;
+    // A time that was set by what was missed is right whenever it was read; one that was told is old by the time that it took.
+    if (this.#isOff(realtimeNs, missedMs === undefined ? undefined : askedMs)) {
+      await this.#setClock(sandboxLimits.clockTriesMax);
+    }
   }
 
   /** An agent that does not answer has no words of its own; the guest's console may. */
@@ -265,6 +321,10 @@ export class Machine implements AgentCaller {
       cause: error.cause,
     });
   }
+}
+
+function asText(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 /** What became of a VM, for whoever waited for something of it. */

@@ -27,8 +27,6 @@ import type {
   DeviceConfig,
   DiskConfig,
   Hypervisor,
-  MemoryFile,
-  StartOptions,
   VmConfig,
   VmEnd,
   VmSize,
@@ -41,11 +39,13 @@ import { linkMemory } from "./base-memory.ts";
 import { growthOf, maxSize } from "./config.ts";
 import { lockDirectory, lockToRead } from "./directory-lock.ts";
 import { endProcess } from "./end-process.ts";
+import type { LoadSource } from "./load-source.ts";
 import { abortable, endError, Machine, type MachineDeps } from "./machine.ts";
 import {
   configureGuest,
   devicesOf,
   doubtfulDevices as doubtfulNics,
+  guestWords,
   makeNetwork,
   type NamesOfOthers,
   namesOfOthers,
@@ -87,15 +87,6 @@ export type StateListener<C extends SandboxedContainer> = (before: SandboxState<
 
 /** Serial number of the disk that holds the guest's own root file system. */
 export const ROOT_SERIAL = "root";
-
-/** What a saved VM is made of again. */
-export interface LoadSource {
-  readonly devices: { readonly path: string; readonly at: number };
-  /** The file that its memory was mapped from; without one it starts from zeros. */
-  readonly memory?: Pick<MemoryFile, "path" | "template"> | undefined;
-  readonly fillMemory: StartOptions["fillMemory"];
-  readonly agentInstance: string;
-}
 
 export class Sandbox<C extends SandboxedContainer> {
   readonly id: string;
@@ -379,7 +370,7 @@ export class Sandbox<C extends SandboxedContainer> {
       id: this.id,
       settings,
       agentInstance: source.agentInstance,
-      comesBack: true,
+      returning: { ...source.returning, stoppedAtMs: source.stoppedAtMs, network: () => guestWords(this) },
       ...this.#names,
     });
     for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));
@@ -389,6 +380,7 @@ export class Sandbox<C extends SandboxedContainer> {
       runDir,
       guestImage: image.digest,
       agentInstance: source.agentInstance,
+      returning: source.returning,
     }));
   }
 
@@ -397,7 +389,7 @@ export class Sandbox<C extends SandboxedContainer> {
    * @throws BelljarError `VMM_DIED`, or what the VMM answered
    */
   async attach(doubtful: readonly DiskConfig[], doubtfulDevices: readonly DeviceConfig[] = []): Promise<void> {
-    const { vm: saved, settings, agentInstance } = this.state;
+    const { vm: saved, settings, agentInstance, returning } = this.state;
     if (saved === undefined) throw new BelljarError("VMM_DIED", `the state of sandbox ${this.id} names no VM`);
     const plugs = this.devices.doubtful();
     const disks = new Map([...doubtful, ...plugs.disks, ...saved.disks].map((disk) => [disk.serial, disk]));
@@ -410,7 +402,8 @@ export class Sandbox<C extends SandboxedContainer> {
       disks: [...disks.values()],
       devices: [...devices.values()],
     });
-    const known = { agentInstance, ...this.#names };
+    const told = returning && { ...returning, network: () => guestWords(this) };
+    const known = { agentInstance, ...this.#names, returning: told };
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...known });
   }
 
@@ -429,6 +422,7 @@ export class Sandbox<C extends SandboxedContainer> {
       await configureGuest(this, signal);
       await this.update((state) => ({ ...state, agentInstance: instance }));
     }
+    if (this.state.returning !== undefined) await this.update((state) => ({ ...state, returning: undefined }));
     await this.devices.findAll(signal);
   }
 

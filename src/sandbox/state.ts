@@ -26,6 +26,7 @@ import type { GuestNamed } from "./guest-ids.ts";
 import { decodeHibernation, type HibernationState } from "./hibernation.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
 import { decodeRestart, decodeRestartState, type RestartState } from "./restart.ts";
+import { decodeReturning, decodeWakePlan, type ReturningState, type WakePlan } from "./returning.ts";
 import { decodeTrail } from "./trail.ts";
 
 export const sandboxIntents = [
@@ -85,6 +86,10 @@ export interface SandboxState<C extends SandboxedContainer> {
   readonly end?: EndCause | undefined;
   /** It was paused with its containers frozen in the guest: a copy of it comes to itself before they run on. */
   readonly workloadFrozen?: boolean | undefined;
+  /** It is a copy that runs, and whose agent was not told so yet. */
+  readonly returning?: ReturningState | undefined;
+  /** Of one that was saved while it stood still: what the guest's wake program does in a copy. */
+  readonly wake?: WakePlan | undefined;
   /** Its VM was let go, or is about to be: it goes on from here. */
   readonly hibernation?: HibernationState | undefined;
   readonly restarts?: RestartState | undefined;
@@ -177,6 +182,8 @@ function decodeSandboxState<C extends SandboxedContainer>(field: Field, decodeCo
     agentInstance: field.field("agentInstance").optional((text) => text.string({ maxLength: 1_024 })),
     end: field.field("end").optional(decodeEndCause),
     workloadFrozen: field.field("workloadFrozen").optional((value) => value.boolean()),
+    returning: field.field("returning").optional(decodeReturning),
+    wake: field.field("wake").optional(decodeWakePlan),
     hibernation: field.field("hibernation").optional(decodeHibernation),
     restarts: field.field("restarts").optional(decodeRestartState),
     stopAsked: field.field("stopAsked").optional((value) => value.boolean()),

@@ -16,8 +16,9 @@ import type {
   ConnectAgent,
 } from "../../src/agent-client/index.ts";
 import { BelljarError, cancelledError, parseJson, withDeadline } from "../../src/base/index.ts";
-import { AgentService, ContainerPhase } from "../../src/protocol/index.ts";
+import { AgentService, ContainerPhase, WAKE_ANSWER_BYTES } from "../../src/protocol/index.ts";
 import type { MemoryHypervisor, MemoryVm } from "./memory-hypervisor.ts";
+import { decodeWake } from "./wake-message.ts";
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 const SIGKILL = 9;
@@ -153,10 +154,52 @@ export class MemoryGuest {
   refusesMemory = false;
   /** Its agent is one of those that are told who they are before they are thawed, by calls of their own. */
   isOlder = false;
+  /** Its copies are brought back by a program of the guest, before the agent is asked. */
+  hasWaker = true;
+  /** What that program is to say instead of doing what it is told. */
+  wakeErrno = 0;
+  /** What it was told: path and text of each file, pids of those to be ended. */
+  readonly woken: { readonly files: ReadonlyMap<string, string>; readonly killed: readonly number[] }[] = [];
   #nextPid = 100;
 
   constructor(vm: MemoryVm) {
     this.vm = vm;
+    vm.onWake = (message) => this.#wake(message);
+  }
+
+  plan(): AgentResponse<"freeze">["wake"] | undefined {
+    if (!this.hasWaker || this.failingHooks.length > 0) return undefined;
+    const identity = "event={event} generation={generation} sandbox={sandbox} time={time}";
+    return create(AgentService.method.freeze.output, {
+      wake: {
+        files: [
+          { path: "/hostname", text: "{hostname}" },
+          { path: "/hosts", text: "{hosts}" },
+          { path: "/machine-id", text: "{machine-id}" },
+          { path: "/identity", text: identity },
+        ],
+        furtherPids: [...this.containers.values()].flatMap(({ processes }) =>
+          [...processes.values()].flatMap(({ id, pid, end }) => (id === "" || end !== undefined ? [] : [pid])),
+        ),
+        thaw: { path: "/thaw", text: "0" },
+      },
+    }).wake;
+  }
+
+  #wake(message: Uint8Array): Buffer {
+    const { steps } = decodeWake(message);
+    const answer = Buffer.alloc(WAKE_ANSWER_BYTES);
+    answer.writeUInt32LE(this.wakeErrno, 0);
+    if (this.wakeErrno !== 0) return answer;
+    const files = new Map(steps.flatMap((step) => (step.kind === "write" ? [[step.path, step.text] as const] : [])));
+    const killed = steps.flatMap((step) => (step.kind === "kill" ? [step.pid] : []));
+    this.woken.push({ files, killed });
+    if (files.get("/thaw") === "0") this.frozen = false;
+    for (const { processes } of this.containers.values()) {
+      for (const process of processes.values()) if (killed.includes(process.pid)) process.signal(SIGKILL);
+    }
+    answer.writeUInt32LE(steps.length, 4);
+    return answer;
   }
 
   /** Everything in it is as in another one. */
@@ -164,6 +207,8 @@ export class MemoryGuest {
     this.instance = other.instance;
     this.frozen = other.frozen;
     this.isOlder = other.isOlder;
+    this.hasWaker = other.hasWaker;
+    this.wakeErrno = other.wakeErrno;
     this.failingHooks = [...other.failingHooks];
     this.#nextPid = other.#nextPid;
     for (const [id, { request, args, processes, frozen }] of other.containers) {
@@ -412,7 +457,9 @@ const handlers: Handlers = {
   },
   freeze: (guest, { saving = false }) => {
     guest.frozen = true;
-    return { hookFailures: saving ? guest.failingHooks.filter(({ hook }) => hook === "before-save") : [] };
+    const wake = guest.plan();
+    const hookFailures = saving ? guest.failingHooks.filter(({ hook }) => hook === "before-save") : [];
+    return wake === undefined ? { hookFailures } : { hookFailures, wake };
   },
   thaw: (guest, request) => {
     const clock = request.sandbox === undefined ? {} : guest.configure(request.sandbox);

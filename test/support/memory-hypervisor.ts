@@ -50,6 +50,7 @@ export type MemoryCall =
   | "openOverlays"
   | "useOverlays"
   | "useJoined"
+  | "openWakeLine"
   | "kill"
   | "release";
 
@@ -190,6 +191,8 @@ export class MemoryVm {
   takes: (wanted: VmSize, before: VmSize) => VmSize = (wanted) => wanted;
   /** What the guest has written on its console. */
   console = "";
+  /** The guest's wake program; without one nobody answers. */
+  onWake: ((message: Uint8Array) => Buffer) | undefined;
 
   constructor(hypervisor: MemoryHypervisor, config: VmConfig, identity: ProcessIdentity, status: "running" | "paused") {
     this.#hypervisor = hypervisor;
@@ -250,6 +253,15 @@ export class MemoryVm {
     });
     return {
       agentSocketPath: `${runDir}/agent.sock`,
+      openWakeLine: async () => {
+        await ask("openWakeLine");
+        const answer = async (message: Uint8Array): Promise<Buffer> => {
+          await this.whileRunning();
+          if (this.onWake === undefined) throw new BelljarError("DEADLINE_EXCEEDED", "nobody wakes");
+          return this.onWake(message);
+        };
+        return { ask: answer, close: () => {} };
+      },
       ended: this.ended,
       pause: async () => {
         await ask("pause");

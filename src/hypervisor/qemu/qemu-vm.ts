@@ -17,6 +17,7 @@ import type {
   VmInfo,
   VmSize,
   VmState,
+  WakeLine,
 } from "../interface.ts";
 import type { GuestConsole } from "./console.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
@@ -32,6 +33,7 @@ import type { QmpClient, QmpEvent } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
 import { lastLines, readTail } from "./text-tail.ts";
 import { killProcess, type VmmProcess } from "./vmm-process.ts";
+import { openWakeLine } from "./wake-line.ts";
 
 /** What a VM is made of, whether it was started or taken over. */
 export interface QemuVmParts {
@@ -61,7 +63,6 @@ const DRAIN_TIMEOUT_MS = 1_000;
 
 export class QemuVm implements Vm {
   readonly agentSocketPath: string;
-  readonly wakeSocketPath: string;
   readonly ended: Promise<VmEnd>;
   readonly #parts: QemuVmParts;
   #disks: readonly PlacedDisk[];
@@ -81,7 +82,6 @@ export class QemuVm implements Vm {
     this.#devices = parts.devices;
     this.#plugged = parts.plugged;
     this.agentSocketPath = parts.files.agentSocket;
-    this.wakeSocketPath = parts.files.wakeSocket;
     parts.qmp.onEvent((event) => this.#onEvent(event));
     this.ended = this.#watch();
   }
@@ -245,6 +245,10 @@ export class QemuVm implements Vm {
         throw error;
       }
     });
+  }
+
+  async openWakeLine(): Promise<WakeLine> {
+    return await openWakeLine(this.#parts.files.wakeSocket);
   }
 
   consoleTail(): string {

@@ -202,6 +202,13 @@ export declare type FreezeResponse = Message<"belljar.agent.v1.FreezeResponse"> 
    * @generated from field: repeated belljar.agent.v1.HookFailure hook_failures = 1;
    */
   hookFailures: HookFailure[];
+
+  /**
+   * Absent when only the agent can bring a copy back: there are hooks to run, or the guest has no wake program.
+   *
+   * @generated from field: belljar.agent.v1.WakePlan wake = 2;
+   */
+  wake?: WakePlan | undefined;
 };
 
 /**
@@ -209,6 +216,62 @@ export declare type FreezeResponse = Message<"belljar.agent.v1.FreezeResponse"> 
  * Use `create(FreezeResponseSchema)` to create a new message.
  */
 export declare const FreezeResponseSchema: GenMessage<FreezeResponse>;
+
+/**
+ * What the guest's wake program is to do in a copy, in this order. It does not know the words for it; the host sends them.
+ *
+ * @generated from message belljar.agent.v1.WakePlan
+ */
+export declare type WakePlan = Message<"belljar.agent.v1.WakePlan"> & {
+  /**
+   * @generated from field: repeated belljar.agent.v1.WakeFile files = 1;
+   */
+  files: WakeFile[];
+
+  /**
+   * Processes that ThawRequest.end_processes is about.
+   *
+   * @generated from field: repeated uint32 further_pids = 2;
+   */
+  furtherPids: number[];
+
+  /**
+   * What is written last, and has the containers run on.
+   *
+   * @generated from field: belljar.agent.v1.WakeFile thaw = 3;
+   */
+  thaw?: WakeFile | undefined;
+};
+
+/**
+ * Describes the message belljar.agent.v1.WakePlan.
+ * Use `create(WakePlanSchema)` to create a new message.
+ */
+export declare const WakePlanSchema: GenMessage<WakePlan>;
+
+/**
+ * @generated from message belljar.agent.v1.WakeFile
+ */
+export declare type WakeFile = Message<"belljar.agent.v1.WakeFile"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * `{event}`, `{generation}`, `{sandbox}`, `{time}`, `{machine-id}`, `{boot-id}`, `{hostname}`, `{hosts}` and `{dns}` (lines, each with
+   * its end) stand for what the copy has there. A file for which there is no such word is left as it is.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.WakeFile.
+ * Use `create(WakeFileSchema)` to create a new message.
+ */
+export declare const WakeFileSchema: GenMessage<WakeFile>;
 
 /**
  * A container's own program for this moment has failed, or did not end in time.
@@ -299,6 +362,13 @@ export declare type ThawRequest = Message<"belljar.agent.v1.ThawRequest"> & {
    * @generated from field: belljar.agent.v1.ConfigureNetworkRequest network = 8;
    */
   network?: ConfigureNetworkRequest | undefined;
+
+  /**
+   * The wake program has done what WakePlan said, with this time (milliseconds since the epoch) as that of the event.
+   *
+   * @generated from field: uint64 told_at_ms = 9;
+   */
+  toldAtMs: bigint;
 };
 
 /**

@@ -1,0 +1,41 @@
+/**
+ * What the wake program (guest-image/programs/wake.c) is to do in a copy before the agent there has come to itself: said when everything
+ * stands still, so that nothing of it is different in the copy.
+ */
+import type { Cgroups } from "./cgroups.ts";
+import type { GuestContainer } from "./container.ts";
+import { furtherPids } from "./end-processes.ts";
+import type { IdentityFiles } from "./identity-files.ts";
+
+/** A file as it is to be; see WakeFile in agent.proto for the words in it. */
+export interface PlannedFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface WakePlan {
+  readonly files: readonly PlannedFile[];
+  readonly furtherPids: readonly number[];
+  readonly thaw: PlannedFile;
+}
+
+export interface WakePlanDeps {
+  readonly cgroups: Pick<Cgroups, "thawPlan">;
+  readonly identity: Pick<IdentityFiles, "plan">;
+  readonly procDir: string;
+}
+
+export function wakePlan(
+  { cgroups, identity, procDir }: WakePlanDeps,
+  containers: readonly Pick<GuestContainer, "id" | "namesPlan" | "processes">[],
+): WakePlan {
+  return {
+    files: [
+      { path: `${procDir}/sys/kernel/hostname`, text: "{hostname}" },
+      ...containers.flatMap((container) => container.namesPlan()),
+      ...identity.plan(),
+    ],
+    furtherPids: furtherPids(containers, procDir),
+    thaw: cgroups.thawPlan(),
+  };
+}

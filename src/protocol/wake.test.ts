@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { decodeWake } from "../../test/support/wake-message.ts";
+import { decodeWakeAnswer, encodeWake, type WakeStep } from "./wake.ts";
+
+const entropy = Buffer.alloc(64, 7);
+
+test("a wake message is what its reader finds: steps in their order, texts of every length, the time to the nanosecond", () => {
+  const steps: WakeStep[] = [
+    { kind: "write", path: "/a", text: "" },
+    { kind: "write", path: `/${"p".repeat(110)}`, text: "ä".repeat(4) },
+    { kind: "kill", pid: 4_194_304 },
+    { kind: "write", path: "/thaw", text: "0" },
+  ];
+  const message = encodeWake({ entropy, advanceMs: 12_345.5, steps });
+  assert.equal(message.length % 8, 0);
+  assert.deepEqual(decodeWake(message), { entropy, advanceMs: 12_345.5, steps });
+  assert.equal(decodeWake(encodeWake({ entropy, advanceMs: -1, steps: [] })).advanceMs, 0);
+});
+
+test("what the guest's program would not take is not sent", () => {
+  const message =
+    (step: WakeStep, bytes = entropy) =>
+    () =>
+      encodeWake({ entropy: bytes, advanceMs: 0, steps: [step] });
+  assert.throws(message({ kind: "write", path: `/${"p".repeat(111)}`, text: "" }), { reason: "INVALID_ARGUMENT" });
+  assert.throws(message({ kind: "write", path: "/a\0b", text: "" }), { reason: "INVALID_ARGUMENT" });
+  assert.throws(message({ kind: "write", path: "/a", text: "x".repeat(65_536) }), { reason: "INVALID_ARGUMENT" });
+  assert.throws(message({ kind: "kill", pid: 1 }, Buffer.alloc(63)), { reason: "INVALID_ARGUMENT" });
+});
+
+test("an answer is two numbers, or none", () => {
+  assert.deepEqual(decodeWakeAnswer(Buffer.from([2, 0, 0, 0, 5, 0, 0, 0])), { errno: 2, steps: 5 });
+  assert.throws(() => decodeWakeAnswer(Buffer.alloc(7)), { reason: "AGENT_FAILED" });
+});

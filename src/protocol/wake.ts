@@ -1,0 +1,78 @@
+/**
+ * What the host says to the guest's wake program, on a port of its own, and what that answers. The layout is that of the structures in
+ * guest-image/programs/wake.c; numbers are little-endian.
+ */
+import { BelljarError } from "../base/index.ts";
+
+export type WakeStep =
+  /** Written in place, and made as long as this. */
+  | { readonly kind: "write"; readonly path: string; readonly text: string }
+  | { readonly kind: "kill"; readonly pid: number };
+
+export interface WakeMessage {
+  readonly entropy: Uint8Array;
+  /** The clock goes forward by so much; 0 leaves it alone. */
+  readonly advanceMs: number;
+  readonly steps: readonly WakeStep[];
+}
+
+export interface WakeAnswer {
+  /** 0 when everything was done, or the kernel's number for what went wrong. */
+  readonly errno: number;
+  /** How many of the steps were done. */
+  readonly steps: number;
+}
+
+const HEADER_BYTES = 96;
+const ENTROPY_BYTES = 64;
+const STEP_BYTES = 128;
+const PATH_BYTES = 112;
+const MESSAGE_BYTES_MAX = 64 * 1024;
+const KINDS = { write: 1, kill: 2 } as const;
+export const WAKE_ANSWER_BYTES = 8;
+
+/** @throws BelljarError `INVALID_ARGUMENT` when it is more than the program takes */
+export function encodeWake({ entropy, advanceMs, steps }: WakeMessage): Buffer {
+  if (entropy.length !== ENTROPY_BYTES) throw new BelljarError("INVALID_ARGUMENT", "a guest is given 64 random bytes");
+  const header = Buffer.alloc(HEADER_BYTES);
+  const ns = BigInt(Math.max(0, Math.round(advanceMs * 1e6)));
+  header.writeUInt32LE(1, 4);
+  header.writeBigInt64LE(ns / 1_000_000_000n, 8);
+  header.writeBigInt64LE(ns % 1_000_000_000n, 16);
+  header.writeInt32LE(ENTROPY_BYTES * 8, 24);
+  header.writeInt32LE(ENTROPY_BYTES, 28);
+  header.set(entropy, 32);
+  const message = Buffer.concat([header, ...steps.map(encodeStep)]);
+  if (message.length > MESSAGE_BYTES_MAX) {
+    throw new BelljarError("INVALID_ARGUMENT", `${message.length} bytes are more than a guest wakes to`);
+  }
+  message.writeUInt32LE(message.length, 0);
+  return message;
+}
+
+function encodeStep(step: WakeStep): Buffer {
+  const head = Buffer.alloc(STEP_BYTES);
+  head.writeUInt32LE(KINDS[step.kind], 0);
+  if (step.kind === "kill") {
+    head.writeUInt32LE(STEP_BYTES, 4);
+    head.writeUInt32LE(step.pid, 8);
+    return head;
+  }
+  const path = Buffer.from(step.path);
+  const text = Buffer.from(step.text);
+  if (path.length >= PATH_BYTES || path.includes(0)) {
+    throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(step.path)} is no path that a guest is told of`);
+  }
+  // The next one begins where a number may.
+  const bytes = STEP_BYTES + Math.ceil(text.length / 8) * 8;
+  head.writeUInt32LE(bytes, 4);
+  head.writeUInt32LE(text.length, 8);
+  path.copy(head, 16);
+  return Buffer.concat([head, text], bytes);
+}
+
+/** @throws BelljarError `AGENT_FAILED` */
+export function decodeWakeAnswer(bytes: Buffer): WakeAnswer {
+  if (bytes.length !== WAKE_ANSWER_BYTES) throw new BelljarError("AGENT_FAILED", "the wake program says nothing whole");
+  return { errno: bytes.readUInt32LE(0), steps: bytes.readUInt32LE(4) };
+}

@@ -1,0 +1,119 @@
+/**
+ * How a copy of a sandbox comes back: what it is told, and what the guest's wake program does for it before the agent there has come to
+ * itself. What the guest plans is the guest's: bounded, and carried back to it alone.
+ */
+import { BelljarError, type Decode, type Field, standstillLimits } from "../base/index.ts";
+import type { FreezeResponse, WakeStep } from "../protocol/index.ts";
+
+/** What has become of a copy. */
+export interface CopyNews {
+  readonly event: "restored" | "forked" | "resumed";
+  readonly generation: number;
+  /** Both as they were unless told. */
+  readonly machineId?: string | undefined;
+  readonly bootId?: string | undefined;
+  readonly endProcesses: boolean;
+}
+
+/** It has been let run, and its agent was not told yet. */
+export interface ReturningState extends CopyNews {
+  /** The containers were told by the wake program, with this time in milliseconds since the epoch, and run. */
+  readonly toldAtMs?: number | undefined;
+}
+
+export interface PlannedFile {
+  readonly path: string;
+  /** See WakeFile in agent.proto for the words in it. */
+  readonly text: string;
+}
+
+export interface WakePlan {
+  readonly files: readonly PlannedFile[];
+  readonly furtherPids: readonly number[];
+  readonly thaw: PlannedFile;
+}
+
+/** What stands for the words in planned files; those that are undefined leave their files as they are. */
+export interface WakeWords {
+  readonly event: string;
+  readonly generation: string;
+  readonly sandbox: string;
+  readonly time: string;
+  readonly "machine-id": string | undefined;
+  readonly "boot-id": string | undefined;
+  readonly hostname: string;
+  readonly hosts: string;
+  readonly dns: string;
+}
+
+const { wakeFilesMax, wakePathMaxLength, wakeTextMaxLength, descendantsMax } = standstillLimits;
+const WORD = /\{([a-z-]+)\}/g;
+
+/** What the guest says when it stands still. Undefined when its agent is needed, or when it plans more than it may. */
+export function readWakePlan({ wake }: Pick<FreezeResponse, "wake">): WakePlan | undefined {
+  if (wake?.thaw === undefined || wake.files.length > wakeFilesMax || wake.furtherPids.length > descendantsMax) {
+    return undefined;
+  }
+  if (wake.furtherPids.some((pid) => pid < 1)) return undefined;
+  const plan = (file: { readonly path: string; readonly text: string }): PlannedFile => ({
+    path: file.path,
+    text: file.text,
+  });
+  const files = wake.files.map(plan);
+  const thaw = plan(wake.thaw);
+  if (![...files, thaw].every(isPlannable)) return undefined;
+  return { files, furtherPids: [...wake.furtherPids], thaw };
+}
+
+function isPlannable({ path, text }: PlannedFile): boolean {
+  return path.startsWith("/") && Buffer.byteLength(path) <= wakePathMaxLength && text.length <= wakeTextMaxLength;
+}
+
+/** The thaw is the last of them. @throws BelljarError `INVALID_ARGUMENT` for a word that nobody knows */
+export function wakeSteps(plan: WakePlan, words: WakeWords, endProcesses: boolean): readonly WakeStep[] {
+  const steps: WakeStep[] = [];
+  for (const { path, text } of plan.files) {
+    const filled = fill(text, words);
+    if (filled !== undefined) steps.push({ kind: "write", path, text: filled });
+  }
+  if (endProcesses) steps.push(...plan.furtherPids.map((pid): WakeStep => ({ kind: "kill", pid })));
+  steps.push({ kind: "write", path: plan.thaw.path, text: plan.thaw.text });
+  return steps;
+}
+
+function fill(text: string, words: WakeWords): string | undefined {
+  let isKnown = true;
+  const known: Readonly<Record<string, string | undefined>> = { ...words };
+  const filled = text.replace(WORD, (_, word: string) => {
+    if (!(word in words)) throw new BelljarError("INVALID_ARGUMENT", `the guest asks for an unknown word ${word}`);
+    isKnown &&= known[word] !== undefined;
+    return known[word] ?? "";
+  });
+  return isKnown ? filled : undefined;
+}
+
+export function decodeReturning(field: Field): ReturningState {
+  const id = (name: string): string | undefined =>
+    field.field(name).optional((text) => text.string({ pattern: /^[0-9a-f-]{32,36}$/ }));
+  return {
+    event: field.field("event").oneOf(["restored", "forked", "resumed"]),
+    generation: field.field("generation").integer({ min: 0 }),
+    machineId: id("machineId"),
+    bootId: id("bootId"),
+    endProcesses: field.field("endProcesses").boolean(),
+    toldAtMs: field.field("toldAtMs").optional((time) => time.integer({ min: 1 })),
+  };
+}
+
+export const decodeWakePlan: Decode<WakePlan> = (field) => ({
+  files: field.field("files").array(decodeFile, { maxItems: wakeFilesMax }),
+  furtherPids: field.field("furtherPids").array((pid) => pid.integer({ min: 1 }), { maxItems: descendantsMax }),
+  thaw: decodeFile(field.field("thaw")),
+});
+
+function decodeFile(field: Field): PlannedFile {
+  return {
+    path: field.field("path").string({ maxLength: wakePathMaxLength, pattern: /^\// }),
+    text: field.field("text").string({ maxLength: wakeTextMaxLength }),
+  };
+}

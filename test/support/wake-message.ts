@@ -1,0 +1,28 @@
+/** What a guest's wake program reads: src/protocol/wake.ts and guest-image/programs/wake.c, once more. */
+import type { WakeMessage, WakeStep } from "../../src/protocol/index.ts";
+
+const HEADER_BYTES = 96;
+const STEP_BYTES = 128;
+
+export function decodeWake(bytes: Uint8Array): WakeMessage {
+  const message = Buffer.from(bytes);
+  if (message.readUInt32LE(0) !== message.length) throw new Error(`${message.length} bytes are no whole message`);
+  const seconds = message.readBigInt64LE(8);
+  const steps: WakeStep[] = [];
+  for (let at = HEADER_BYTES; at < message.length; ) {
+    const step = message.subarray(at, at + message.readUInt32LE(at + 4));
+    const number = step.readUInt32LE(8);
+    if (step.length < STEP_BYTES) throw new Error("a step is cut short");
+    if (step.readUInt32LE(0) === 2) steps.push({ kind: "kill", pid: number });
+    else {
+      const path = step.toString("utf8", 16, step.indexOf(0, 16));
+      steps.push({ kind: "write", path, text: step.toString("utf8", STEP_BYTES, STEP_BYTES + number) });
+    }
+    at += step.length;
+  }
+  return {
+    advanceMs: Number(seconds) * 1000 + Number(message.readBigInt64LE(16)) / 1e6,
+    entropy: message.subarray(32, HEADER_BYTES),
+    steps,
+  };
+}
