@@ -1,12 +1,13 @@
 /**
- * Gives the guest's kernel fresh random numbers and the time, by a program that waits for them: see src/guest/identity-program.ts. A
- * copy of a guest has it too, waiting.
+ * Gives the guest's kernel fresh random numbers and the time, by a program that waits for them: see guest-image/programs/wake.c. A
+ * copy of a guest has it too, waiting: in one that was just put into another process, starting a program is the slowest thing there is.
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import type { Readable, Writable } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { toolLimits } from "../src/base/limits.ts";
+import { decodeWakeAnswer, encodeWake } from "../src/protocol/wake.ts";
 import { Turns } from "./turns.ts";
 
 export interface Identity {
@@ -18,10 +19,7 @@ export interface Identity {
 
 export type ApplyIdentity = (identity: Identity) => Promise<void>;
 
-const PROGRAM = "belljar-identity";
-const ENTROPY_BYTES = 64;
-const ENTROPY_OFFSET = 16;
-const RECORD_BYTES = ENTROPY_OFFSET + 8 + ENTROPY_BYTES;
+const PROGRAM = "belljar-wake";
 
 interface Waiting {
   readonly child: ChildProcessByStdio<Writable, Readable, null>;
@@ -47,11 +45,12 @@ export class IdentityProgram {
         child.kill("SIGKILL");
         reject(failure("did not answer"));
       }, toolLimits.timeoutMs);
-      const taken = new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
+      const answer = new Promise<Buffer>((resolve) => child.stdout.once("data", resolve));
       try {
-        // It runs, and waits for its record: the time in it is not old when it is set.
-        child.stdin.write(identityRecord(identity.entropy, identity.realtimeMs()));
-        await Promise.race([taken, ended, late]);
+        // It runs, and waits: the time is not old when it is set.
+        child.stdin.write(identityMessage(identity.entropy, identity.realtimeMs()));
+        const { errno } = decodeWakeAnswer(await Promise.race([answer, ended, late]));
+        if (errno !== 0) throw failure(`was refused by the kernel with errno ${errno}`);
       } finally {
         clearTimeout(timer);
         child.stdout.removeAllListeners("data");
@@ -86,19 +85,7 @@ function failure(how: string, cause?: unknown): BelljarError {
   return new BelljarError("AGENT_FAILED", `${PROGRAM} in the guest ${how}`, { cause });
 }
 
-/** struct timespec, then struct rand_pool_info: bits, bytes, and as many of them. */
-export function identityRecord(entropy: Uint8Array, realtimeMs: number | undefined): Buffer {
-  const record = Buffer.alloc(RECORD_BYTES);
-  if (realtimeMs !== undefined) {
-    const seconds = Math.floor(realtimeMs / 1000);
-    record.writeBigInt64LE(BigInt(seconds), 0);
-    record.writeBigInt64LE(BigInt(Math.floor((realtimeMs - seconds * 1000) * 1_000_000)), 8);
-  }
-  record.writeInt32LE(ENTROPY_BYTES * 8, ENTROPY_OFFSET);
-  record.writeInt32LE(ENTROPY_BYTES, ENTROPY_OFFSET + 4);
-  createHash("sha512")
-    .update(entropy)
-    .digest()
-    .copy(record, ENTROPY_OFFSET + 8);
-  return record;
+export function identityMessage(entropy: Uint8Array, realtimeMs: number | undefined): Buffer {
+  const clock = realtimeMs === undefined ? undefined : { realtimeMs };
+  return encodeWake({ entropy: createHash("sha512").update(entropy).digest(), clock, steps: [] });
 }

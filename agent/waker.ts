@@ -19,7 +19,7 @@ export class Waker {
   async start(): Promise<void> {
     const port = await openPort(WAKE_PORT_NAME);
     if (port === undefined) return;
-    const child = spawn(PROGRAM, [], { stdio: [port.fd, "ignore", "inherit"], detached: true });
+    const child = spawn(PROGRAM, [], { stdio: [port.fd, port.fd, "inherit"], detached: true });
     child.once("spawn", () => {
       this.#isThere = true;
     });

@@ -1,8 +1,9 @@
 /*
- * Brings a copy of a guest back: random numbers, the time, who it is, and its containers going on, all as one message of the host says.
+ * Does for a guest what Node has no system calls for (random numbers, the time), and brings a copy of it back: who it is, and its containers
+ * going on. All as one message on standard input says; each is answered on standard output.
  *
- * It waits on a port of its own, on its standard input, in every guest. The agent could do the same, and does so for what is not urgent;
- * but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
+ * One of it waits for the agent, and one for the host, on a port of its own. The agent could bring a copy back too, and does so where it
+ * must; but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
  * agent's way through Node is hundreds of thousands of them. This program's is a few system calls.
  *
  * Freestanding: no library, no headers. The layout of a message is that of src/protocol/wake.ts.
@@ -173,6 +174,6 @@ void _start(void) {
   for (;;) {
     struct answer answer;
     carry_out(random, receive(signals), &answer);
-    call3(WRITE, 0, (long)&answer, sizeof answer);
+    call3(WRITE, 1, (long)&answer, sizeof answer);
   }
 }

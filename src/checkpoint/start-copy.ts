@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, machineIdOf, messageChain } from "../base/index.ts";
+import { BelljarError, machineIdOf } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
@@ -61,12 +61,17 @@ export interface StartCopyOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface StartedCopy {
+  /** Settles when the agent in it has answered, and knows what has become of it. */
+  readonly answered: Promise<void>;
+}
+
 /** Its containers run when it resolves; its agent may take longer. On an error what was started is for the caller to end. */
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
   { event, keepExec, signal }: StartCopyOptions,
-): Promise<void> {
+): Promise<StartedCopy> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
   const { pages, stoppedAtMs } = snapshot;
@@ -97,19 +102,16 @@ export async function startCopy(
   const toldAtMs = await sandbox.machine.comeBack(isSameNetwork ? snapshot.state.wake : undefined, signal);
   if (toldAtMs !== undefined) {
     await sandbox.update((now) => ({ ...now, returning: { ...returning, toldAtMs } }));
-    // Nobody waits for it: whoever wants something of it does.
-    void sandbox.agent().catch((error: unknown) => tellLateness(sandbox, error));
-    return;
+    const answered = sandbox.agent();
+    // Whoever wants something of it waits for it.
+    answered.catch(() => {});
+    return { answered };
   }
   await sandbox.agent(signal);
   const failures = sandbox.machine.hookFailures;
   if (event === "resumed") tellHookFailures(sandbox.log, failures);
   else refuseHookFailures(failures);
-}
-
-function tellLateness(sandbox: HostSandbox, error: unknown): void {
-  if (sandbox.gone.aborted) return;
-  sandbox.log.warn("the agent of a copy does not answer", { cause: messageChain(error).join(": ") });
+  return { answered: Promise.resolve() };
 }
 
 function newIdentity(id: string): { readonly machineId: string; readonly bootId: string } {

@@ -8,7 +8,6 @@ import { cpioArchive } from "./cpio.ts";
 import { withoutSymbols } from "./elf.ts";
 import { writeDirectory, writeErofs } from "./erofs.ts";
 import { FileTree } from "./file-tree.ts";
-import { identityProgram } from "./identity-program.ts";
 import { writeKernel } from "./kernel-file.ts";
 import { type KernelModule, moduleClosure, modulesDep, unpackedModules } from "./kernel-modules.ts";
 import { GUEST_FILES } from "./manifest.ts";
@@ -114,7 +113,6 @@ async function rootTree(inputs: AssemblyInputs, node: Buffer, wake: Buffer, rele
   await addPackaged(tree, inputs.recipe.root.files, inputs);
   addApplets(tree, inputs.recipe.root.applets);
   tree.file("bin/node", node, 0o755).file(AGENT_BUNDLE, inputs.agent);
-  tree.file("bin/belljar-identity", identityProgram(process.arch), 0o755);
   tree.file("bin/belljar-wake", wake, 0o755);
   tree.symlink("etc/resolv.conf", "../run/resolv.conf").symlink("etc/mtab", "../proc/self/mounts");
   addModules(tree, await modulesOnDemand(inputs, release), release);

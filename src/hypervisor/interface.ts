@@ -166,6 +166,8 @@ export interface VmConfig {
   readonly devices?: readonly DeviceConfig[];
   /** The guest's memory can be mapped by other programs, as vhost-user devices need it. Such a VM is no template's fork. */
   readonly sharedMemory?: boolean;
+  /** There is a port for the program in the guest that brings copies back; none unless told, as in VMs of before there was one. */
+  readonly wakePort?: boolean | undefined;
   /** PCIe root ports, which must be there at boot to plug anything into them; `vmmLimits.portsDefault` unless told. */
   readonly ports?: number;
   /** Ports of a PCIe switch on a further root port; there is none unless told. */
@@ -209,6 +211,8 @@ export interface VmState {
   /** `save()` always says these three; a VM that was started before there were ports and devices has none. */
   readonly devices?: readonly DeviceConfig[];
   readonly sharedMemory?: boolean;
+  /** Said when there is one. */
+  readonly wakePort?: boolean | undefined;
   readonly ports?: number;
   /** Said when there is a switch. */
   readonly switchPorts?: number;
@@ -266,8 +270,8 @@ export interface Vm {
   closeOverlays(): Promise<void>;
   /** Writes the device state (no memory, no disks) of a paused VM to a file. */
   saveDevices(path: string): Promise<void>;
-  /** One at a time. */
-  openWakeLine(): Promise<WakeLine>;
+  /** One at a time; undefined in a VM that has no port for it. */
+  openWakeLine(): Promise<WakeLine | undefined>;
   /** Last lines of the guest's console that this process has seen, cleaned of control characters. */
   consoleTail(): string;
 

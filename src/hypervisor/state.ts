@@ -12,6 +12,7 @@ export function decodeVmState(field: Field): VmState {
     .field("devices")
     .optional((list) => list.array(decodeDeviceConfig, { maxItems: vmmLimits.portsMax }));
   const sharedMemory = field.field("sharedMemory").optional((value) => value.boolean());
+  const wakePort = field.field("wakePort").optional((value) => value.boolean());
   const ports = field.field("ports").optional((value) => value.integer({ min: 0, max: vmmLimits.portsMax }));
   const switchPorts = field
     .field("switchPorts")
@@ -32,6 +33,7 @@ export function decodeVmState(field: Field): VmState {
     disks: field.field("disks").array(decodeDiskConfig, { maxItems: vmmLimits.disksMax }),
     ...(devices === undefined ? {} : { devices }),
     ...(sharedMemory === undefined ? {} : { sharedMemory }),
+    ...(wakePort === undefined ? {} : { wakePort }),
     ...(ports === undefined ? {} : { ports }),
     ...(switchPorts === undefined ? {} : { switchPorts }),
     memoryFile: field.field("memoryFile").optional((file) => ({

@@ -12,17 +12,21 @@ test("a wake message is what its reader finds: steps in their order, texts of ev
     { kind: "kill", pid: 4_194_304 },
     { kind: "write", path: "/thaw", text: "0" },
   ];
-  const message = encodeWake({ entropy, advanceMs: 12_345.5, steps });
+  const message = encodeWake({ entropy, clock: { advanceMs: 12_345.5 }, steps });
   assert.equal(message.length % 8, 0);
-  assert.deepEqual(decodeWake(message), { entropy, advanceMs: 12_345.5, steps });
-  assert.equal(decodeWake(encodeWake({ entropy, advanceMs: -1, steps: [] })).advanceMs, 0);
+  assert.deepEqual(decodeWake(message), { entropy, clock: { advanceMs: 12_345.5 }, steps });
+  const clock = { realtimeMs: 1_700_000_000_123.25 };
+  assert.deepEqual(decodeWake(encodeWake({ entropy, clock, steps: [] })), { entropy, clock, steps: [] });
+  for (const none of [undefined, { advanceMs: -1 }]) {
+    assert.equal(decodeWake(encodeWake({ entropy, clock: none, steps: [] })).clock, undefined);
+  }
 });
 
 test("what the guest's program would not take is not sent", () => {
   const message =
     (step: WakeStep, bytes = entropy) =>
     () =>
-      encodeWake({ entropy: bytes, advanceMs: 0, steps: [step] });
+      encodeWake({ entropy: bytes, steps: [step] });
   assert.throws(message({ kind: "write", path: `/${"p".repeat(111)}`, text: "" }), { reason: "INVALID_ARGUMENT" });
   assert.throws(message({ kind: "write", path: "/a\0b", text: "" }), { reason: "INVALID_ARGUMENT" });
   assert.throws(message({ kind: "write", path: "/a", text: "x".repeat(65_536) }), { reason: "INVALID_ARGUMENT" });

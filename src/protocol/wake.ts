@@ -1,8 +1,8 @@
 /**
- * What the host says to the guest's wake program, on a port of its own, and what that answers. The layout is that of the structures in
+ * What the host, or the agent, says to the guest's wake program, and what that answers. The layout is that of the structures in
  * guest-image/programs/wake.c; numbers are little-endian.
  */
-import { BelljarError } from "../base/index.ts";
+import { BelljarError } from "../base/errors.ts";
 
 export type WakeStep =
   /** Written in place, and made as long as this. */
@@ -11,8 +11,8 @@ export type WakeStep =
 
 export interface WakeMessage {
   readonly entropy: Uint8Array;
-  /** The clock goes forward by so much; 0 leaves it alone. */
-  readonly advanceMs: number;
+  /** Goes forward by so much, or is set; left alone without either. */
+  readonly clock?: { readonly advanceMs: number } | { readonly realtimeMs: number } | undefined;
   readonly steps: readonly WakeStep[];
 }
 
@@ -32,13 +32,17 @@ const KINDS = { write: 1, kill: 2 } as const;
 export const WAKE_ANSWER_BYTES = 8;
 
 /** @throws BelljarError `INVALID_ARGUMENT` when it is more than the program takes */
-export function encodeWake({ entropy, advanceMs, steps }: WakeMessage): Buffer {
+export function encodeWake({ entropy, clock, steps }: WakeMessage): Buffer {
   if (entropy.length !== ENTROPY_BYTES) throw new BelljarError("INVALID_ARGUMENT", "a guest is given 64 random bytes");
   const header = Buffer.alloc(HEADER_BYTES);
-  const ns = BigInt(Math.max(0, Math.round(advanceMs * 1e6)));
-  header.writeUInt32LE(1, 4);
-  header.writeBigInt64LE(ns / 1_000_000_000n, 8);
-  header.writeBigInt64LE(ns % 1_000_000_000n, 16);
+  if (clock !== undefined) {
+    const isAdvance = "advanceMs" in clock;
+    const ms = Math.max(0, isAdvance ? clock.advanceMs : clock.realtimeMs);
+    const seconds = Math.floor(ms / 1000);
+    header.writeUInt32LE(isAdvance ? 1 : 0, 4);
+    header.writeBigInt64LE(BigInt(seconds), 8);
+    header.writeBigInt64LE(BigInt(Math.floor((ms - seconds * 1000) * 1e6)), 16);
+  }
   header.writeInt32LE(ENTROPY_BYTES * 8, 24);
   header.writeInt32LE(ENTROPY_BYTES, 28);
   header.set(entropy, 32);

@@ -157,6 +157,8 @@ test("a checkpoint in the middle of everything else: each of them ends, and what
 
 test("a guest that does not go along when it is told who it is: no copy, nothing left, and the checkpoint stays good", async (t) => {
   const { runtime, source } = await world(t);
+  await source.checkpoint({ name: "woken" });
+  runtime.guests.guest(source.id).hasWaker = false;
   await source.checkpoint({ name: "good" });
   const silent = new BelljarError("AGENT_TIMEOUT", "the agent did not answer thaw in time");
   for (const method of ["configureSandbox", "thaw"] as const) {
@@ -185,6 +187,15 @@ test("a guest that does not go along when it is told who it is: no copy, nothing
   await assert.rejects(source.checkpoint(), { reason: "AGENT_TIMEOUT" });
   const copy = await runtime.core.checkpoints.restore("good");
   assert.equal((await copy.exec(["echo", "on"])).stdout, "on\n");
+  // One that runs before its agent has answered, which then says that it is another one, ends, with its cause.
+  runtime.guests.fault("thaw", { kind: "fail", error: new BelljarError("AGENT_FAILED", "who is that?") });
+  const woken = await runtime.core.checkpoints.restore("woken");
+  await until(async () => (await woken.info()).state === "stopped");
+  assert.equal((await woken.info()).end?.reason, "AGENT_FAILED");
+  // One that is late does not.
+  runtime.guests.fault("thaw", { kind: "fail", error: silent });
+  const late = await runtime.core.checkpoints.restore("woken");
+  assert.equal((await late.exec(["echo", "on"])).stdout, "on\n");
 });
 
 test(

@@ -55,13 +55,14 @@ export async function makeCopy(
   const sandbox = await Sandbox.create(deps, first);
   const managed = new ManagedSandbox(managedDeps(), sandbox);
   onMade(managed);
-  await sandbox.exclusive("create", async () => {
+  const { answered } = await sandbox.exclusive("create", async () => {
     try {
       await makeDisks(snapshot.disks, disksDir);
       for (const path of layers.own) await linkInto(path, disksDir);
       await copyLogs(snapshot.logs, sandbox.logsDir);
-      await startCopy({ sandbox, memory, guestImage }, snapshot, { event, keepExec, signal });
+      const started = await startCopy({ sandbox, memory, guestImage }, snapshot, { event, keepExec, signal });
       await sandbox.update(running);
+      return started;
     } catch (error) {
       await managed.remove().catch((failure: unknown) => {
         // The state still says "create": the next owner of the root removes what is left.
@@ -70,6 +71,6 @@ export async function makeCopy(
       throw error;
     }
   });
-  await managed.takeUp(sandboxLimits.monitorGraceMs);
+  await managed.takeUp(sandboxLimits.monitorGraceMs, answered);
   return managed;
 }

@@ -31,6 +31,7 @@ import {
   planDisks,
   replaceDisks,
   type Snapshot,
+  type StartedCopy,
   startCopy,
 } from "../checkpoint/index.ts";
 import { type Copies, type HostSandbox, type Outputs, removeOwnDisk, writtenDisks } from "../container/index.ts";
@@ -53,7 +54,7 @@ export interface HibernationDeps {
   /** Its VM is about to end. */
   readonly letGo: () => Promise<void>;
   /** Its VM is looked after from now on, and what runs in it. */
-  readonly takeUp: () => Promise<void>;
+  readonly takeUp: (answered: Promise<void>) => Promise<void>;
 }
 
 export interface HibernateOptions {
@@ -225,6 +226,7 @@ export class Hibernation {
     if (hibernation === undefined) return;
     await this.#intend("wake");
     await this.#ports?.letGo();
+    let started: StartedCopy;
     try {
       const { snapshot } = await this.#store.open(hibernation.saved);
       await this.#place(snapshot, hibernation);
@@ -232,7 +234,7 @@ export class Hibernation {
       const how = hibernation.rewound === true ? "restored" : "resumed";
       const keepExec = hibernation.rewound !== true || hibernation.keepExec === true;
       const { memory } = this.#deps;
-      await startCopy({ sandbox, memory, guestImage }, snapshot, { event: how, keepExec });
+      started = await startCopy({ sandbox, memory, guestImage }, snapshot, { event: how, keepExec });
     } catch (error) {
       await this.#letGo();
       throw error;
@@ -242,7 +244,7 @@ export class Hibernation {
       force: true,
     });
     this.activity.touch();
-    await this.#deps.takeUp();
+    await this.#deps.takeUp(started.answered);
     await this.#sweep().catch((error: unknown) => this.#warn("what a sandbox has woken from is left", error));
   }
 

@@ -86,7 +86,7 @@ export class ManagedSandbox {
       ...{ runtime: deps.runtime, memory: deps.memory, sandbox, outputs: this.outputs, copies: this.copies },
       monitor: this.#monitor,
       letGo: () => this.#network.stop(),
-      takeUp: () => this.takeUp(),
+      takeUp: (answered) => this.takeUp(0, answered),
     });
     this.#idleWatch = new IdleWatch({
       sandbox,
@@ -160,11 +160,15 @@ export class ManagedSandbox {
     return this.hibernation.awake(work, signal);
   }
 
-  /** Takes up what a former owner has let go of, or a copy that has just been made. */
-  async takeUp(graceMs = 0): Promise<void> {
+  /**
+   * Takes up what a former owner has let go of, or a copy that has just been made.
+   * @param answered of a copy whose containers run before its agent has answered
+   */
+  async takeUp(graceMs = 0, answered?: Promise<void>): Promise<void> {
     await this.supervise(graceMs);
     for (const { id } of this.state.containers) await this.container(id).watch();
     this.#followMain(undefined, this.state);
+    answered?.catch((thrown: unknown) => this.#agentFailed(BelljarError.from(thrown)));
   }
 
   async start({ signal }: CallOptions = {}): Promise<void> {
@@ -330,6 +334,15 @@ export class ManagedSandbox {
     await this.outputs.release();
     await this.copies.stopAll();
     await this.sandbox.release();
+  }
+
+  /** A copy whose agent knows nothing of it, or says so, can be asked for nothing ever: it ends. One that is slow is waited for by each call. */
+  #agentFailed(error: BelljarError): void {
+    if (this.sandbox.gone.aborted || this.state.vm === undefined) return;
+    this.#warn("the agent of a copy does not answer", error);
+    if (error.reason !== "AGENT_FAILED" && error.reason !== "AGENT_VERSION") return;
+    const note = this.sandbox.exclusive("note the end of", () => this.markEnded(error), { evenWhenDeleting: true });
+    note.catch((failure: unknown) => this.#warn("the end of a VM could not be noted", failure));
   }
 
   /** By itself: its failures in a row are not forgotten. */

@@ -23,9 +23,9 @@ export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
+export { isSameToGuest } from "./network.ts";
 export {
   addInterface,
-  isSameToGuest,
   type PresentInterface,
   type PresentNetwork,
   readNetwork,

@@ -225,10 +225,10 @@ export class Machine implements AgentCaller {
       hosts: asText(hosts),
       dns: asText(dns),
     };
-    const advanceMs = stoppedAtMs === undefined ? 0 : toldAtMs - stoppedAtMs;
+    const clock = stoppedAtMs === undefined ? { realtimeMs: toldAtMs } : { advanceMs: toldAtMs - stoppedAtMs };
     try {
       const steps = wakeSteps(plan, words, news.endProcesses);
-      return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), advanceMs, steps });
+      return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), clock, steps });
     } catch (error) {
       this.log.warn("the guest's plan for a return cannot be followed", { cause: messageChain(error).join(": ") });
       return undefined;

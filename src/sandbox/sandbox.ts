@@ -308,6 +308,7 @@ export class Sandbox<C extends SandboxedContainer> {
       ...growthOf(settings, size, acceleration),
       boot: bootOf(image),
       sharedMemory: settings.vhostUser === true,
+      wakePort: true,
       disks: [{ serial: ROOT_SERIAL, path: image.rootPath, format: "raw", readOnly: true }, ...disks],
       devices,
       ...(network === undefined ? {} : { networkNamespace: networkPath(network) }),

@@ -9,7 +9,7 @@ export function bootOf({ kernelPath, initrdPath, kernelArguments }: GuestImage):
 /** All that device state depends on; where it runs and what it boots is the new VM's. */
 export function savedConfig(saved: VmState): Omit<VmConfig, "boot" | "id" | "runDir"> {
   const { acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, pluggedCpus, disks, devices, sharedMemory } = saved;
-  const { ports, switchPorts } = saved;
+  const { wakePort, ports, switchPorts } = saved;
   return {
     acceleration,
     memoryMib,
@@ -20,6 +20,7 @@ export function savedConfig(saved: VmState): Omit<VmConfig, "boot" | "id" | "run
     disks,
     ...(devices === undefined ? {} : { devices }),
     ...(sharedMemory === undefined ? {} : { sharedMemory }),
+    ...(wakePort === undefined ? {} : { wakePort }),
     ...(ports === undefined ? {} : { ports }),
     ...(switchPorts === undefined ? {} : { switchPorts }),
   };

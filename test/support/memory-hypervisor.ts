@@ -248,6 +248,7 @@ export class MemoryVm {
       disks: [...this.disks],
       devices: [...this.devices],
       sharedMemory: this.config.sharedMemory === true,
+      ...(this.config.wakePort === true ? { wakePort: true } : {}),
       ports: this.#ports,
       memoryFile,
     });

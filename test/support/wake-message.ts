@@ -7,7 +7,7 @@ const STEP_BYTES = 128;
 export function decodeWake(bytes: Uint8Array): WakeMessage {
   const message = Buffer.from(bytes);
   if (message.readUInt32LE(0) !== message.length) throw new Error(`${message.length} bytes are no whole message`);
-  const seconds = message.readBigInt64LE(8);
+  const ms = Number(message.readBigInt64LE(8)) * 1000 + Number(message.readBigInt64LE(16)) / 1e6;
   const steps: WakeStep[] = [];
   for (let at = HEADER_BYTES; at < message.length; ) {
     const step = message.subarray(at, at + message.readUInt32LE(at + 4));
@@ -20,9 +20,7 @@ export function decodeWake(bytes: Uint8Array): WakeMessage {
     }
     at += step.length;
   }
-  return {
-    advanceMs: Number(seconds) * 1000 + Number(message.readBigInt64LE(16)) / 1e6,
-    entropy: message.subarray(32, HEADER_BYTES),
-    steps,
-  };
+  const entropy = message.subarray(32, HEADER_BYTES);
+  if (ms === 0) return { entropy, steps };
+  return { entropy, clock: message.readUInt32LE(4) === 1 ? { advanceMs: ms } : { realtimeMs: ms }, steps };
 }

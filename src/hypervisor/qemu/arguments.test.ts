@@ -22,6 +22,7 @@ const tcg: CommandLine = {
   disks: place({ disks: [layer, own] }, 8).disks,
   devices: [],
   sharedMemory: false,
+  wakePort: false,
   ports: 8,
   switchPorts: 0,
   incoming: false,
@@ -54,7 +55,7 @@ const behindSwitch: readonly DeviceConfig[] = [
 for (const [name, line] of Object.entries({
   tcg,
   kvm: { ...tcg, acceleration: "kvm", disks: [], boot: { kernelPath: "/guest/kernel", kernelArguments: [] } } as const,
-  load: { ...tcg, incoming: true },
+  load: { ...tcg, incoming: true, wakePort: true },
   devices: { ...tcg, ...place({ disks: [disk], devices }, 16), sharedMemory: true, ports: 16 },
   switch: { ...tcg, ...place({ devices: behindSwitch }, 1, undefined, 3), ports: 1, switchPorts: 3 },
 })) {

@@ -40,6 +40,7 @@ export interface CommandLine {
   readonly disks: readonly PlacedDisk[];
   readonly devices: readonly PlacedDevice[];
   readonly sharedMemory: boolean;
+  readonly wakePort: boolean;
   /** Number of PCIe root ports. */
   readonly ports: number;
   /** Number of ports of a PCIe switch; without any there is no switch. */
@@ -129,14 +130,11 @@ export function qemuArguments(line: CommandLine): string[] {
     "-chardev",
     socketChardev("agent", line.files.agentSocket),
     "-device",
-    json({ driver: "virtio-serial-pci", id: "ports", max_ports: 3 }),
+    json({ driver: "virtio-serial-pci", id: "ports", max_ports: line.wakePort ? 3 : 2 }),
     "-device",
     json({ driver: "virtserialport", bus: "ports.0", nr: 1, chardev: "agent", name: AGENT_PORT }),
 
-    "-chardev",
-    socketChardev("wake", line.files.wakeSocket),
-    "-device",
-    json({ driver: "virtserialport", bus: "ports.0", nr: 2, chardev: "wake", name: WAKE_PORT }),
+    ...(line.wakePort ? wakePort(line.files) : []),
 
     ...growthArguments(line),
 
@@ -153,6 +151,11 @@ export function qemuArguments(line: CommandLine): string[] {
     "-append",
     [...line.boot.kernelArguments, ...growthKernelArguments(line)].join(" "),
   ].map(checkArgument);
+}
+
+function wakePort({ wakeSocket }: RunFiles): string[] {
+  const port = { driver: "virtserialport", bus: "ports.0", nr: 2, chardev: "wake", name: WAKE_PORT };
+  return ["-chardev", socketChardev("wake", wakeSocket), "-device", json(port)];
 }
 
 /** No merging of equal pages with other VMs: it tells a guest what its neighbours hold. Not in the host's core dumps. */

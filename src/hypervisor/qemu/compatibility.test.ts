@@ -34,6 +34,7 @@ test("names and paths are no part of a machine, its size and devices are", async
     { ...config, cpus: 2 },
     { ...config, disks: [] },
     { ...config, acceleration: "kvm" },
+    { ...config, wakePort: true },
   ];
   for (const other of others) assert.notEqual((await traits(info, other)).commandLine, COMMAND_LINE);
 });

@@ -37,7 +37,8 @@ function stateArguments(config: VmConfig): string[] {
 
 /** The command line, with the same words in place of names and paths. */
 function plainArguments(config: VmConfig): string[] {
-  const { acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, boot, sharedMemory = false, switchPorts = 0 } = config;
+  const { acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, boot } = config;
+  const { sharedMemory = false, wakePort = false, switchPorts = 0 } = config;
   const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
   const disks = config.disks.map(({ overlays: _, joined: __, ...disk }) => ({ ...disk, path: "/any" }));
   return qemuArguments({
@@ -52,6 +53,7 @@ function plainArguments(config: VmConfig): string[] {
     boot: { ...boot, kernelPath: "/any", ...(boot.initrdPath === undefined ? {} : { initrdPath: "/any" }) },
     ...place({ ...config, disks }, ports, undefined, switchPorts),
     sharedMemory,
+    wakePort,
     ports,
     switchPorts,
     incoming: true,

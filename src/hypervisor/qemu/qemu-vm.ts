@@ -43,6 +43,7 @@ export interface QemuVmParts {
   readonly memoryMib: number;
   readonly cpus: number;
   readonly sharedMemory: boolean;
+  readonly wakePort: boolean;
   readonly ports: number;
   readonly switchPorts: number;
   readonly memoryMaxMib?: number | undefined;
@@ -247,8 +248,9 @@ export class QemuVm implements Vm {
     });
   }
 
-  async openWakeLine(): Promise<WakeLine> {
-    return await openWakeLine(this.#parts.files.wakeSocket);
+  async openWakeLine(): Promise<WakeLine | undefined> {
+    const { wakePort, files } = this.#parts;
+    return wakePort ? await openWakeLine(files.wakeSocket) : undefined;
   }
 
   consoleTail(): string {
@@ -258,7 +260,7 @@ export class QemuVm implements Vm {
   save(): VmState {
     const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, memoryFile, process } =
       this.#parts;
-    const { memoryMaxMib, cpusMax } = this.#parts;
+    const { memoryMaxMib, cpusMax, wakePort } = this.#parts;
     const still = { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, sharedMemory, ports };
     return {
       ...still,
@@ -266,6 +268,7 @@ export class QemuVm implements Vm {
       cpusMax,
       pluggedMemoryMib: this.#plugged.memoryMib,
       pluggedCpus: this.#plugged.cpus,
+      ...(wakePort ? { wakePort } : {}),
       ...(switchPorts === 0 ? {} : { switchPorts }),
       disks: this.#disks,
       devices: this.#devices,

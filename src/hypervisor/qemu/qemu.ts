@@ -49,6 +49,7 @@ class Qemu implements Hypervisor {
     const files = runFiles(runDir);
     const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
     const sharedMemory = config.sharedMemory === true;
+    const wakePort = config.wakePort === true;
     const switchPorts = checkPorts(config.switchPorts ?? 0, vmmLimits.switchPortsMax);
     // Overlays are put over a running VM's disks; one that is started has what they came to.
     const wanted = config.disks.map(({ overlays: _, joined: __, ...disk }) => disk);
@@ -69,6 +70,7 @@ class Qemu implements Hypervisor {
       disks,
       devices,
       sharedMemory,
+      wakePort,
       ports,
       switchPorts,
       memoryFile,
@@ -96,6 +98,7 @@ class Qemu implements Hypervisor {
       memoryMaxMib,
       cpusMax,
       sharedMemory,
+      wakePort,
       ports,
       switchPorts,
       memoryFile,
@@ -123,7 +126,7 @@ class Qemu implements Hypervisor {
 
   async attach(state: VmState): Promise<Vm> {
     const { id, runDir, acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, memoryFile, vmm } = state;
-    const { sharedMemory = false, ports = 0, switchPorts = 0 } = state;
+    const { sharedMemory = false, wakePort = false, ports = 0, switchPorts = 0 } = state;
     if (!(await isAlive(vmm))) {
       throw new BelljarError("VMM_DIED", `the process ${vmm.pid} of the VM ${id} is gone`, { facts: { pid: vmm.pid } });
     }
@@ -150,6 +153,7 @@ class Qemu implements Hypervisor {
       memoryMib,
       cpus,
       sharedMemory,
+      wakePort,
       ports,
       switchPorts,
       memoryMaxMib,
