@@ -19,6 +19,8 @@ const LOOK_ANYWAY_MS = 50;
 /** And for so long after it said so: a disk can be opened a little later than its node is there. */
 const SETTLING_MS = 200;
 const LOOK_SETTLING_MS = 3;
+/** A disk that was not seen for so long is looked for by the kernel itself, which may have missed it, or its number; later ever less often. */
+const ASK_KERNEL_MS = 1_000;
 /** For so long a disk that was seen to be another one is not looked at again. */
 const FORGET_MS = 1_000;
 const SERIAL = /^[a-z0-9-]{1,20}$/;
@@ -48,6 +50,8 @@ export async function findDisks(
   let others = new Set<string>();
   let forgetMs = performance.now() + FORGET_MS;
   let settledMs = 0;
+  let waitMs = ASK_KERNEL_MS;
+  let askMs = performance.now() + waitMs;
   let changes: NodeChanges | undefined;
   using _watch = { [Symbol.dispose]: () => changes?.close() };
   for (;;) {
@@ -68,11 +72,33 @@ export async function findDisks(
         `no disk with the serial number ${missing[0]} appeared within ${timeoutMs} ms`,
       );
     }
+    if (performance.now() > askMs) {
+      await askKernel(dirs);
+      waitMs *= 2;
+      askMs = performance.now() + waitMs;
+    }
     // Once more after the watch has begun: one may have come in between.
     if (changes === undefined) changes = new NodeChanges(dirs.devDir);
     else if (await changes.next(performance.now() < settledMs ? LOOK_SETTLING_MS : LOOK_ANYWAY_MS)) {
       settledMs = performance.now() + SETTLING_MS;
     }
+  }
+}
+
+/** All that is on its SCSI buses, and what each disk says of itself. */
+async function askKernel({ sysDir }: DiskDirs): Promise<void> {
+  const entries = (dir: string): readonly string[] => {
+    try {
+      return readdirSync(join(sysDir, dir));
+    } catch {
+      return [];
+    }
+  };
+  for (const host of entries("class/scsi_host")) {
+    await writeFile(join(sysDir, "class/scsi_host", host, "scan"), "- - -").catch(() => {});
+  }
+  for (const name of entries("block")) {
+    if (/^sd[a-z]+$/.test(name)) await writeFile(join(sysDir, "block", name, "device/rescan"), "1").catch(() => {});
   }
 }
 
