@@ -15,7 +15,7 @@ import { standstillLimits } from "../src/base/limits.ts";
 import { parseCounts, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
-import type { PlannedFile } from "./wake-plan.ts";
+import type { PlannedFile } from "./planned-file.ts";
 
 const TOP = "belljar";
 const CONTROLLERS = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];

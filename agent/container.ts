@@ -13,12 +13,12 @@ import { type ContainerOptions, type Place, type PlaceDeps, preparePlace, remove
 import { Files } from "./files.ts";
 import type { HookPlace } from "./hooks.ts";
 import { type ExecOptions, type LaunchDeps, Launcher, type StartOptions } from "./launcher.ts";
+import type { PlannedFile } from "./planned-file.ts";
 import type { GuestProcess } from "./process.ts";
 import { INIT, ProcessTable } from "./process-table.ts";
 import { SIGKILL, sendSignal, signalProcess } from "./signals.ts";
 import type { JsonObject } from "./spec.ts";
 import { Turns } from "./turns.ts";
-import type { PlannedFile } from "./wake-plan.ts";
 
 export interface ContainerDeps extends PlaceDeps, LaunchDeps {
   readonly procDir: string;

@@ -9,8 +9,8 @@ import { closeSync, constants, ftruncateSync, mkdirSync, openSync, writeSync } f
 import { dirname, join } from "node:path";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { checkName, machineIdOf } from "../src/base/ids.ts";
+import type { PlannedFile } from "./planned-file.ts";
 import type { BindMount } from "./spec-changes.ts";
-import type { PlannedFile } from "./wake-plan.ts";
 
 /** In place of the kernel's own, which is the same in all copies of a guest and cannot be changed. */
 export const BOOT_ID = "/proc/sys/kernel/random/boot_id";

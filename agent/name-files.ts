@@ -6,8 +6,8 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError } from "../src/base/errors.ts";
+import type { PlannedFile } from "./planned-file.ts";
 import type { BindMount } from "./spec-changes.ts";
-import type { PlannedFile } from "./wake-plan.ts";
 
 const LINES_MAX = 64;
 const LINE_MAX_LENGTH = 1024;

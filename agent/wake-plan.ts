@@ -6,12 +6,7 @@ import type { Cgroups } from "./cgroups.ts";
 import type { GuestContainer } from "./container.ts";
 import { furtherPids } from "./end-processes.ts";
 import type { IdentityFiles } from "./identity-files.ts";
-
-/** A file as it is to be; see WakeFile in agent.proto for the words in it. */
-export interface PlannedFile {
-  readonly path: string;
-  readonly text: string;
-}
+import type { PlannedFile } from "./planned-file.ts";
 
 export interface WakePlan {
   readonly files: readonly PlannedFile[];
