@@ -57,10 +57,11 @@ async function main(): Promise<void> {
 
   try {
     const port = await VirtioPort.open();
-    const waker = new Waker();
-    await waker.start();
     await mkdir(RUN_DIR, { recursive: true, mode: 0o755 });
     await system.protectAgent();
+    // As well protected as the agent.
+    const waker = new Waker();
+    await waker.start();
     await cgroups.prepare();
     const capacity = new Capacity({ runTool, sysDir: "/sys", system, cgroups });
     await capacity.begin();

@@ -402,7 +402,7 @@ export const standstillLimits = {
   wakePathMaxLength: 111,
   wakeTextMaxLength: 4_096,
   /** Until the guest's wake program has brought a copy back; then its agent is asked to. */
-  wakeTimeoutMs: 3_000,
+  wakeTimeoutMs: 10_000,
 } as const;
 
 /** Traces, where they are wanted. */
