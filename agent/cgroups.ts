@@ -12,10 +12,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { standstillLimits } from "../src/base/limits.ts";
+import type { PlannedFile } from "../src/protocol/wake.ts";
 import { parseCounts, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
-import type { PlannedFile } from "./planned-file.ts";
 
 const TOP = "belljar";
 const CONTROLLERS = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];

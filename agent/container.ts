@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
 import type { CopiedEntry } from "../src/protocol/index.ts";
+import type { PlannedFile } from "../src/protocol/wake.ts";
 import { type LimitChanges, withLimits } from "./cgroup-limits.ts";
 import type { ContainerStats } from "./cgroup-stats.ts";
 import type { Cgroups } from "./cgroups.ts";
@@ -13,7 +14,6 @@ import { type ContainerOptions, type Place, type PlaceDeps, preparePlace, remove
 import { Files } from "./files.ts";
 import type { HookPlace } from "./hooks.ts";
 import { type ExecOptions, type LaunchDeps, Launcher, type StartOptions } from "./launcher.ts";
-import type { PlannedFile } from "./planned-file.ts";
 import type { GuestProcess } from "./process.ts";
 import { INIT, ProcessTable } from "./process-table.ts";
 import { SIGKILL, sendSignal, signalProcess } from "./signals.ts";
@@ -165,12 +165,12 @@ export class GuestContainer {
     return await this.#deps.cgroups.stats(this.id);
   }
 
-  /** New names for a container that may run. */
   /** The files of names that it has. */
   namesPlan(): readonly PlannedFile[] {
     return this.#deps.names.plan(this.#place.filesDir);
   }
 
+  /** New names for a container that may run. */
   async refreshNames(): Promise<void> {
     await this.#deps.names.write(this.#place.filesDir);
   }

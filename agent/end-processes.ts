@@ -13,16 +13,18 @@ import { SIGKILL, sendSignal } from "./signals.ts";
 
 type Container = Pick<GuestContainer, "id" | "processes">;
 
+interface Further extends Container {
+  readonly entry: readonly [processId: string, process: GuestProcess];
+}
+
 /**
  * Resolves when they are gone and forgotten, their exit statuses and output too. They may be frozen.
  * @throws BelljarError `AGENT_FAILED` when one of them is still there at the deadline
  */
 export async function endProcesses(containers: readonly Container[], procDir: string): Promise<void> {
-  const further = containers.flatMap(({ id, processes }) =>
-    [...processes.settled()].filter(([processId]) => processId !== INIT).map((entry) => ({ id, processes, entry })),
-  );
-  const running = further.map(({ entry: [, process] }) => process).filter(({ end }) => end === undefined);
-  for (const pid of withDescendants(running, procDir)) sendSignal(pid, SIGKILL);
+  const further = furtherOf(containers);
+  const running = runningOf(further);
+  for (const pid of pidsOf(further, procDir)) sendSignal(pid, SIGKILL);
   await allEnded(running);
   for (const { id, processes, entry } of further) {
     const [processId, { end }] = entry;
@@ -33,13 +35,22 @@ export async function endProcesses(containers: readonly Container[], procDir: st
 
 /** Whom `endProcesses` would end now. */
 export function furtherPids(containers: readonly Container[], procDir: string): readonly number[] {
-  const further = containers.flatMap(({ processes }) => [...processes.settled()].filter(([id]) => id !== INIT));
-  const running = further.map(([, process]) => process).filter(({ end }) => end === undefined);
-  return withDescendants(running, procDir);
+  return pidsOf(furtherOf(containers), procDir);
 }
 
-function withDescendants(processes: readonly GuestProcess[], procDir: string): readonly number[] {
-  return processes.flatMap(({ pid }) => [pid, ...descendants(procDir, pid)]);
+function furtherOf(containers: readonly Container[]): readonly Further[] {
+  return containers.flatMap(({ id, processes }) =>
+    [...processes.settled()].filter(([processId]) => processId !== INIT).map((entry) => ({ id, processes, entry })),
+  );
+}
+
+/** Of those that run, with all that came from them. */
+function pidsOf(further: readonly Further[], procDir: string): readonly number[] {
+  return runningOf(further).flatMap(({ pid }) => [pid, ...descendants(procDir, pid)]);
+}
+
+function runningOf(further: readonly Further[]): readonly GuestProcess[] {
+  return further.map(({ entry: [, process] }) => process).filter(({ end }) => end === undefined);
 }
 
 async function allEnded(processes: readonly GuestProcess[]): Promise<void> {

@@ -9,7 +9,7 @@ import { closeSync, constants, ftruncateSync, mkdirSync, openSync, writeSync } f
 import { dirname, join } from "node:path";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { checkName, machineIdOf } from "../src/base/ids.ts";
-import type { PlannedFile } from "./planned-file.ts";
+import type { PlannedFile } from "../src/protocol/wake.ts";
 import type { BindMount } from "./spec-changes.ts";
 
 /** In place of the kernel's own, which is the same in all copies of a guest and cannot be changed. */

@@ -3,10 +3,10 @@
  * /etc/resolv.conf from its DNS lines. Each container has them for itself, on its own writable disk, and may change them; new DNS
  * lines reach containers that run.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError } from "../src/base/errors.ts";
-import type { PlannedFile } from "./planned-file.ts";
+import type { PlannedFile } from "../src/protocol/wake.ts";
 import type { BindMount } from "./spec-changes.ts";
 
 const LINES_MAX = 64;
@@ -36,7 +36,9 @@ export class NameFiles {
     const mounts: BindMount[] = [];
     for (const [name, text] of textsOf(this.#hostname, lines(this.#dnsLines), lines(this.#hostLines))) {
       const source = join(dir, name);
-      await writeFile(source, text, { mode: 0o644 });
+      // Whoever reads it just now finds no beginning of what was there anyway.
+      const present = await readFile(source, "utf8").catch(() => undefined);
+      if (present !== text) await writeFile(source, text, { mode: 0o644 });
       mounts.push({ source, destination: `/etc/${name}`, options: ["nosuid", "noexec", "nodev"] });
     }
     return mounts;

@@ -9,10 +9,7 @@ import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
-
-/** Name of the port, as the VM's command line has it. */
-export const AGENT_PORT_NAME = "org.belljar.agent";
-export const WAKE_PORT_NAME = "org.belljar.wake";
+import { AGENT_PORT } from "../src/protocol/ports.ts";
 
 /** What the host sends comes in pages; several are there when it sends much. */
 const READ_BYTES = 64 * 1024;
@@ -50,7 +47,7 @@ export class VirtioPort implements Port {
   }
 
   /** @throws BelljarError `AGENT_FAILED` when the VM has no such port */
-  static async open(name = AGENT_PORT_NAME, sysDir = "/sys", devDir = "/dev"): Promise<VirtioPort> {
+  static async open(name = AGENT_PORT, sysDir = "/sys", devDir = "/dev"): Promise<VirtioPort> {
     const handle = await openPort(name, sysDir, devDir);
     if (handle !== undefined) return new VirtioPort(handle);
     throw new BelljarError("AGENT_FAILED", `the VM has no virtio-serial port named ${name}`);

@@ -7,13 +7,14 @@
  */
 import { BelljarError } from "../src/base/errors.ts";
 import { standstillLimits } from "../src/base/limits.ts";
+import type { PlannedWake } from "../src/protocol/wake.ts";
 import type { Cgroups } from "./cgroups.ts";
 import type { ContainerTable } from "./container-table.ts";
 import { endProcesses } from "./end-processes.ts";
 import { findHooks, type HookFailure, type HookName, type Hooks, runHooks } from "./hooks.ts";
 import type { IdentityEvent, IdentityFiles, IdentityNews } from "./identity-files.ts";
 import { Turns } from "./turns.ts";
-import { type WakePlan, wakePlan } from "./wake-plan.ts";
+import { wakePlan } from "./wake-plan.ts";
 
 export interface StandstillDeps {
   readonly cgroups: Pick<Cgroups, "freezeAll" | "thawAll" | "thawPlan">;
@@ -32,7 +33,7 @@ export interface ThawNews extends IdentityNews {
 export interface Frozen {
   readonly failures: Failures;
   /** Undefined when only the agent can bring a copy back. */
-  readonly wake: WakePlan | undefined;
+  readonly wake: PlannedWake | undefined;
 }
 
 type Failures = readonly HookFailure[];
@@ -135,7 +136,7 @@ export class Standstill {
     this.#closed = undefined;
   }
 
-  #plan(): WakePlan {
+  #plan(): PlannedWake {
     return wakePlan(this.#deps, this.#containers.created());
   }
 

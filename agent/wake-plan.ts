@@ -2,17 +2,11 @@
  * What the wake program (guest-image/programs/wake.c) is to do in a copy before the agent there has come to itself: said when everything
  * stands still, so that nothing of it is different in the copy.
  */
+import type { PlannedWake } from "../src/protocol/wake.ts";
 import type { Cgroups } from "./cgroups.ts";
 import type { GuestContainer } from "./container.ts";
 import { furtherPids } from "./end-processes.ts";
 import type { IdentityFiles } from "./identity-files.ts";
-import type { PlannedFile } from "./planned-file.ts";
-
-export interface WakePlan {
-  readonly files: readonly PlannedFile[];
-  readonly furtherPids: readonly number[];
-  readonly thaw: PlannedFile;
-}
 
 export interface WakePlanDeps {
   readonly cgroups: Pick<Cgroups, "thawPlan">;
@@ -23,7 +17,7 @@ export interface WakePlanDeps {
 export function wakePlan(
   { cgroups, identity, procDir }: WakePlanDeps,
   containers: readonly Pick<GuestContainer, "id" | "namesPlan" | "processes">[],
-): WakePlan {
+): PlannedWake {
   return {
     files: [
       { path: `${procDir}/sys/kernel/hostname`, text: "{hostname}" },

@@ -3,7 +3,8 @@
  * that is made from then on, and needs nothing of the agent.
  */
 import { spawn } from "node:child_process";
-import { openPort, WAKE_PORT_NAME } from "./port.ts";
+import { WAKE_PORT } from "../src/protocol/ports.ts";
+import { openPort } from "./port.ts";
 
 const PROGRAM = "/bin/belljar-wake";
 
@@ -17,7 +18,7 @@ export class Waker {
 
   /** A VM of an older host has no port for it. */
   async start(): Promise<void> {
-    const port = await openPort(WAKE_PORT_NAME);
+    const port = await openPort(WAKE_PORT);
     if (port === undefined) return;
     const child = spawn(PROGRAM, [], { stdio: [port.fd, port.fd, "inherit"], detached: true });
     child.once("spawn", () => {

@@ -42,7 +42,7 @@ export async function measureRestores(runtime: Runtime): Promise<Measurement[]> 
     await runtime.checkpoints.remove(id);
     const what = `restore, ${MEMORY_MIB} MiB guest, ${fillMb} MB written`;
     found.push(
-      { name: `${what}: call to agent's reply, containers running`, unit: "ms", values: restoredMs },
+      { name: `${what}: call to its containers running`, unit: "ms", values: restoredMs },
       { name: `${what}: call to its container's next output`, unit: "ms", values: outputMs },
       { name: `${what}: call to the end of a first exec`, unit: "ms", values: execMs },
     );

@@ -16,7 +16,8 @@ import {
   writtenDisks,
 } from "../container/index.ts";
 import type { WakeLine } from "../hypervisor/interface.ts";
-import type { SandboxState, WakePlan } from "../sandbox/index.ts";
+import type { PlannedWake } from "../protocol/index.ts";
+import type { SandboxState } from "../sandbox/index.ts";
 import { checkCheckpointable } from "./blockers.ts";
 import { tellHookFailures } from "./hooks.ts";
 import type { GuestMemory, SavedMemory } from "./memory/index.ts";
@@ -125,7 +126,7 @@ class StillStand {
   /** Since the epoch. */
   stoppedAtMs: number | undefined;
   /** How a copy may be woken. */
-  wake: WakePlan | undefined;
+  wake: PlannedWake | undefined;
 
   constructor(deps: CaptureDeps, wasRunning: boolean) {
     this.#deps = deps;
@@ -135,7 +136,7 @@ class StillStand {
   async begin(signal: AbortSignal | undefined): Promise<void> {
     if (!this.#wasRunning) return;
     const { machine } = this.#deps.sandbox;
-    // The guest's program that waits for it finds a host there in the copies too, and need not be told of one first.
+    // The guest's program that waits for it finds a host there in the copies too, and need not be told of one first; it can be told, too.
     this.#wakeLine = await machine.vm.openWakeLine().catch(() => undefined);
     this.#frozenAtMs = performance.now();
     const { hookFailures, wake } = await machine.freeze(true, signal);

@@ -13,6 +13,7 @@ export {
   HelloScanner,
   NONCE_LENGTH,
 } from "./handshake.ts";
+export { AGENT_PORT, WAKE_PORT } from "./ports.ts";
 export {
   type BulkField,
   decodeEnvelope,
@@ -29,7 +30,10 @@ export { API_VERSION, API_VERSION_HEADER, PROTOCOL_VERSION } from "./version.ts"
 export {
   decodeWakeAnswer,
   encodeWake,
+  type PlannedFile,
+  type PlannedWake,
   WAKE_ANSWER_BYTES,
+  WAKE_MESSAGE_BYTES_MAX,
   type WakeAnswer,
   type WakeMessage,
   type WakeStep,

@@ -9,6 +9,20 @@ export type WakeStep =
   | { readonly kind: "write"; readonly path: string; readonly text: string }
   | { readonly kind: "kill"; readonly pid: number };
 
+/** A file as it is to be in a copy; see WakeFile in agent.proto for the words in it. */
+export interface PlannedFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** What the program is to do in a copy, as the agent says when everything stands still. */
+export interface PlannedWake {
+  readonly files: readonly PlannedFile[];
+  readonly furtherPids: readonly number[];
+  /** Written last: the containers run on then. */
+  readonly thaw: PlannedFile;
+}
+
 export interface WakeMessage {
   readonly entropy: Uint8Array;
   /** Goes forward by so much, or is set; left alone without either. */
@@ -27,7 +41,7 @@ const HEADER_BYTES = 96;
 const ENTROPY_BYTES = 64;
 const STEP_BYTES = 128;
 const PATH_BYTES = 112;
-const MESSAGE_BYTES_MAX = 64 * 1024;
+export const WAKE_MESSAGE_BYTES_MAX = 64 * 1024;
 const KINDS = { write: 1, kill: 2 } as const;
 export const WAKE_ANSWER_BYTES = 8;
 
@@ -47,7 +61,7 @@ export function encodeWake({ entropy, clock, steps }: WakeMessage): Buffer {
   header.writeInt32LE(ENTROPY_BYTES, 28);
   header.set(entropy, 32);
   const message = Buffer.concat([header, ...steps.map(encodeStep)]);
-  if (message.length > MESSAGE_BYTES_MAX) {
+  if (message.length > WAKE_MESSAGE_BYTES_MAX) {
     throw new BelljarError("INVALID_ARGUMENT", `${message.length} bytes are more than a guest wakes to`);
   }
   message.writeUInt32LE(message.length, 0);

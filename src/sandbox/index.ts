@@ -43,7 +43,7 @@ export {
 } from "./pci-devices.ts";
 export { isUnfinished } from "./record.ts";
 export { type RestartConfig, type RestartPolicy, type RestartState, restartPolicies } from "./restart.ts";
-export type { ReturningState, WakePlan } from "./returning.ts";
+export type { ReturningState } from "./returning.ts";
 export { type ExclusiveOptions, ROOT_SERIAL, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export { bootOf, savedConfig } from "./saved-config.ts";
 export {

@@ -23,11 +23,11 @@ import {
   throwIfAborted,
 } from "../base/index.ts";
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
-import { encodeWake, type HookFailure } from "../protocol/index.ts";
+import { encodeWake, type HookFailure, type PlannedWake } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
 import { type GuestNamed, inGuestWords } from "./guest-ids.ts";
 import { resumeWith } from "./resume-with.ts";
-import { type ReturningState, readWakePlan, type WakePlan, type WakeWords, wakeSteps } from "./returning.ts";
+import { type ReturningState, readWakePlan, type WakeWords, wakeSteps } from "./returning.ts";
 
 export interface MachineDeps {
   readonly connectAgent: ConnectAgent;
@@ -180,7 +180,7 @@ export class Machine implements AgentCaller {
   async freeze(
     saving: boolean,
     signal?: AbortSignal,
-  ): Promise<{ readonly hookFailures: readonly HookFailure[]; readonly wake: WakePlan | undefined }> {
+  ): Promise<{ readonly hookFailures: readonly HookFailure[]; readonly wake: PlannedWake | undefined }> {
     const options = { signal, timeoutMs: checkpointLimits.freezeTimeoutMs };
     const answer = await this.call("freeze", { saving }, options);
     return { hookFailures: answer.hookFailures, wake: readWakePlan(answer) };
@@ -195,7 +195,7 @@ export class Machine implements AgentCaller {
    * Lets the CPUs of a copy run, and its containers as soon as may be. Answers when they were told who they are, in milliseconds since the
    * epoch; undefined when the guest's agent has to do it, which does so when it is first asked for.
    */
-  async comeBack(plan: WakePlan | undefined, signal?: AbortSignal): Promise<number | undefined> {
+  async comeBack(plan: PlannedWake | undefined, signal?: AbortSignal): Promise<number | undefined> {
     const returning = this.#returning;
     const toldAtMs = this.#deps.clock.nowMs();
     const message =
@@ -212,7 +212,7 @@ export class Machine implements AgentCaller {
     return this.#hookFailures;
   }
 
-  #wakeMessage(plan: WakePlan, { stoppedAtMs, ...news }: Returning, toldAtMs: number): Buffer | undefined {
+  #wakeMessage(plan: PlannedWake, { stoppedAtMs, ...news }: Returning, toldAtMs: number): Buffer | undefined {
     const { hostname, dnsLines: dns = [], hostLines: hosts = [] } = this.#identity(0);
     const words: WakeWords = {
       event: news.event,

@@ -2,17 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { parseJson, standstillLimits } from "../base/index.ts";
-import { AgentService } from "../protocol/index.ts";
-import {
-  decodeReturning,
-  decodeWakePlan,
-  readWakePlan,
-  type WakePlan,
-  type WakeWords,
-  wakeSteps,
-} from "./returning.ts";
+import { AgentService, type PlannedWake } from "../protocol/index.ts";
+import { decodeReturning, decodeWakePlan, readWakePlan, type WakeWords, wakeSteps } from "./returning.ts";
 
-const PLAN: WakePlan = {
+const PLAN: PlannedWake = {
   files: [
     { path: "/proc/sys/kernel/hostname", text: "{hostname}" },
     { path: "/hosts", text: "127.0.1.1\t{hostname}\n{hosts}" },
@@ -35,7 +28,7 @@ const WORDS: WakeWords = {
 };
 
 const { output } = AgentService.method.freeze;
-const said = (wake: WakePlan): ReturnType<typeof readWakePlan> => {
+const said = (wake: PlannedWake): ReturnType<typeof readWakePlan> => {
   const { files, furtherPids, thaw } = wake;
   return readWakePlan(create(output, { wake: { files: [...files], furtherPids: [...furtherPids], thaw } }));
 };
@@ -56,9 +49,11 @@ test("a plan becomes steps: files with their words, processes that end, and the 
     kept.map((step) => (step.kind === "kill" ? step.pid : step.path)),
     ["/proc/sys/kernel/hostname", "/hosts", "/identity", "/freeze"],
   );
-  assert.throws(() => wakeSteps({ ...PLAN, files: [{ path: "/a", text: "{toString}{other}" }] }, WORDS, true), {
-    reason: "INVALID_ARGUMENT",
-  });
+  const hosts = "h".repeat(60_000);
+  for (const text of ["{other}", "{constructor}", "{hosts}{hosts}"]) {
+    const plan = { ...PLAN, files: [{ path: "/a", text }] };
+    assert.throws(() => wakeSteps(plan, { ...WORDS, hosts }, true), { reason: "INVALID_ARGUMENT" }, text);
+  }
 });
 
 test("what a guest plans is taken as it is, or not at all", () => {

@@ -3,7 +3,13 @@
  * itself. What the guest plans is the guest's: bounded, and carried back to it alone.
  */
 import { BelljarError, type Decode, type Field, standstillLimits } from "../base/index.ts";
-import type { FreezeResponse, WakeStep } from "../protocol/index.ts";
+import {
+  type FreezeResponse,
+  type PlannedFile,
+  type PlannedWake,
+  WAKE_MESSAGE_BYTES_MAX,
+  type WakeStep,
+} from "../protocol/index.ts";
 
 /** What has become of a copy. */
 export interface CopyNews {
@@ -19,18 +25,6 @@ export interface CopyNews {
 export interface ReturningState extends CopyNews {
   /** The containers were told by the wake program, with this time in milliseconds since the epoch, and run. */
   readonly toldAtMs?: number | undefined;
-}
-
-export interface PlannedFile {
-  readonly path: string;
-  /** See WakeFile in agent.proto for the words in it. */
-  readonly text: string;
-}
-
-export interface WakePlan {
-  readonly files: readonly PlannedFile[];
-  readonly furtherPids: readonly number[];
-  readonly thaw: PlannedFile;
 }
 
 /** What stands for the words in planned files; those that are undefined leave their files as they are. */
@@ -50,7 +44,7 @@ const { wakeFilesMax, wakePathMaxLength, wakeTextMaxLength, descendantsMax } = s
 const WORD = /\{([a-z-]+)\}/g;
 
 /** What the guest says when it stands still. Undefined when its agent is needed, or when it plans more than it may. */
-export function readWakePlan({ wake }: Pick<FreezeResponse, "wake">): WakePlan | undefined {
+export function readWakePlan({ wake }: Pick<FreezeResponse, "wake">): PlannedWake | undefined {
   if (wake?.thaw === undefined || wake.files.length > wakeFilesMax || wake.furtherPids.length > descendantsMax) {
     return undefined;
   }
@@ -69,25 +63,37 @@ function isPlannable({ path, text }: PlannedFile): boolean {
   return path.startsWith("/") && Buffer.byteLength(path) <= wakePathMaxLength && text.length <= wakeTextMaxLength;
 }
 
-/** The thaw is the last of them. @throws BelljarError `INVALID_ARGUMENT` for a word that nobody knows */
-export function wakeSteps(plan: WakePlan, words: WakeWords, endProcesses: boolean): readonly WakeStep[] {
+/**
+ * The thaw is the last of them.
+ * @throws BelljarError `INVALID_ARGUMENT` for a word that nobody knows, and for more text than there is room for: a short plan can ask for
+ * a long word as often as it likes
+ */
+export function wakeSteps(plan: PlannedWake, words: WakeWords, endProcesses: boolean): readonly WakeStep[] {
+  const known = new Map<string, string | undefined>(Object.entries(words));
   const steps: WakeStep[] = [];
+  let room = WAKE_MESSAGE_BYTES_MAX;
   for (const { path, text } of plan.files) {
-    const filled = fill(text, words);
-    if (filled !== undefined) steps.push({ kind: "write", path, text: filled });
+    const filled = fill(text, known, room);
+    if (filled === undefined) continue;
+    room -= filled.length;
+    steps.push({ kind: "write", path, text: filled });
   }
   if (endProcesses) steps.push(...plan.furtherPids.map((pid): WakeStep => ({ kind: "kill", pid })));
   steps.push({ kind: "write", path: plan.thaw.path, text: plan.thaw.text });
   return steps;
 }
 
-function fill(text: string, words: WakeWords): string | undefined {
+/** Undefined when one of its words has no value. */
+function fill(text: string, known: ReadonlyMap<string, string | undefined>, room: number): string | undefined {
   let isKnown = true;
-  const known: Readonly<Record<string, string | undefined>> = { ...words };
+  let left = room - text.length;
   const filled = text.replace(WORD, (_, word: string) => {
-    if (!(word in words)) throw new BelljarError("INVALID_ARGUMENT", `the guest asks for an unknown word ${word}`);
-    isKnown &&= known[word] !== undefined;
-    return known[word] ?? "";
+    if (!known.has(word)) throw new BelljarError("INVALID_ARGUMENT", `the guest asks for an unknown word ${word}`);
+    const value = known.get(word);
+    isKnown &&= value !== undefined;
+    left -= value?.length ?? 0;
+    if (left < 0) throw new BelljarError("INVALID_ARGUMENT", "the guest plans more text than a copy is sent");
+    return value ?? "";
   });
   return isKnown ? filled : undefined;
 }
@@ -105,7 +111,7 @@ export function decodeReturning(field: Field): ReturningState {
   };
 }
 
-export const decodeWakePlan: Decode<WakePlan> = (field) => ({
+export const decodeWakePlan: Decode<PlannedWake> = (field) => ({
   files: field.field("files").array(decodeFile, { maxItems: wakeFilesMax }),
   furtherPids: field.field("furtherPids").array((pid) => pid.integer({ min: 1 }), { maxItems: descendantsMax }),
   thaw: decodeFile(field.field("thaw")),

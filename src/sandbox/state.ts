@@ -20,13 +20,14 @@ import { type DeviceState, decodeDeviceState } from "../devices/index.ts";
 import { decodeDeviceConfig, decodeDiskConfig, decodeVmState } from "../hypervisor/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { decodeNetworkSettings, decodeNetworkState, type NetworkState } from "../network/index.ts";
+import type { PlannedWake } from "../protocol/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import type { GuestNamed } from "./guest-ids.ts";
 import { decodeHibernation, type HibernationState } from "./hibernation.ts";
 import { decodeVfioSettings } from "./pci-devices.ts";
 import { decodeRestart, decodeRestartState, type RestartState } from "./restart.ts";
-import { decodeReturning, decodeWakePlan, type ReturningState, type WakePlan } from "./returning.ts";
+import { decodeReturning, decodeWakePlan, type ReturningState } from "./returning.ts";
 import { decodeTrail } from "./trail.ts";
 
 export const sandboxIntents = [
@@ -89,7 +90,7 @@ export interface SandboxState<C extends SandboxedContainer> {
   /** It is a copy that runs, and whose agent was not told so yet. */
   readonly returning?: ReturningState | undefined;
   /** Of one that was saved while it stood still: what the guest's wake program does in a copy. */
-  readonly wake?: WakePlan | undefined;
+  readonly wake?: PlannedWake | undefined;
   /** Its VM was let go, or is about to be: it goes on from here. */
   readonly hibernation?: HibernationState | undefined;
   readonly restarts?: RestartState | undefined;

@@ -3,6 +3,7 @@
  * line as the one that saved it, so everything here is always said, whether this start needs it or not.
  */
 import { BelljarError } from "../../base/index.ts";
+import { AGENT_PORT, WAKE_PORT } from "../../protocol/index.ts";
 import type { Acceleration, BootConfig, MemoryFile } from "../interface.ts";
 import { deviceParts, type PlacedDevice } from "./device-arguments.ts";
 import { DISK_BUS, diskParts, type PlacedDisk } from "./disk-arguments.ts";
@@ -69,12 +70,6 @@ const TCG = `tcg,thread=single,tb-size=${TCG_BUFFER_MIB}`;
  * `rep movsb`, which TCG carries out byte by byte: a boot takes a second longer.
  */
 const TCG_CPU = "max,-erms";
-
-/** Name of the virtio-serial port on which the agent listens. */
-export const AGENT_PORT = "org.belljar.agent";
-
-/** Name of the one on which the guest's wake program listens. */
-export const WAKE_PORT = "org.belljar.wake";
 
 /** What a process carries in its name on the command line; see `findVmmProcesses`. */
 export const NAME_PREFIX = "belljar-";
