@@ -17,6 +17,8 @@ setInterval(async () => {
   const sandbox = fake.all.get(kept.id);
   if (sandbox !== undefined) Object.assign(sandbox, { name: "demo", annotations: {}, devices: [], deviceRequests: [] });
 }, 200);
+// The fuzzer has gone.
+process.once("disconnect", () => process.exit());
 process.send?.("ready");
 process.on("message", () => {
   globalThis.gc?.();

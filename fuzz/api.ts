@@ -32,7 +32,8 @@ export interface ApiFuzzReport {
   readonly growthBytes: number;
 }
 
-export async function fuzzApi(seed: number, runs: number): Promise<ApiFuzzReport> {
+/** `onCases` hears now and then how many there have been. */
+export async function fuzzApi(seed: number, runs: number, onCases?: (count: number) => void): Promise<ApiFuzzReport> {
   const dir = await mkdtemp(join(tmpdir(), "fuzz-"));
   // It is no test: what a test's process loads first would make directories that nobody removes when it is killed.
   const execArgv = [...process.execArgv.filter((word) => !/^--(?:test|import)/.test(word)), "--expose-gc"];
@@ -68,6 +69,7 @@ export async function fuzzApi(seed: number, runs: number): Promise<ApiFuzzReport
         assert.ok(!result.startsWith("internal"), `${result}: ${shown}`);
       }
       if (at % (RAW_EVERY * AT_ONCE) < AT_ONCE) {
+        onCases?.(at);
         await sendRaw(socketPath, Buffer.from(Array.from({ length: 2_000 }, () => random.below(256))));
         await served(socketPath, `seed ${seed}, after case ${at}`);
       }
@@ -173,8 +175,10 @@ if (import.meta.main) {
     options: { seed: { type: "string", default: "1" }, runs: { type: "string", default: "20000" } },
   });
   const beganMs = performance.now();
-  const report = await fuzzApi(Number(values.seed), Number(values.runs));
-  const seconds = Math.round((performance.now() - beganMs) / 1000);
+  const elapsedSeconds = (): number => Math.round((performance.now() - beganMs) / 1000);
+  const tell = (count: number): void => void process.stdout.write(`${count} cases after ${elapsedSeconds()} s\n`);
+  const report = await fuzzApi(Number(values.seed), Number(values.runs), tell);
+  const seconds = elapsedSeconds();
   process.stdout.write(`${report.runs} cases in ${seconds} s, heap grown by ${report.growthBytes} bytes\n`);
   const sorted = [...report.answers].sort(([, one], [, other]) => other - one);
   for (const [answer, count] of sorted) process.stdout.write(`  ${answer}: ${count}\n`);

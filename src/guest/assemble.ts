@@ -19,6 +19,8 @@ import { writeCompressedTar } from "./tar.ts";
 
 /** The package with the compiler of the guest's own programs. */
 const COMPILER = "tcc";
+/** Of guest-image/programs; in the guest each is `belljar-` and its name. */
+const PROGRAMS = ["init", "wake"];
 
 export interface AssemblyInputs {
   readonly recipe: Recipe;
@@ -51,8 +53,9 @@ export async function assemble(inputs: AssemblyInputs, directory: string, option
   step("root file system");
   const node = withoutSymbols(await readFile(inputs.nodePath), "node");
   const staging = join(directory, "staging");
-  const wake = await compiled(inputs, "wake", directory, options.signal);
-  await writeDirectory(await rootTree(inputs, node, wake, release), staging);
+  const programs = new Map<string, Buffer>();
+  for (const name of PROGRAMS) programs.set(name, await compiled(inputs, name, directory, options.signal));
+  await writeDirectory(await rootTree(inputs, node, programs, release), staging);
   await snapshotAgent(staging, options.signal);
   await writeErofs(staging, join(directory, GUEST_FILES.root), options.signal);
   await rm(staging, { recursive: true });
@@ -105,7 +108,12 @@ function addModules(tree: FileTree, modules: readonly KernelModule[], release: s
   tree.file(`lib/modules/${release}/modules.dep`, modulesDep(modules));
 }
 
-async function rootTree(inputs: AssemblyInputs, node: Buffer, wake: Buffer, release: string): Promise<FileTree> {
+async function rootTree(
+  inputs: AssemblyInputs,
+  node: Buffer,
+  programs: ReadonlyMap<string, Buffer>,
+  release: string,
+): Promise<FileTree> {
   const tree = new FileTree();
   for (const path of ["dev", "proc", "sys", "run", "tmp", "var"]) tree.directory(path);
   addUsualLinks(tree);
@@ -113,7 +121,7 @@ async function rootTree(inputs: AssemblyInputs, node: Buffer, wake: Buffer, rele
   await addPackaged(tree, inputs.recipe.root.files, inputs);
   addApplets(tree, inputs.recipe.root.applets);
   tree.file("bin/node", node, 0o755).file(AGENT_BUNDLE, inputs.agent);
-  tree.file("bin/belljar-wake", wake, 0o755);
+  for (const [name, program] of programs) tree.file(`bin/belljar-${name}`, program, 0o755);
   tree.symlink("etc/resolv.conf", "../run/resolv.conf").symlink("etc/mtab", "../proc/self/mounts");
   addModules(tree, await modulesOnDemand(inputs, release), release);
   await addSharedLibraries(tree, inputs.packageDirs, inputs.recipe.architecture);

@@ -29,7 +29,12 @@ export interface LoadReport {
   readonly delaysMs: readonly number[];
 }
 
-const COUNTER = ["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 1; done"];
+/** Waits without a process for it: a hundred that start one each second are all that two emulating CPUs get done. */
+const COUNTER = [
+  "sh",
+  "-c",
+  "mkfifo /wait; exec 3<>/wait; i=0; while :; do echo $i; i=$((i+1)); read -t 5 line <&3; done",
+];
 /** More at once than there are CPUs only wait for one another. */
 const FORKS_AT_ONCE = 2;
 const FORK_TRIES = 3;
