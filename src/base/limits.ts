@@ -261,6 +261,11 @@ export const sandboxLimits = {
   /** What a new owner waits for a sandbox's VMM, and then for its agent; those that are slower are waited for afterwards. */
   recoveryVmmTimeoutMs: 1_500,
   recoveryAgentTimeoutMs: 3_000,
+  /** Agents that a new owner asks at once, for each CPU of the host: a hundred emulated guests that answer together are all late. */
+  recoveryAgentsPerCpu: 2,
+  /** The same for what is done with an agent that has answered late, and the pause before it is tried again. */
+  recoveryLaterTimeoutMs: 10_000,
+  recoveryAgainMs: 2_000,
   /** How far the guest's clock may be off once it was told the time, and how often it is told when a call was long on its way. */
   clockOffMaxMs: 40,
   clockTriesMax: 3,

@@ -25,6 +25,7 @@ import {
   sizeFor,
 } from "../container/index.ts";
 import { noNetworks } from "../network/index.ts";
+import { PROTOCOL_VERSION } from "../protocol/index.ts";
 import { checkLateAnnotations, Monitor, type SandboxIntent, type SandboxState } from "../sandbox/index.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { Events } from "./events.ts";
@@ -74,7 +75,8 @@ export class ManagedSandbox {
     this.#monitor = new Monitor({
       checks: {
         vmm: () => sandbox.machine.vm.check(),
-        agent: (signal) => sandbox.call("getGuestStats", {}, { signal }),
+        // What costs the guest least.
+        agent: (signal) => sandbox.call("hello", { protocolVersion: PROTOCOL_VERSION }, { signal }),
       },
       clock: deps.runtime.clock,
       onFailure: (part, message) => {

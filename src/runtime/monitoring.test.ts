@@ -24,7 +24,7 @@ test("watch: every watcher is told once of an agent that does not answer; a paus
     await clock.advance(monitorIntervalMs);
     await clock.advance(agentCheckTimeoutMs);
   };
-  const release = world.guests.hold("getGuestStats");
+  const release = world.guests.hold("hello");
   await clock.advance(0);
   for (let count = 1; count < monitorFailures; count += 1) await look();
   assert.deepEqual(failures(), [0, 0]);

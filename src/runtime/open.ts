@@ -3,8 +3,9 @@
  * held that is not also on disk or in a guest: it may be killed at any instant, and the next one goes on.
  */
 import { mkdir, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { BelljarError, messageChain, newId, sandboxLimits } from "../base/index.ts";
+import { BelljarError, messageChain, newId, Places, sandboxLimits } from "../base/index.ts";
 import { createGuestMemory, type GuestMemory } from "../checkpoint/index.ts";
 import { sweepBlanks } from "../container/index.ts";
 import { openNetworks } from "../network/index.ts";
@@ -101,6 +102,7 @@ class Runtime implements RuntimeCore {
   /** Creations under way; they are undone before the runtime is let go. */
   readonly #creating = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
+  readonly #recoveryPlaces = new Places(availableParallelism() * sandboxLimits.recoveryAgentsPerCpu);
   #released: Promise<void> | undefined;
 
   constructor(deps: RuntimeDeps, lock: FileLock, journal: EventJournal) {
@@ -260,9 +262,11 @@ class Runtime implements RuntimeCore {
         await managed.hibernation.forget();
         return managed.keep();
       }
-      const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed), { evenWhenDeleting: true });
+      const outcome = await sandbox.exclusive("recover", () => recoverSandbox(managed, this.#recoveryPlaces), {
+        evenWhenDeleting: true,
+      });
       if (outcome === "live") await managed.takeUp();
-      if (outcome === "waiting") void recoverLater(managed);
+      if (outcome === "waiting") void recoverLater(managed, this.#recoveryPlaces);
       if (outcome === "unfinished") void finishWake(managed);
       if (outcome === "stopped" && before.state === "stopped" && before.settings.autoRemove) await managed.delete();
       managed.keep();

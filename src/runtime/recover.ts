@@ -2,7 +2,14 @@
  * What a new owner does with one sandbox that it finds: the state says what there was and what was about to be done, the VMM and
  * the agent say what there is. Nothing of what runs is disturbed; what was half done is finished or undone.
  */
-import { BelljarError, type LifecycleState, messageChain, sandboxLimits, withDeadline } from "../base/index.ts";
+import {
+  BelljarError,
+  type LifecycleState,
+  messageChain,
+  type Places,
+  sandboxLimits,
+  withDeadline,
+} from "../base/index.ts";
 import { withDiskPaths } from "../checkpoint/index.ts";
 import { type ContainerState, sharedDevices } from "../container/index.ts";
 import type { VmState } from "../hypervisor/interface.ts";
@@ -15,8 +22,11 @@ import { paused, resumed } from "./state-moves.ts";
 /** What became of a sandbox, in words for a log. */
 export type Outcome = "live" | "stopped" | "removed" | "rolled back" | "waiting" | "hibernated" | "unfinished";
 
-/** In the sandbox's turn. Never waits longer than the limit for the VMM or the agent. */
-export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> {
+/**
+ * In the sandbox's turn. Never waits longer than the limit for the VMM or the agent.
+ * @param places of those whose agents are asked at once
+ */
+export async function recoverSandbox(managed: ManagedSandbox, places: Places): Promise<Outcome> {
   const { sandbox } = managed;
   const operation = sandbox.state.pending?.operation;
   if (operation === "create" || operation === "delete") {
@@ -45,10 +55,10 @@ export async function recoverSandbox(managed: ManagedSandbox): Promise<Outcome> 
     managed.problem = `its VMM does not answer: ${messageChain(error).join(": ")}`;
     return "waiting";
   }
-  return await settle(managed);
+  return await settle(managed, places);
 }
 
-async function settle(managed: ManagedSandbox): Promise<Outcome> {
+async function settle(managed: ManagedSandbox, places: Places): Promise<Outcome> {
   const { sandbox } = managed;
   const operation = sandbox.state.pending?.operation;
   const { status } = await sandbox.machine.vm.info();
@@ -67,7 +77,7 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
   if (status === "paused" && isSaving && sandbox.state.state === "running") {
     // Whoever stopped it for a moment has died.
     await bounded("the VMM", () => sandbox.machine.vm.resume());
-    return await meetAgent(managed);
+    return await meetAgent(managed, (signal) => placeIn(places, signal));
   }
   if (status === "paused") {
     // Whatever it was when its CPUs were stopped, or stopped by themselves.
@@ -75,15 +85,24 @@ async function settle(managed: ManagedSandbox): Promise<Outcome> {
     return "live";
   }
   if (sandbox.state.state === "paused") await sandbox.update(resumed);
-  return await meetAgent(managed);
+  return await meetAgent(managed, (signal) => placeIn(places, signal));
 }
 
-async function meetAgent(managed: ManagedSandbox): Promise<Outcome> {
+async function placeIn(places: Places, signal: AbortSignal): Promise<Disposable> {
+  return await places.take(sandboxLimits.recoveryAgentTimeoutMs, signal);
+}
+
+async function meetAgent(
+  managed: ManagedSandbox,
+  enter: (signal: AbortSignal) => Promise<Disposable>,
+  timeoutMs: number = sandboxLimits.recoveryAgentTimeoutMs,
+): Promise<Outcome> {
   const { sandbox } = managed;
   const wasStarting = sandbox.state.pending?.operation === "start" && sandbox.state.state === "stopped";
   let hasStarted: boolean;
   try {
-    hasStarted = await bounded("the agent", async (signal) => {
+    hasStarted = await withDeadline({ timeoutMs, what: "the agent" }, async (signal) => {
+      using _place = await enter(signal);
       await sandbox.agent(signal);
       await settleInterfaces(sandbox, signal);
       if (mayBeFrozen(sandbox.state)) {
@@ -150,15 +169,23 @@ function stateAfter({ state, pending, containers }: SandboxState<ContainerState>
   return isReady ? "ready" : state;
 }
 
-/** For one whose agent was too slow: waits as long as a boot may take. */
-export async function recoverLater(managed: ManagedSandbox): Promise<void> {
+/** For one whose agent was too slow, or had others before it: as often as it takes. */
+export async function recoverLater(managed: ManagedSandbox, places: Places): Promise<void> {
   const { sandbox } = managed;
-  if (!sandbox.hasMachine) return;
+  const { recoveryLaterTimeoutMs, recoveryAgainMs } = sandboxLimits;
   try {
-    await sandbox.agent();
-    await sandbox.exclusive("recover", async () => {
-      if ((await meetAgent(managed)) === "live") await managed.takeUp();
-    });
+    for (let outcome: Outcome = "waiting"; outcome === "waiting" && sandbox.hasMachine; ) {
+      using place = await placeIn(places, sandbox.gone);
+      // Not in the sandbox's turn: whoever wants to end it need not wait for a guest that may never answer. Why it does not is told below.
+      await sandbox.agent().catch(() => {});
+      outcome = await sandbox.exclusive("recover", async () => {
+        if (!sandbox.hasMachine) return "stopped";
+        const met = await meetAgent(managed, async () => place, recoveryLaterTimeoutMs);
+        if (met === "live") await managed.takeUp();
+        return met;
+      });
+      if (outcome === "waiting") await sandbox.clock.sleep(recoveryAgainMs, sandbox.gone);
+    }
   } catch (error) {
     if (sandbox.gone.aborted) return;
     sandbox.log.warn("a sandbox could not be recovered", { cause: messageChain(error).join(": ") });

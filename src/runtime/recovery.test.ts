@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { until } from "../../test/support/until.ts";
-import { newId } from "../base/index.ts";
+import { newId, sandboxLimits } from "../base/index.ts";
 import { type ContainerState, containerSandboxSchema } from "../container/index.ts";
 import { Sandbox, type SandboxState } from "../sandbox/index.ts";
 import { acquireLock, encodeEnvelope, StateFile } from "../store/index.ts";
@@ -364,4 +365,25 @@ test("recovery: a sandbox that removes itself is removed, however far it had com
     await until(async () => (await world.core.sandboxes.list()).length === 0, { what });
     assert.deepEqual(world.hypervisor.live, []);
   }
+});
+
+test("recovery: agents that are slow do not all work at once, hold nobody up for ever, and each is recovered in the end", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  const count = availableParallelism() * sandboxLimits.recoveryAgentsPerCpu + 2;
+  for (let made = 0; made < count; made += 1) await world.core.sandboxes.create({ image: "busybox" });
+  await world.core.release();
+  const release = world.guests.hold("listContainers");
+  world.guests.calls.length = 0;
+  const asked = (): number => world.guests.calls.filter((call) => call.startsWith("configureSandbox")).length;
+  const reopening = world.reopen();
+  await until(() => asked() === count - 2);
+  await reopening;
+  const problems = async (): Promise<number> =>
+    (await world.core.sandboxes.list()).filter(({ problem }) => problem !== undefined).length;
+  assert.equal(await problems(), count);
+  // One whose turn has not come is used all the same.
+  const [first] = await world.core.sandboxes.list();
+  assert.equal((await (await world.core.sandboxes.get(first?.id ?? "")).exec(["echo", "on"])).stdout, "on\n");
+  release();
+  await until(async () => (await problems()) === 0);
 });
