@@ -96,6 +96,11 @@ export const errorReasons = reasons({
   },
   VMM_START_FAILED: { code: "unavailable", meaning: "QEMU ended, or did not answer, while it was starting." },
   VMM_DIED: { code: "aborted", meaning: "The VM's process ended while it was needed." },
+  VMM_SILENT: {
+    code: "unavailable",
+    meaning: "The VM's process is there, and has not answered yet: its host may have too much to do.",
+    remedy: "Try again in a moment.",
+  },
   VMM_PROTOCOL: { code: "internal", meaning: "QEMU refused a command, or answered with something that is not QMP." },
   ACCELERATION_UNAVAILABLE: {
     code: "failed_precondition",

@@ -169,27 +169,35 @@ function stateAfter({ state, pending, containers }: SandboxState<ContainerState>
   return isReady ? "ready" : state;
 }
 
-/** For one whose agent was too slow, or had others before it: as often as it takes. */
+/** For one whose VMM or agent was too slow, or had others before it: as often as it takes. */
 export async function recoverLater(managed: ManagedSandbox, places: Places): Promise<void> {
   const { sandbox } = managed;
-  const { recoveryLaterTimeoutMs, recoveryAgainMs } = sandboxLimits;
   try {
-    for (let outcome: Outcome = "waiting"; outcome === "waiting" && sandbox.hasMachine; ) {
-      using place = await placeIn(places, sandbox.gone);
-      // Not in the sandbox's turn: whoever wants to end it need not wait for a guest that may never answer. Why it does not is told below.
-      await sandbox.agent().catch(() => {});
-      outcome = await sandbox.exclusive("recover", async () => {
-        if (!sandbox.hasMachine) return "stopped";
-        const met = await meetAgent(managed, async () => place, recoveryLaterTimeoutMs);
-        if (met === "live") await managed.takeUp();
-        return met;
-      });
-      if (outcome === "waiting") await sandbox.clock.sleep(recoveryAgainMs, sandbox.gone);
+    while ((await tryAgain(managed, places)) === "waiting") {
+      await sandbox.clock.sleep(sandboxLimits.recoveryAgainMs, sandbox.gone);
     }
   } catch (error) {
     if (sandbox.gone.aborted) return;
     sandbox.log.warn("a sandbox could not be recovered", { cause: messageChain(error).join(": ") });
   }
+}
+
+async function tryAgain(managed: ManagedSandbox, places: Places): Promise<Outcome> {
+  const { sandbox } = managed;
+  const inTurn = (work: () => Promise<Outcome>): Promise<Outcome> =>
+    sandbox.exclusive("recover", async () => {
+      const outcome = await work();
+      if (outcome === "live") await managed.takeUp();
+      return outcome;
+    });
+  if (!sandbox.hasMachine) return await inTurn(() => recoverSandbox(managed, places));
+  using place = await placeIn(places, sandbox.gone);
+  // Not in the sandbox's turn: whoever wants to end it need not wait for a guest that may never answer. Why it does not is told below.
+  await sandbox.agent().catch(() => {});
+  return await inTurn(async () => {
+    if (!sandbox.hasMachine) return "stopped";
+    return await meetAgent(managed, async () => place, sandboxLimits.recoveryLaterTimeoutMs);
+  });
 }
 
 /** Its owner died while it woke: whoever wanted it awake finds it so. */

@@ -387,3 +387,16 @@ test("recovery: agents that are slow do not all work at once, hold nobody up for
   release();
   await until(async () => (await problems()) === 0);
 });
+
+test("recovery: a VMM that answers too late is waited for, and told as silent until then", async (t) => {
+  const { world } = await pair(t);
+  await world.core.release();
+  const answer = world.hypervisor.hold("attach");
+  await world.reopen();
+  assert.match((await (await again(world)).info()).problem ?? "", /VMM does not answer/);
+  await assert.rejects((await again(world)).exec(["echo", "on"]), { reason: "VMM_SILENT" });
+  answer();
+  await until(async () => (await (await again(world)).info()).problem === undefined, { what: "it is recovered" });
+  assert.equal((await (await again(world)).exec(["echo", "on"])).stdout, "on\n");
+  assert.deepEqual(world.hypervisor.calls.filter((call) => call.startsWith("attach")).length, 1);
+});

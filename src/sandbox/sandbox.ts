@@ -38,6 +38,7 @@ import { type acquireLock, type Disk, KeptLock, type StateSchema, Turns } from "
 import { linkMemory } from "./base-memory.ts";
 import { growthOf, maxSize } from "./config.ts";
 import { lockDirectory, lockToRead } from "./directory-lock.ts";
+import { type Doubtful, withDoubtful } from "./doubtful.ts";
 import { endProcess } from "./end-process.ts";
 import type { LoadSource } from "./load-source.ts";
 import { abortable, endError, Machine, type MachineDeps } from "./machine.ts";
@@ -100,6 +101,7 @@ export class Sandbox<C extends SandboxedContainer> {
   readonly #listeners = new Set<StateListener<C>>();
   /** Waiters to be told when there is no sandbox any more. */
   readonly #gone = new AbortController();
+  #attaching: Promise<void> | undefined;
   #machine: Machine | undefined;
 
   private constructor(
@@ -209,7 +211,8 @@ export class Sandbox<C extends SandboxedContainer> {
   get machine(): Machine {
     throwIfAborted(this.gone);
     if (this.#machine !== undefined) return this.#machine;
-    throw new BelljarError("VMM_DIED", `sandbox ${this.id} has no VM`);
+    if (this.state.vm === undefined) throw new BelljarError("VMM_DIED", `sandbox ${this.id} has no VM`);
+    throw new BelljarError("VMM_SILENT", `the VM of sandbox ${this.id} has not answered its new owner yet`);
   }
 
   /** Told of every change of the state, in order; the answered function ends it. */
@@ -386,23 +389,24 @@ export class Sandbox<C extends SandboxedContainer> {
   }
 
   /**
-   * Takes over the VM that the state names. `doubtful` disks and devices may be plugged without the state saying so.
+   * Takes over the VM that the state names; who asks while it is being done waits for the same. `doubtful` disks and devices may be plugged
+   * without the state saying so.
    * @throws BelljarError `VMM_DIED`, or what the VMM answered
    */
   async attach(doubtful: readonly DiskConfig[], doubtfulDevices: readonly DeviceConfig[] = []): Promise<void> {
+    this.#attaching ??= this.#attach(doubtful, doubtfulDevices).finally(() => {
+      this.#attaching = undefined;
+    });
+    await this.#attaching;
+  }
+
+  async #attach(doubtful: readonly DiskConfig[], doubtfulDevices: readonly DeviceConfig[]): Promise<void> {
     const { vm: saved, settings, agentInstance, returning } = this.state;
     if (saved === undefined) throw new BelljarError("VMM_DIED", `the state of sandbox ${this.id} names no VM`);
-    const plugs = this.devices.doubtful();
-    const disks = new Map([...doubtful, ...plugs.disks, ...saved.disks].map((disk) => [disk.serial, disk]));
-    const nics = doubtfulNics(this.state.network);
-    const devices = new Map(
-      [...doubtfulDevices, ...nics, ...plugs.devices, ...(saved.devices ?? [])].map((device) => [device.id, device]),
-    );
-    const vm = await this.#deps.hypervisor.attach({
-      ...saved,
-      disks: [...disks.values()],
-      devices: [...devices.values()],
-    });
+    const own: Doubtful = { disks: doubtful, devices: doubtfulDevices };
+    const nics: Doubtful = { disks: [], devices: doubtfulNics(this.state.network) };
+    const vm = await this.#deps.hypervisor.attach(withDoubtful(saved, own, nics, this.devices.doubtful()));
+    if (this.gone.aborted) return await vm.release();
     const told = returning && { ...returning, network: () => guestWords(this) };
     const known = { agentInstance, ...this.#names, returning: told };
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...known });
