@@ -56,10 +56,10 @@ async function main(): Promise<void> {
   const pipes = new PipeMaker(`${RUN_DIR}/pipes`, runTool);
 
   try {
+    await system.protectAgent();
+    // What waits for the host is as well protected as the agent.
     const port = await VirtioPort.open();
     await mkdir(RUN_DIR, { recursive: true, mode: 0o755 });
-    await system.protectAgent();
-    // As well protected as the agent.
     const waker = new Waker();
     await waker.start();
     await cgroups.prepare();

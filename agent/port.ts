@@ -2,27 +2,20 @@
  * The byte stream between guest and host: a virtio-serial port. It can be opened only once at a time, and a pending read keeps it
  * open, so there is one descriptor and one read loop for the agent's whole life.
  *
- * A read answers nothing at once while no host is connected; a write then waits until one is. Bytes that one host left behind
- * come out when the next one is there: where a connection begins is for the handshake to say.
+ * A read answers nothing at once while no host is connected: another program waits until one is (host-wait.ts). A write waits by itself.
+ * Bytes that one host left behind come out when the next one is there: where a connection begins is for the handshake to say.
  */
 import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { AGENT_PORT } from "../src/protocol/ports.ts";
+import { HostWait } from "./host-wait.ts";
 
 /** What the host sends comes in pages; several are there when it sends much. */
 const READ_BYTES = 64 * 1024;
 /** What the kernel's driver takes in one piece, and how many pieces one call may have. */
 const SLICE_BYTES = 32 * 1024;
 const SLICES_MAX = 256;
-/**
- * Pause after a read that answered nothing: short at first, since a host that reconnects does so at once, and then about a tenth of the time
- * for which no host was there. Each look wakes an idle guest.
- */
-const ABSENT_PAUSE_MIN_MS = 5;
-const ABSENT_PAUSE_FACTOR = 1.1;
-const ABSENT_PAUSE_MAX_MS = 1_000;
 
 /** Finds the port by its name in sysfs; there is no udev in the guest that would make links. Undefined without one. */
 export async function openPort(name: string, sysDir = "/sys", devDir = "/dev"): Promise<FileHandle | undefined> {
@@ -44,29 +37,31 @@ export interface Port {
 export class VirtioPort implements Port {
   readonly #handle: FileHandle;
   readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
-  #pauseMs = 0;
+  readonly #host: HostWait;
+  #isAbsent = false;
 
-  private constructor(handle: FileHandle) {
+  private constructor(handle: FileHandle, host: HostWait) {
     this.#handle = handle;
+    this.#host = host;
   }
 
   /** @throws BelljarError `AGENT_FAILED` when the VM has no such port */
   static async open(name = AGENT_PORT, sysDir = "/sys", devDir = "/dev"): Promise<VirtioPort> {
     const handle = await openPort(name, sysDir, devDir);
-    if (handle !== undefined) return new VirtioPort(handle);
+    if (handle !== undefined) return new VirtioPort(handle, HostWait.start(handle));
     throw new BelljarError("AGENT_FAILED", `the VM has no virtio-serial port named ${name}`);
   }
 
   async read(): Promise<Buffer> {
     for (;;) {
-      if (this.#pauseMs > 0) await sleep(this.#pauseMs);
+      if (this.#isAbsent) await this.#host.wait();
       const { bytesRead } = await this.#handle.read(this.#buffer, 0, this.#buffer.length, null);
+      const wasThere = !this.#isAbsent;
+      this.#isAbsent = bytesRead === 0;
       if (bytesRead > 0) {
-        this.#pauseMs = 0;
+        this.#host.hasCome();
         return this.#buffer.subarray(0, bytesRead);
       }
-      const wasThere = this.#pauseMs === 0;
-      this.#pauseMs = Math.min(Math.max(this.#pauseMs * ABSENT_PAUSE_FACTOR, ABSENT_PAUSE_MIN_MS), ABSENT_PAUSE_MAX_MS);
       if (wasThere) return this.#buffer.subarray(0, 0);
     }
   }
