@@ -56,6 +56,7 @@ export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLo
 export { type OutputEnds, outputUntil } from "./output-ends.ts";
 export { linesOf, type OutputLine } from "./output-lines.ts";
 export { Places } from "./places.ts";
+export { goBeforeGuests, goWithGuests } from "./priority.ts";
 export {
   decodeProcessIdentity,
   identifyProcess,

@@ -4,7 +4,7 @@
  * environment. `belljar daemon run` does the same in the foreground.
  */
 import { parseArgs } from "node:util";
-import { apiLimits, BelljarError, createLog, logLevels, messageChain } from "../base/index.ts";
+import { apiLimits, BelljarError, createLog, goBeforeGuests, logLevels, messageChain } from "../base/index.ts";
 import { serveDaemon } from "./daemon.ts";
 import { Host } from "./host.ts";
 import { LogFile } from "./log-file.ts";
@@ -43,6 +43,7 @@ function given(name: "root" | "run" | "guest" | "templates" | "cache"): string {
 }
 
 try {
+  goBeforeGuests();
   const paths = {
     root: given("root"),
     run: given("run"),

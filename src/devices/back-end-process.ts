@@ -9,6 +9,7 @@ import { basename, join, sep } from "node:path";
 import {
   BelljarError,
   deviceLimits,
+  goWithGuests,
   hasErrno,
   identifyProcess,
   isAlive,
@@ -161,6 +162,7 @@ async function spawnDetached(
       stdio: ["ignore", log.fd, log.fd],
       env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
     });
+    goWithGuests(child.pid);
     const ended = new Promise<string>((resolve) => {
       child.on("exit", (code, signal) =>
         resolve(code === null ? `was ended by ${signal}` : `ended with status ${code}`),

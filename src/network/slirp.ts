@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import {
   BelljarError,
+  goWithGuests,
   hasErrno,
   identifyProcess,
   isAlive,
@@ -181,6 +182,7 @@ async function spawnDetached(
       stdio: ["ignore", log.fd, log.fd, ready.fd],
       env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
     });
+    goWithGuests(child.pid);
     const ended = new Promise<string>((resolve) => {
       child.on("exit", (code, signal) =>
         resolve(code === null ? `was ended by ${signal}` : `ended with status ${code}`),

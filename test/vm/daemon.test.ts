@@ -1,5 +1,7 @@
 /** Sandboxes through the daemon, as users and scripts handle them; and what becomes of them when the daemon dies. */
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { getPriority } from "node:os";
 import { runCli, startCli, type TestScope, test } from "../support/harness.ts";
 
 async function ok(t: TestScope, ...args: readonly string[]): Promise<string> {
@@ -193,6 +195,17 @@ test("a sandbox outlives its client, and its daemon", async (t) => {
   const after = await json<Inspected>(t, "inspect", "alive");
   assert.deepEqual([after.state, after.vmm?.pid], ["running", before.vmm?.pid]);
   await ok(t, "rm", "-f", "alive");
+});
+
+test("where CPUs are short, the daemon goes before its guests", async (t) => {
+  await ok(t, "run", "-d", "--name", "web", "busybox", "sleep", "1000");
+  const { vmm } = await json<Inspected>(t, "inspect", "web");
+  const { pid } = await json<{ readonly pid: number }>(t, "daemon", "status");
+  const threads = await readdir(`/proc/${vmm?.pid}/task`);
+  assert.ok(threads.length > 1);
+  for (const thread of threads) assert.equal(getPriority(Number(thread)), 0);
+  assert.equal(getPriority(pid), -7);
+  await ok(t, "rm", "-f", "web");
 });
 
 test("two commands at once without a daemon share the one that comes", async (t) => {

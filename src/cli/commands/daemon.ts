@@ -1,7 +1,7 @@
 /** `belljar daemon`: the process that owns a root and serves it, in the foreground, looked at, or ended. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { BelljarError } from "../../base/index.ts";
+import { BelljarError, goBeforeGuests } from "../../base/index.ts";
 import type { DaemonDeps } from "../../sdk/index.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 
@@ -42,6 +42,7 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
     const isDefault = command.getOptionValueSource("logLevel") === "default";
     const context = createContext(isDefault ? { ...options, logLevel: "info" } : options, holder);
     const { openHost, resolvePoolSize, startDaemon, stopOnSignals } = await import("../../sdk/index.ts");
+    goBeforeGuests();
     const paths = await context.paths();
     const { log } = context;
     const remote = await remoteConfig(options);

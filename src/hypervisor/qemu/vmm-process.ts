@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { open } from "node:fs/promises";
 import {
   BelljarError,
+  goWithGuests,
   hasErrno,
   identifyProcess,
   isAlive,
@@ -48,6 +49,7 @@ export async function spawnVmm(
       // Not the caller's environment: a guest that takes over its VMM should find no secrets there.
       env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
     });
+    goWithGuests(child.pid);
     ended = new Promise((resolve) => {
       child.on("exit", (code, signal) => {
         resolve(code === null ? `was ended by ${signal}` : `ended with status ${code}`);
