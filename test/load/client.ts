@@ -1,14 +1,14 @@
 /** One client: operations on sandboxes chosen at random, one after the other, each of them entered in the ledger. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { BelljarError, newId } from "../../src/base/index.ts";
+import { apiLimits, BelljarError, newId } from "../../src/base/index.ts";
 import type { ConnectedRuntime, SandboxHandle } from "../../src/sdk/index.ts";
 import type { Random } from "../support/random.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** Where `exec` writes its words. */
 export const JOURNAL = "/journal";
-/** An operation that has not ended by then is lost: its caller has had no answer. */
-const LOST_MS = 240_000;
+/** An operation that has not ended by then is lost: its caller has had no answer. Each of its calls, three at most, may be repeated for so long. */
+const LOST_MS = 3 * (apiLimits.repeatTimeoutMs + apiLimits.callTimeoutMs);
 const FILE_BYTES = 20_000;
 
 export interface ClientDeps {
@@ -45,11 +45,11 @@ export async function runClient(deps: ClientDeps): Promise<void> {
     lost.catch(() => {});
     try {
       await Promise.race([operation(sandbox, deps), lost]);
-      ledger.count(name, undefined);
+      ledger.count(name, sandbox.name);
     } catch (thrown) {
       if (late.aborted) ledger.violate(`${name} on ${sandbox.name} had no answer after ${LOST_MS} ms`);
       const error = BelljarError.from(thrown);
-      ledger.count(name, error.reason);
+      ledger.count(name, sandbox.name, error);
       if (error.reason === "INTERNAL") ledger.violate(`${name} on ${sandbox.name}: ${error.message}`);
       // Whoever is told that there is no daemon looks again in a moment.
       await sleep(random.below(500));

@@ -1,4 +1,6 @@
 /** What was done for whom: what has succeeded must be there once, what has failed once or not at all, and nothing else. */
+import { type BelljarError, messageChain } from "../../src/base/index.ts";
+
 export class Ledger {
   /** By sandbox: words that `exec` has written into its journal. */
   readonly #done = new Map<string, Set<string>>();
@@ -8,6 +10,8 @@ export class Ledger {
   readonly succeeded = new Map<string, number>();
   /** By name and reason. */
   readonly failed = new Map<string, number>();
+  /** Of each of those the first: where, when, and what was told. */
+  readonly examples = new Map<string, string>();
 
   written(sandbox: string, word: string): void {
     setOf(this.#done, sandbox).add(word);
@@ -42,9 +46,12 @@ export class Ledger {
     this.violations.push(what);
   }
 
-  count(operation: string, reason: string | undefined): void {
-    const [counts, key] = reason === undefined ? [this.succeeded, operation] : [this.failed, `${operation} ${reason}`];
+  count(operation: string, sandbox: string, error?: BelljarError): void {
+    const [counts, key] =
+      error === undefined ? [this.succeeded, operation] : [this.failed, `${operation} ${error.reason}`];
     counts.set(key, (counts.get(key) ?? 0) + 1);
+    if (error === undefined || this.examples.has(key)) return;
+    this.examples.set(key, `${new Date().toISOString()} ${sandbox}: ${messageChain(error).join(": ")}`);
   }
 }
 

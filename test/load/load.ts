@@ -25,6 +25,7 @@ export interface LoadReport {
   readonly kills: number;
   readonly succeeded: ReadonlyMap<string, number>;
   readonly failed: ReadonlyMap<string, number>;
+  readonly examples: ReadonlyMap<string, string>;
   /** Of the daemon's event loop, one 99th percentile for each of its lives. */
   readonly delaysMs: readonly number[];
 }
@@ -84,6 +85,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
       kills,
       succeeded: ledger.succeeded,
       failed: ledger.failed,
+      examples: ledger.examples,
       delaysMs: daemon.delaysMs,
     };
   } finally {

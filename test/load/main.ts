@@ -51,8 +51,12 @@ try {
   for (const what of report.violations) say(`VIOLATION: ${what}`);
   for (const leak of leaks) say(`LEFT: ${leak}`);
   if (values.json !== undefined) {
-    const { succeeded, failed, ...rest } = report;
-    const counts = { succeeded: Object.fromEntries(succeeded), failed: Object.fromEntries(failed) };
+    const { succeeded, failed, examples, ...rest } = report;
+    const counts = {
+      succeeded: Object.fromEntries(succeeded),
+      failed: Object.fromEntries(failed),
+      examples: Object.fromEntries(examples),
+    };
     await writeFile(values.json, `${JSON.stringify({ options: values, ...rest, ...counts, leaks }, undefined, 1)}\n`);
   }
   process.exitCode = report.violations.length + leaks.length === 0 ? 0 : 1;
