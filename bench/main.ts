@@ -16,6 +16,7 @@ import { measureForks, measureRestores } from "./copies.ts";
 import { measureCreates, measurePool } from "./creates.ts";
 import { measureApi, measureDaemonMemory, measureList, measureStdout, measureWake } from "./daemon.ts";
 import { measureFio } from "./fio.ts";
+import { measureIdle } from "./idle.ts";
 import { measureImports } from "./imports.ts";
 import { measureLoad } from "./load.ts";
 import { type Measurement, repeat, time } from "./measure.ts";
@@ -68,6 +69,7 @@ async function main(): Promise<void> {
       list: () => measureList(state),
       "daemon-memory": () => measureDaemonMemory(state),
       wake: () => measureWake(runtime),
+      idle: () => measureIdle(state),
       imports: () => measureImports(state),
       fio: () => measureFio({ runtime, acceleration, dir: state, archive: join(repository, ".cache/bench/fio.tar") }),
     };
