@@ -65,6 +65,8 @@ export interface MemoryBlock {
   /** In the VMM's address space. */
   readonly address: number;
   readonly sizeBytes: number;
+  /** Nothing of it is the guest's, nor will be before it is told that it may have some. */
+  readonly isUnused: boolean;
 }
 
 /** What every device but a virtio-scsi disk has. */

@@ -121,7 +121,9 @@ export class MemoryHypervisor implements Hypervisor {
         throw new BelljarError("VMM_START_FAILED", `${path} holds no device state`);
       }
       if (path !== undefined)
-        await options.fillMemory?.(identity, [{ name: "ram", address: 4096, sizeBytes: config.memoryMib * MIB }]);
+        await options.fillMemory?.(identity, [
+          { name: "ram", address: 4096, sizeBytes: config.memoryMib * MIB, isUnused: false },
+        ]);
       await this.onStart?.(vm, number === undefined ? undefined : this.#saved[Number(number)]);
       throwIfAborted(options.signal);
       return vm.handle();
@@ -319,7 +321,7 @@ export class MemoryVm {
         this.size = { memoryMib: Math.max(memoryMib, takenMib), cpus: Math.max(cpus, taken) };
         return this.size;
       },
-      memoryBlocks: async () => [{ name: "ram", address: 4096, sizeBytes: memoryMib * MIB }],
+      memoryBlocks: async () => [{ name: "ram", address: 4096, sizeBytes: memoryMib * MIB, isUnused: false }],
       openOverlays: async (overlays) => {
         await ask("openOverlays", overlays.map(({ serial }) => serial).join(" "));
         this.overlays = [...overlays];

@@ -11,7 +11,12 @@ const MIB = 1024 * 1024;
  * @throws BelljarError `VMM_PROTOCOL`
  */
 export async function findMemoryBlocks(qmp: QmpClient, line: GrowthLine): Promise<readonly MemoryBlock[]> {
-  const ram: MemoryBlock = { name: "ram", address: await hostAddress(qmp, 0), sizeBytes: line.memoryMib * MIB };
+  const ram: MemoryBlock = {
+    name: "ram",
+    address: await hostAddress(qmp, 0),
+    sizeBytes: line.memoryMib * MIB,
+    isUnused: false,
+  };
   const growthMib = growthRangeMib(line);
   if (growthMib === 0) return [ram];
   const devices = await qmp.execute("query-memory-devices");
@@ -19,10 +24,13 @@ export async function findMemoryBlocks(qmp: QmpClient, line: GrowthLine): Promis
     .array((device) => ({
       id: device.field("data").field("id").string(),
       address: device.field("data").field("memaddr").integer({ min: 0 }),
+      sizeBytes: device.field("data").field("size").integer({ min: 0 }),
+      requestedBytes: device.field("data").field("requested-size").integer({ min: 0 }),
     }))
     .find(({ id }) => id === GROWTH_DEVICE);
   if (at === undefined) throw new BelljarError("VMM_PROTOCOL", "QEMU does not know the memory that it can grow by");
-  return [ram, { name: "growth", address: await hostAddress(qmp, at.address), sizeBytes: growthMib * MIB }];
+  const isUnused = at.sizeBytes === 0 && at.requestedBytes === 0;
+  return [ram, { name: "growth", address: await hostAddress(qmp, at.address), sizeBytes: growthMib * MIB, isUnused }];
 }
 
 async function hostAddress(qmp: QmpClient, guestAddress: number): Promise<number> {

@@ -71,7 +71,6 @@ export class QemuVm implements Vm {
   /** As far as this process knows: the guest may still be about to change it. */
   #plugged: Plugged;
   #opened: readonly DiskOverlay[] = [];
-  #memory: readonly MemoryBlock[] | undefined;
   #cause: "requested" | "guest-shutdown" | "guest-reset" | undefined;
   #end: VmEnd | undefined;
   #killed: Promise<void> | undefined;
@@ -177,8 +176,7 @@ export class QemuVm implements Vm {
   }
 
   async memoryBlocks(): Promise<readonly MemoryBlock[]> {
-    this.#memory ??= await this.#ask(() => findMemoryBlocks(this.#parts.qmp, this.#parts));
-    return this.#memory;
+    return await this.#ask(() => findMemoryBlocks(this.#parts.qmp, this.#parts));
   }
 
   async openOverlays(overlays: readonly DiskOverlay[]): Promise<void> {
