@@ -5,6 +5,7 @@ import type { SandboxHandle } from "../../src/sdk/index.ts";
 import { openEmbedded } from "../support/embedded.ts";
 import { tempDir, test } from "../support/harness.ts";
 
+const MIB = 1024 * 1024;
 /** Counts in memory, and writes each number to its disk and to its output. */
 const COUNTER = "i=0; while :; do i=$((i+1)); echo $i >> /numbers; echo $i; sleep 0.2; done";
 
@@ -87,6 +88,37 @@ test("forks go on from one instant and diverge alone; a fork is checkpointed and
   await again.stop({ timeoutMs: 0 });
   await again.start();
   assert.equal((await again.exec(["cat", "/own"])).stdout, "0\n");
+});
+
+test("memory that a VM has grown by is saved while it has it, and when it was given back the rest is", async (t) => {
+  const runtime = await openEmbedded(t);
+  const source = await runtime.sandboxes.create({
+    image: "busybox",
+    sharedMemoryBytes: 400 * MIB,
+    container: { keepAlive: true },
+  });
+  await source.update({ memoryMib: 640, sharedMemoryBytes: 400 * MIB });
+  // More than it began with.
+  const fill = await source.exec([
+    "sh",
+    "-c",
+    "head -c 300000000 /dev/urandom > /dev/shm/data && md5sum < /dev/shm/data",
+  ]);
+  const { pagesBytes } = await source.checkpoint({ name: "grown" });
+  assert.ok(pagesBytes > 300_000_000, `${pagesBytes} bytes`);
+  assert.equal((await source.exec(["sh", "-c", "rm /dev/shm/data; echo small > /dev/shm/data"])).exitCode, 0);
+  await source.update({ memoryMib: 256 });
+  await source.checkpoint({ name: "shrunk" });
+  await source.delete({ force: true });
+
+  const grown = await runtime.checkpoints.restore("grown");
+  assert.equal((await grown.exec(["sh", "-c", "md5sum < /dev/shm/data"])).stdout, fill.stdout);
+  await grown.delete({ force: true });
+  const shrunk = await runtime.checkpoints.restore("shrunk");
+  assert.equal((await shrunk.exec(["cat", "/dev/shm/data"])).stdout, "small\n");
+  await shrunk.update({ memoryMib: 384 });
+  assert.equal((await shrunk.info()).memoryMib, 384);
+  await shrunk.delete({ force: true });
 });
 
 test("what cannot be saved is refused by name, before anything is stopped", async (t) => {
