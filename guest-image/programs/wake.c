@@ -1,6 +1,6 @@
 /*
- * Does for a guest what Node has no system calls for (random numbers, the time), and brings a copy of it back: who it is, and its containers
- * going on. All as one message on standard input says; each is answered on standard output.
+ * Does for a guest what Node has no system calls for (random numbers, the time), and brings a copy of it back: who it is, where it is in
+ * which network, and its containers going on. All as one message on standard input says; each is answered on standard output.
  *
  * One of it waits for the agent, and one for the host, on a port of its own. The agent could bring a copy back too, and does so where it
  * must; but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
@@ -18,6 +18,7 @@ enum {
   RT_SIGPROCMASK = 14,
   IOCTL = 16,
   GETPID = 39,
+  SOCKET = 41,
   EXIT = 60,
   KILL = 62,
   FCNTL = 72,
@@ -28,12 +29,14 @@ enum {
   CLOCK_GETTIME = 228,
 };
 enum { O_WRONLY = 1, O_RDWR = 2, O_ASYNC = 020000, F_SETFL = 4, F_SETOWN = 8, SIGKILL = 9, SIGIO = 29, SCHED_FIFO = 1 };
+/* The socket never waits: the kernel has answered a request when it has been written. */
+enum { AF_NETLINK = 16, SOCK_RAW = 3, SOCK_CLOEXEC = 02000000, SOCK_NONBLOCK = 04000, NETLINK_ROUTE = 0, NLMSG_ERROR = 2 };
 #define RNDADDENTROPY 0x40085203
 #define RNDRESEEDCRNG 0x5207
 #define SECOND 1000000000L
 
 /* What the kernel says when something is wrong. */
-enum { EIO = 5, EINVAL = 22 };
+enum { ENOENT = 2, ESRCH = 3, EIO = 5, EINVAL = 22, EADDRNOTAVAIL = 99 };
 
 enum { MESSAGE_MAX = 64 * 1024, PATH_MAX = 112 };
 
@@ -51,17 +54,34 @@ struct message {
   u8 entropy[64];
 };
 
-enum { OP_WRITE = 1, OP_KILL = 2 };
+enum { OP_WRITE = 1, OP_KILL = 2, OP_NETLINK = 3 };
+
+/* What is removed may be gone: that is as it should be. */
+enum { MAY_BE_GONE = 1 };
 
 struct op {
   u32 kind;
   /* Of the whole, header included. */
   u32 bytes;
-  /* What is written, or the process that is ended. */
+  /* Of what is written or asked, or the process that is ended. */
   u32 length;
-  u32 unused;
+  u32 flags;
   char path[PATH_MAX];
   u8 data[];
+};
+
+/* struct nlmsghdr, and of an answer to one also what struct nlmsgerr begins with. */
+struct request {
+  u32 bytes;
+  unsigned short type, flags;
+  u32 sequence, port;
+};
+
+struct reply {
+  struct request header;
+  int error;
+  /* The request, as far as there is room. */
+  u8 request[1024];
 };
 
 struct answer {
@@ -135,13 +155,41 @@ static long write_file(struct op *op) {
   return written == op->length ? 0 : -EIO;
 }
 
+static int is_gone(long error) { return error == -ENOENT || error == -ESRCH || error == -EADDRNOTAVAIL; }
+
+/* Each request asks for an answer, which is its error, or 0. */
+static long ask(int netlink, struct request *request) {
+  struct reply reply;
+  long written = call3(WRITE, netlink, (long)request, request->bytes);
+  if (written < 0) return written;
+  long got = call3(READ, netlink, (long)&reply, sizeof reply);
+  if (got < (long)(sizeof reply.header + sizeof reply.error) || reply.header.type != NLMSG_ERROR) return -EIO;
+  return reply.error;
+}
+
+/* @param netlink the socket, or why there is none */
+static long configure(int netlink, struct op *op) {
+  u8 *next = op->data;
+  u8 *end = next + op->length;
+  if (netlink < 0) return netlink;
+  while (next < end) {
+    struct request *request = (struct request *)next;
+    if (end - next < sizeof *request || request->bytes < sizeof *request || request->bytes > end - next) return -EINVAL;
+    long error = ask(netlink, request);
+    if (error != 0 && !((op->flags & MAY_BE_GONE) && is_gone(error))) return error;
+    next += (request->bytes + 3) & ~3;
+  }
+  return 0;
+}
+
 static int is_whole(struct op *op, u32 room) {
   if (room < sizeof *op || op->bytes < sizeof *op || op->bytes > room) return 0;
   if (op->kind == OP_KILL) return 1;
-  return op->kind == OP_WRITE && op->path[PATH_MAX - 1] == 0 && op->length <= op->bytes - sizeof *op;
+  if (op->length > op->bytes - sizeof *op) return 0;
+  return op->kind == OP_NETLINK || (op->kind == OP_WRITE && op->path[PATH_MAX - 1] == 0);
 }
 
-static void carry_out(int random, struct message *message, struct answer *answer) {
+static void carry_out(int random, int netlink, struct message *message, struct answer *answer) {
   u8 *next = (u8 *)(message + 1);
   u8 *end = (u8 *)message + message->bytes;
   long error = renew(random, message);
@@ -154,7 +202,7 @@ static void carry_out(int random, struct message *message, struct answer *answer
     }
     /* One that has ended meanwhile is as it should be. */
     if (op->kind == OP_KILL) call3(KILL, op->length, SIGKILL, 0);
-    else error = write_file(op);
+    else error = op->kind == OP_NETLINK ? configure(netlink, op) : write_file(op);
     if (error == 0) answer->done += 1;
     next += op->bytes;
   }
@@ -171,9 +219,10 @@ void _start(void) {
   call3(FCNTL, 0, F_SETFL, O_RDWR | O_ASYNC);
   int random = call3(OPEN, (long)"/dev/urandom", O_WRONLY, 0);
   if (random < 0) call1(EXIT, 1);
+  int netlink = call3(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
   for (;;) {
     struct answer answer;
-    carry_out(random, receive(signals), &answer);
+    carry_out(random, netlink, receive(signals), &answer);
     call3(WRITE, 1, (long)&answer, sizeof answer);
   }
 }

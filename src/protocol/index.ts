@@ -15,6 +15,16 @@ export {
 } from "./handshake.ts";
 export { AGENT_PORT, WAKE_PORT } from "./ports.ts";
 export {
+  addressRequest,
+  type LinkAddress,
+  type LinkChange,
+  type LinkNeighbour,
+  type LinkRoute,
+  linkRequest,
+  neighbourRequest,
+  routeRequest,
+} from "./rtnetlink.ts";
+export {
   type BulkField,
   decodeEnvelope,
   decodeRequest,
@@ -31,6 +41,7 @@ export {
   decodeWakeAnswer,
   encodeWake,
   type PlannedFile,
+  type PlannedInterface,
   type PlannedWake,
   WAKE_ANSWER_BYTES,
   WAKE_MESSAGE_BYTES_MAX,

@@ -5,11 +5,20 @@ import { decodeWakeAnswer, encodeWake, type WakeStep } from "./wake.ts";
 
 const entropy = Buffer.alloc(64, 7);
 
+/** As long as it says. */
+function request(bytes: number): Buffer {
+  const message = Buffer.alloc(bytes, 9);
+  message.writeUInt32LE(bytes, 0);
+  return message;
+}
+
 test("a wake message is what its reader finds: steps in their order, texts of every length, the time to the nanosecond", () => {
   const steps: WakeStep[] = [
     { kind: "write", path: "/a", text: "" },
     { kind: "write", path: `/${"p".repeat(110)}`, text: "ä".repeat(4) },
     { kind: "kill", pid: 4_194_304 },
+    { kind: "network", requests: [request(16), request(44)], mayBeGone: true },
+    { kind: "network", requests: [request(20)], mayBeGone: false },
     { kind: "write", path: "/thaw", text: "0" },
   ];
   const message = encodeWake({ entropy, clock: { advanceMs: 12_345.5 }, steps });

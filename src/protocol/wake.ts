@@ -7,12 +7,31 @@ import { BelljarError } from "../base/errors.ts";
 export type WakeStep =
   /** Written in place, and made as long as this. */
   | { readonly kind: "write"; readonly path: string; readonly text: string }
-  | { readonly kind: "kill"; readonly pid: number };
+  | { readonly kind: "kill"; readonly pid: number }
+  /** Of rtnetlink, each with its answer asked for, in this order; see rtnetlink.ts. */
+  | {
+      readonly kind: "network";
+      readonly requests: readonly Uint8Array[];
+      /** They remove what may be gone. */
+      readonly mayBeGone: boolean;
+    };
 
 /** A file as it is to be in a copy; see WakeFile in agent.proto for the words in it. */
 export interface PlannedFile {
   readonly path: string;
   readonly text: string;
+}
+
+/** An interface of the guest, as it is when everything stands still. */
+export interface PlannedInterface {
+  /** The kernel's number of it. */
+  readonly index: number;
+  readonly name: string;
+  readonly macAddress: string;
+  readonly mtu: number;
+  readonly up: boolean;
+  /** Each with its prefix; also those that are the kernel's own. */
+  readonly addresses: readonly string[];
 }
 
 /** What the program is to do in a copy, as the agent says when everything stands still. */
@@ -21,6 +40,8 @@ export interface PlannedWake {
   readonly furtherPids: readonly number[];
   /** Written last: the containers run on then. */
   readonly thaw: PlannedFile;
+  /** Those that the host gave it; undefined when it does not say. */
+  readonly interfaces?: readonly PlannedInterface[] | undefined;
 }
 
 export interface WakeMessage {
@@ -42,7 +63,8 @@ const ENTROPY_BYTES = 64;
 const STEP_BYTES = 128;
 const PATH_BYTES = 112;
 export const WAKE_MESSAGE_BYTES_MAX = 64 * 1024;
-const KINDS = { write: 1, kill: 2 } as const;
+const KINDS = { write: 1, kill: 2, network: 3 } as const;
+const MAY_BE_GONE = 1;
 export const WAKE_ANSWER_BYTES = 8;
 
 /** @throws BelljarError `INVALID_ARGUMENT` when it is more than the program takes */
@@ -76,17 +98,25 @@ function encodeStep(step: WakeStep): Buffer {
     head.writeUInt32LE(step.pid, 8);
     return head;
   }
+  if (step.kind === "network") {
+    head.writeUInt32LE(step.mayBeGone ? MAY_BE_GONE : 0, 12);
+    return withData(head, Buffer.concat(step.requests));
+  }
   const path = Buffer.from(step.path);
   const text = Buffer.from(step.text);
   if (path.length >= PATH_BYTES || path.includes(0)) {
     throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(step.path)} is no path that a guest is told of`);
   }
-  // The next one begins where a number may.
-  const bytes = STEP_BYTES + Math.ceil(text.length / 8) * 8;
-  head.writeUInt32LE(bytes, 4);
-  head.writeUInt32LE(text.length, 8);
   path.copy(head, 16);
-  return Buffer.concat([head, text], bytes);
+  return withData(head, text);
+}
+
+/** The next one begins where a number may. */
+function withData(head: Buffer, data: Buffer): Buffer {
+  const bytes = STEP_BYTES + Math.ceil(data.length / 8) * 8;
+  head.writeUInt32LE(bytes, 4);
+  head.writeUInt32LE(data.length, 8);
+  return Buffer.concat([head, data], bytes);
 }
 
 /** @throws BelljarError `AGENT_FAILED` */

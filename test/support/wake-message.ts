@@ -14,7 +14,15 @@ export function decodeWake(bytes: Uint8Array): WakeMessage {
     const number = step.readUInt32LE(8);
     if (step.length < STEP_BYTES) throw new Error("a step is cut short");
     if (step.readUInt32LE(0) === 2) steps.push({ kind: "kill", pid: number });
-    else {
+    else if (step.readUInt32LE(0) === 3) {
+      const requests: Uint8Array[] = [];
+      for (let begin = STEP_BYTES; begin < STEP_BYTES + number; ) {
+        const request = step.subarray(begin, begin + step.readUInt32LE(begin));
+        requests.push(Buffer.from(request));
+        begin += request.length;
+      }
+      steps.push({ kind: "network", requests, mayBeGone: step.readUInt32LE(12) === 1 });
+    } else {
       const path = step.toString("utf8", 16, step.indexOf(0, 16));
       steps.push({ kind: "write", path, text: step.toString("utf8", STEP_BYTES, STEP_BYTES + number) });
     }

@@ -5,7 +5,16 @@ import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runTool, silentLog } from "../../src/base/index.ts";
 import { openGuestImages } from "../../src/guest/index.ts";
-import { decodeWakeAnswer, encodeWake, WAKE_ANSWER_BYTES, type WakeStep } from "../../src/protocol/index.ts";
+import {
+  addressRequest,
+  decodeWakeAnswer,
+  encodeWake,
+  linkRequest,
+  neighbourRequest,
+  routeRequest,
+  WAKE_ANSWER_BYTES,
+  type WakeStep,
+} from "../../src/protocol/index.ts";
 import { resolvePaths } from "../../src/sdk/paths.ts";
 import { type TestScope, tempDir, test } from "../support/harness.ts";
 import { until } from "../support/until.ts";
@@ -18,8 +27,23 @@ interface Program {
   readonly child: ChildProcess;
 }
 
-async function start(t: TestScope, path: string): Promise<Program> {
-  const child = spawn(path, [], { stdio: ["pipe", "pipe", "ignore"] });
+/** A copy of it, out of the guest's root image. */
+async function extract(dir: string): Promise<string> {
+  const root = join(dir, "root");
+  const { guest } = resolvePaths({}, process.env, process.getuid?.() ?? 0);
+  const { rootPath } = await openGuestImages({ dir: guest, log: silentLog }).current();
+  await runTool("fsck.erofs", [`--extract=${root}`, rootPath], { timeoutMs: 120_000 });
+  const path = join(dir, "wake");
+  await writeFile(path, await readFile(join(root, "bin/belljar-wake")));
+  await chmod(path, 0o755);
+  await runTool("rm", ["-rf", root]);
+  return path;
+}
+
+/** @param words of the command that becomes the program */
+async function start(t: TestScope, ...words: readonly string[]): Promise<Program> {
+  const [command = "", ...args] = words;
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "ignore"] });
   t.after(async () => {
     child.kill("SIGKILL");
     await until(() => child.exitCode !== null || child.signalCode !== null);
@@ -38,15 +62,7 @@ async function start(t: TestScope, path: string): Promise<Program> {
 
 test("the wake program: each message as a whole, step by step, and nothing after the step that fails", async (t) => {
   const dir = await tempDir(t);
-  const root = join(dir, "root");
-  const { guest } = resolvePaths({}, process.env, process.getuid?.() ?? 0);
-  const { rootPath } = await openGuestImages({ dir: guest, log: silentLog }).current();
-  await runTool("fsck.erofs", [`--extract=${root}`, rootPath], { timeoutMs: 120_000 });
-  const path = join(dir, "wake");
-  await writeFile(path, await readFile(join(root, "bin/belljar-wake")));
-  await chmod(path, 0o755);
-  await runTool("rm", ["-rf", root]);
-  const { ask, child } = await start(t, path);
+  const { ask, child } = await start(t, await extract(dir));
 
   const [one, other] = [join(dir, "one"), join(dir, "other")];
   for (const file of [one, other]) await writeFile(file, "what was there before");
@@ -80,7 +96,7 @@ test("the wake program: each message as a whole, step by step, and nothing after
 
   // Steps that are none: EINVAL, and it goes on with the next message.
   for (const [at, value] of [
-    [96, 3],
+    [96, 4],
     [100, 127],
     [100, 4_096],
     [104, 4_096],
@@ -95,4 +111,78 @@ test("the wake program: each message as a whole, step by step, and nothing after
   // A message that cannot be one is the end of it.
   child.stdin?.write(Buffer.alloc(96));
   await until(() => child.exitCode === 2, { what: "its end" });
+});
+
+test("the wake program: what it is to ask the kernel of a network is done, or refused with the kernel's word for it", async (t) => {
+  const { ask, child } = await start(t, "unshare", "--net", await extract(await tempDir(t)));
+  const ofPlace = async (...words: readonly string[]): Promise<string> => {
+    const { stdout } = await runTool("nsenter", [`--net=/proc/${child.pid}/ns/net`, ...words]);
+    return stdout.toString();
+  };
+  // It is the program, in its own place, when it answers.
+  assert.deepEqual(await ask(encodeWake({ entropy, steps: [] })), [0, 0]);
+  const macAddress = "02:00:00:00:00:01";
+  const link = `link add eth0 index 7 address ${macAddress} type veth peer name peer`;
+  await ofPlace("ip", ...link.split(" "));
+  for (const name of ["eth0", "peer"]) await ofPlace("ip", "link", "set", name, "up");
+  await ofPlace("ip", "address", "add", "10.88.0.2/32", "dev", "eth0");
+  const index = 7;
+  const gateway = "169.254.1.1";
+  const step = (requests: readonly Uint8Array[], mayBeGone = false): WakeStep => ({
+    kind: "network",
+    requests,
+    mayBeGone,
+  });
+
+  const gone = [
+    routeRequest("remove", { index, destination: "default", gateway }),
+    neighbourRequest("remove", { index, address: gateway, macAddress }),
+    ...["10.88.0.2/32", "10.88.0.9/32", "2001:db8::9/64"].map((address) =>
+      addressRequest("remove", { index, address }),
+    ),
+  ];
+  const set = [
+    linkRequest({ index, macAddress: "02:00:00:00:00:22", mtu: 1400 }),
+    ...["10.88.0.3/32", "10.9.0.3/24", "2001:db8::3/64"].map((address) => addressRequest("set", { index, address })),
+    routeRequest("set", { index, destination: `${gateway}/32` }),
+    routeRequest("set", { index, destination: "default", gateway }),
+    routeRequest("set", { index, destination: "default", gateway: "2001:db8::1" }),
+    neighbourRequest("set", { index, address: gateway, macAddress: "02:62:6a:00:00:01" }),
+  ];
+  // What is there already is no error.
+  for (const requests of [set, set]) {
+    assert.deepEqual(await ask(encodeWake({ entropy, steps: [step(gone, true), step(requests)] })), [0, 2]);
+  }
+  assert.match(await ofPlace("ip", "link", "show", "eth0"), /mtu 1400[\s\S]*link\/ether 02:00:00:00:00:22 /);
+  const addresses = await ofPlace("ip", "-brief", "address", "show", "dev", "eth0");
+  assert.match(addresses, /10\.88\.0\.3\/32 10\.9\.0\.3\/24 2001:db8::3\/64 /);
+  assert.doesNotMatch(await ofPlace("ip", "address", "show", "tentative"), /2001:/);
+  const routes = (await ofPlace("ip", "route", "show", "dev", "eth0")).split("\n").map((line) => line.trim());
+  assert.deepEqual(routes.slice(0, 3), [
+    `default via ${gateway}`,
+    "10.9.0.0/24 proto kernel scope link src 10.9.0.3",
+    `${gateway} scope link`,
+  ]);
+  assert.match(await ofPlace("ip", "-6", "route", "show", "default"), /^default via 2001:db8::1 dev eth0 /);
+  assert.match(await ofPlace("ip", "neighbour"), /^169\.254\.1\.1 dev eth0 lladdr 02:62:6a:00:00:01 PERMANENT/m);
+
+  // EADDRNOTAVAIL, ENODEV, ENETUNREACH; what stands after it is not done.
+  const [address, nowhere] = ["10.88.0.9/32", "10.99.0.1"];
+  for (const [errno, refused] of [
+    [99, step([addressRequest("remove", { index, address })])],
+    [19, step([addressRequest("remove", { index: 99, address })], true)],
+    [101, step([routeRequest("set", { index, destination: "10.1.0.0/16", gateway: nowhere })], true)],
+  ] as const) {
+    const after = step([addressRequest("set", { index, address })]);
+    assert.deepEqual(await ask(encodeWake({ entropy, steps: [step([]), refused, after] })), [errno, 1]);
+  }
+  assert.doesNotMatch(await ofPlace("ip", "address"), /10\.88\.0\.9/);
+
+  // Requests that are none: EINVAL. The first one is done by then.
+  const one = addressRequest("set", { index, address });
+  for (const broken of [one.subarray(0, 12), one.subarray(0, one.length - 4), Buffer.alloc(16), Buffer.of(255, 255)]) {
+    assert.deepEqual(await ask(encodeWake({ entropy, steps: [step([one, broken])] })), [22, 0]);
+  }
+  assert.match(await ofPlace("ip", "address"), /10\.88\.0\.9/);
+  assert.deepEqual(await ask(encodeWake({ entropy, steps: [] })), [0, 0]);
 });

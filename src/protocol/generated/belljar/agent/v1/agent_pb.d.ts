@@ -241,6 +241,13 @@ export declare type WakePlan = Message<"belljar.agent.v1.WakePlan"> & {
    * @generated from field: belljar.agent.v1.WakeFile thaw = 3;
    */
   thaw?: WakeFile | undefined;
+
+  /**
+   * Those that are devices of the VM, as they are now; none when there is more to say of them than may be said.
+   *
+   * @generated from field: repeated belljar.agent.v1.WakeInterface interfaces = 4;
+   */
+  interfaces: WakeInterface[];
 };
 
 /**
@@ -248,6 +255,51 @@ export declare type WakePlan = Message<"belljar.agent.v1.WakePlan"> & {
  * Use `create(WakePlanSchema)` to create a new message.
  */
 export declare const WakePlanSchema: GenMessage<WakePlan>;
+
+/**
+ * @generated from message belljar.agent.v1.WakeInterface
+ */
+export declare type WakeInterface = Message<"belljar.agent.v1.WakeInterface"> & {
+  /**
+   * The kernel's number of it.
+   *
+   * @generated from field: uint32 index = 1;
+   */
+  index: number;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string mac_address = 3;
+   */
+  macAddress: string;
+
+  /**
+   * @generated from field: uint32 mtu = 4;
+   */
+  mtu: number;
+
+  /**
+   * @generated from field: bool up = 5;
+   */
+  up: boolean;
+
+  /**
+   * Each with its prefix; also those that are the kernel's own.
+   *
+   * @generated from field: repeated string addresses = 6;
+   */
+  addresses: string[];
+};
+
+/**
+ * Describes the message belljar.agent.v1.WakeInterface.
+ * Use `create(WakeInterfaceSchema)` to create a new message.
+ */
+export declare const WakeInterfaceSchema: GenMessage<WakeInterface>;
 
 /**
  * @generated from message belljar.agent.v1.WakeFile
@@ -487,6 +539,13 @@ export declare type ConfigureNetworkRequest = Message<"belljar.agent.v1.Configur
    * @generated from field: bool replace_routes = 4;
    */
   replaceRoutes: boolean;
+
+  /**
+   * Routes and neighbours are set also where an interface keeps its addresses: the wake program may have begun all this, and not ended.
+   *
+   * @generated from field: bool set_again = 5;
+   */
+  setAgain: boolean;
 };
 
 /**
