@@ -13,6 +13,7 @@ import { GuestMounts } from "./guest-mounts.ts";
 import { IdentityProgram } from "./identity.ts";
 import { IdentityFiles } from "./identity-files.ts";
 import { NameFiles } from "./name-files.ts";
+import { plannedInterfaces } from "./network-table.ts";
 import { PipeMaker } from "./pipes.ts";
 import { VirtioPort } from "./port.ts";
 import { randomUuid } from "./random.ts";
@@ -74,6 +75,7 @@ async function main(): Promise<void> {
       runTool,
       procDir,
       hasWaker: () => waker.isThere,
+      interfaces: () => plannedInterfaces(disks.sysDir),
       instance: randomBytes(8).toString("hex"),
       pipes,
       runtime,

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { networkLimits } from "../src/base/limits.ts";
 import { tempDir, test } from "../test/support/harness.ts";
-import { readInterfaces, readRoutes } from "./network-table.ts";
+import { plannedInterfaces, readInterfaces, readRoutes } from "./network-table.ts";
 
 test("interfaces are all but loopback, as the kernel has them", async (t) => {
   const sysDir = await tempDir(t);
@@ -24,6 +25,40 @@ test("interfaces are all but loopback, as the kernel has them", async (t) => {
     { name: "eth0", up: true, ...common },
     { name: "net1", up: false, ...common },
   ]);
+});
+
+test("interfaces that are devices are told to a copy's host with all of their addresses, or none at all are", async (t) => {
+  const sysDir = await tempDir(t);
+  const add = async (name: string, index: number): Promise<string> => {
+    const dir = join(sysDir, "class/net", name);
+    await mkdir(dir, { recursive: true });
+    const texts = { ifindex: `${index}`, address: "02:00:00:00:00:01", mtu: "1400", flags: "0x1003" };
+    for (const [file, text] of Object.entries(texts)) await writeFile(join(dir, file), `${text}\n`);
+    if (name.startsWith("eth")) await symlink("..", join(dir, "device"));
+    return dir;
+  };
+  for (const [at, name] of ["lo", "eth0", "docker0"].entries()) await add(name, at + 1);
+  const addresses = ["10.0.0.2/24", "fe80::1/64"];
+  const first = { index: 2, name: "eth0", macAddress: "02:00:00:00:00:01", mtu: 1400, up: true, addresses };
+  assert.deepEqual(
+    plannedInterfaces(sysDir, () => addresses),
+    [first],
+  );
+  // One that is just being unplugged.
+  await rm(join(await add("eth1", 9), "ifindex"));
+  const found = plannedInterfaces(sysDir, () => []) ?? [];
+  assert.deepEqual(found.map(({ index }) => index).sort(), [0, 2]);
+  const tooMany = Array.from({ length: networkLimits.presentAddressesMax + 1 }, () => "10.0.0.2/24");
+  assert.equal(
+    plannedInterfaces(sysDir, () => tooMany),
+    undefined,
+  );
+  for (let at = 2; at <= networkLimits.interfacesMax; at += 1) await add(`eth${at}`, at + 10);
+  assert.equal(
+    plannedInterfaces(sysDir, () => []),
+    undefined,
+  );
+  assert.deepEqual(plannedInterfaces(join(sysDir, "none")), []);
 });
 
 test("routes of both families, without those that are the kernel's own", async (t) => {

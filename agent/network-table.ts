@@ -1,8 +1,10 @@
 /** What the guest's kernel says of its network: interfaces and routes, of both families. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { networkLimits } from "../src/base/limits.ts";
+import type { PlannedInterface } from "../src/protocol/wake.ts";
 
 export interface PresentInterface {
   readonly name: string;
@@ -37,7 +39,7 @@ export async function readInterfaces(deps: NetworkTableDeps): Promise<PresentInt
       name,
       macAddress: await read("address"),
       mtu: Number(await read("mtu")) || 0,
-      up: (Number(await read("flags")) & 1) === 1,
+      up: isUp(await read("flags")),
       addresses: (deps.addressesOf ?? ownAddresses)(name),
     });
   }
@@ -48,6 +50,61 @@ export function ownAddresses(name: string): readonly string[] {
   return (networkInterfaces()[name] ?? []).flatMap(({ cidr }) =>
     cidr === null || cidr.startsWith("fe80:") ? [] : [cidr],
   );
+}
+
+/**
+ * Those that are devices of the VM, with all of their addresses, read at once: everything stands still. Undefined when there are more of
+ * them, or of addresses of one, than the host is told.
+ */
+export function plannedInterfaces(
+  sysDir: string,
+  addressesOf: (name: string) => readonly string[] = allAddressesOf(),
+): readonly PlannedInterface[] | undefined {
+  const dir = join(sysDir, "class/net");
+  const names = namesIn(dir).filter((name) => existsSync(join(dir, name, "device")));
+  const found = names.slice(0, networkLimits.interfacesMax).map((name): PlannedInterface => {
+    const read = (file: string): string => textOf(join(dir, name, file));
+    return {
+      index: Number(read("ifindex")),
+      name,
+      macAddress: read("address"),
+      mtu: Number(read("mtu")),
+      up: isUp(read("flags")),
+      addresses: addressesOf(name),
+    };
+  });
+  const isTold = ({ addresses }: PlannedInterface): boolean => addresses.length <= networkLimits.presentAddressesMax;
+  return found.length === names.length && found.every(isTold) ? found : undefined;
+}
+
+/** Also of one that is just being unplugged. */
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+function namesIn(dir: string): readonly string[] {
+  try {
+    return readdirSync(dir);
+  } catch {
+    return [];
+  }
+}
+
+/** An address of `eth0` may have a label such as `eth0:1`, by which it goes then. */
+function allAddressesOf(): (name: string) => readonly string[] {
+  const all = Object.entries(networkInterfaces());
+  return (name) =>
+    all
+      .filter(([label]) => label === name || label.startsWith(`${name}:`))
+      .flatMap(([, infos = []]) => infos.flatMap(({ cidr }) => (cidr === null ? [] : [cidr])));
+}
+
+function isUp(flags: string): boolean {
+  return (Number(flags) & 1) === 1;
 }
 
 /** Those that somebody could have set: what the kernel makes of its own for link-local addresses and multicast is left out. */

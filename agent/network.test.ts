@@ -73,6 +73,13 @@ test("network: a copied guest whose address is as before gets another hardware a
   await writeFile(join(sysDir, "class/net/eth0/address"), "02:00:00:00:00:01");
   await configureNetwork(deps, request);
   assert.equal(ran.length, 1);
+  // Somebody has begun, and it is not known how far that came.
+  await configureNetwork(deps, { ...request, setAgain: true });
+  assert.deepEqual(ran.at(-1)?.at(-1)?.split("\n"), [
+    "ip route replace 169.254.1.1/32 dev eth0",
+    "ip route replace default via 169.254.1.1 dev eth0",
+    "arp -i eth0 -s 169.254.1.1 02:62:6a:00:00:01",
+  ]);
 });
 
 test("network: what is no name, address or route never reaches the shell", async (t) => {

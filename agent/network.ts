@@ -27,6 +27,8 @@ export interface NetworkRequest {
   readonly routes: readonly RouteRequest[];
   readonly neighbours: readonly NeighbourRequest[];
   readonly replaceRoutes?: boolean;
+  /** Also routes and neighbours of an interface that keeps its addresses. */
+  readonly setAgain?: boolean;
 }
 
 interface InterfaceRequest {
@@ -73,6 +75,7 @@ export async function configureNetwork(deps: NetworkDeps, request: NetworkReques
     lines.push(...(await staleRoutes(deps, request)));
     unchanged.clear();
   }
+  if (request.setAgain === true) unchanged.clear();
   for (const { interfaceName, destination, gateway } of routes) {
     const name = checked(interfaceName, NAME, "interface");
     const what = destination === "default" ? destination : checked(destination, RANGE, "range");

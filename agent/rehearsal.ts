@@ -112,6 +112,7 @@ export async function rehearse(): Promise<void> {
     runTool: async () => {},
     procDir: "/proc",
     hasWaker: () => true,
+    interfaces: () => [],
     instance: "rehearsal",
     pipes: { open: unplayed },
     runtime: { launch: unplayed },

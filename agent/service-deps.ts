@@ -3,6 +3,7 @@ import type { Capacity } from "./capacity.ts";
 import type { ContainerDeps } from "./container.ts";
 import type { System } from "./system.ts";
 import type { RunTool } from "./tools.ts";
+import type { WakePlanDeps } from "./wake-plan.ts";
 
 export interface ServiceDeps extends ContainerDeps {
   readonly system: Pick<
@@ -20,6 +21,7 @@ export interface ServiceDeps extends ContainerDeps {
   readonly runTool: RunTool;
   /** Whether the program is there that wakes copies without the agent. */
   readonly hasWaker: () => boolean;
+  readonly interfaces: WakePlanDeps["interfaces"];
   /** Changes with every start of the agent. */
   readonly instance: string;
   /** `streamLimits.processesMax` unless told. */

@@ -74,8 +74,10 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
     freeze: async ({ saving }, { signal }) => {
       const { failures, wake } = await standstill.freeze(saving, signal);
       if (wake === undefined) return { hookFailures: [...failures] };
-      const { files, furtherPids, thaw } = wake;
-      return { hookFailures: [...failures], wake: { files: [...files], furtherPids: [...furtherPids], thaw } };
+      const { files, furtherPids, thaw, interfaces = [] } = wake;
+      const present = interfaces.map((each) => ({ ...each, addresses: [...each.addresses] }));
+      const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces: present };
+      return { hookFailures: [...failures], wake: plan };
     },
 
     thaw: async ({ sandbox, network, event, sandboxId, generation, machineId, bootId, endProcesses, toldAtMs }) => {

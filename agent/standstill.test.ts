@@ -61,6 +61,8 @@ test("what stands still says how a copy is woken without the agent, which then o
   assert.equal(texts.get("identity"), "event={event}\ngeneration={generation}\nsandbox={sandbox}\ntime={time}\n");
   assert.deepEqual([wake?.thaw?.path, wake?.thaw?.text], [groupFile(agent, "cgroup.freeze"), "0"]);
   assert.equal(wake?.furtherPids.length, 2);
+  const [present] = wake.interfaces;
+  assert.deepEqual([present?.index, present?.name, present?.addresses], [2, "eth0", ["10.0.2.15/32"]]);
   // The program has written what it was told; the agent leaves it so.
   const path = join(agent.dir, "identity/run/identity");
   await writeFile(path, "as told\n");

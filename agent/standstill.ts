@@ -14,12 +14,11 @@ import { endProcesses } from "./end-processes.ts";
 import { findHooks, type HookFailure, type HookName, type Hooks, runHooks } from "./hooks.ts";
 import type { IdentityEvent, IdentityFiles, IdentityNews } from "./identity-files.ts";
 import { Turns } from "./turns.ts";
-import { wakePlan } from "./wake-plan.ts";
+import { type WakePlanDeps, wakePlan } from "./wake-plan.ts";
 
-export interface StandstillDeps {
+export interface StandstillDeps extends WakePlanDeps {
   readonly cgroups: Pick<Cgroups, "freezeAll" | "thawAll" | "thawPlan">;
   readonly identity: Pick<IdentityFiles, "announce" | "plan">;
-  readonly procDir: string;
   /** Whether the program is there that wakes copies without the agent. */
   readonly hasWaker: () => boolean;
 }

@@ -2,6 +2,7 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { PlannedInterface } from "../../src/protocol/wake.ts";
 import { Cgroups } from "../cgroups.ts";
 import { GuestMounts } from "../guest-mounts.ts";
 import { IdentityFiles } from "../identity-files.ts";
@@ -18,6 +19,16 @@ import { System } from "../system.ts";
 import { runTool } from "../tools.ts";
 import { PlainRuntime } from "./plain-runtime.ts";
 import { SocketPort } from "./socket-port.ts";
+
+/** Of a guest that it is not in. */
+const INTERFACE: PlannedInterface = {
+  index: 2,
+  name: "eth0",
+  macAddress: "02:00:00:00:00:01",
+  mtu: 1500,
+  up: true,
+  addresses: ["10.0.2.15/32"],
+};
 
 export interface HostAgentOptions {
   readonly processesMax?: number;
@@ -76,6 +87,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     cgroups: new Cgroups(join(dir, "cgroup")),
     names: new NameFiles(),
     hasWaker: () => true,
+    interfaces: () => [INTERFACE],
     identity: new IdentityFiles({ dir: join(dir, "identity"), newUuid: randomUuid, nowMs: () => Date.now() }),
     sharedMemory: new SharedMemory(join(dir, "shm"), async () => {}),
     sharedPids: new SharedPids({ runtime, dir: join(dir, "pids"), procDir: "/proc" }),

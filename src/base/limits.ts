@@ -326,6 +326,8 @@ export const networkLimits = {
   interfacesMax: 8,
   routesMax: 64,
   addressesMax: 16,
+  /** Of one interface of a guest that stands still: those that it was told of, the kernel's own, and some of its own making. */
+  presentAddressesMax: 32,
   nameServersMax: 8,
   /** Bytes per second of a network that is slowed down: less than a packet of Ethernet each second is a fault, not a speed. */
   rateMinBytes: 8 * KIB,
