@@ -6,7 +6,7 @@ import { BelljarError, machineIdOf } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
-import { isSameToGuest, type ReturningState, ROOT_SERIAL } from "../sandbox/index.ts";
+import { networkSteps, type ReturningState, ROOT_SERIAL, type WayBack } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
@@ -97,9 +97,7 @@ export async function startCopy(
     },
     { signal },
   );
-  // Another network must be known to the guest before anything of it runs: its connections to the outside are another's.
-  const isSameNetwork = isSameToGuest(snapshot.state.network, sandbox.state.network);
-  const toldAtMs = await sandbox.machine.comeBack(isSameNetwork ? snapshot.state.wake : undefined, signal);
+  const toldAtMs = await sandbox.machine.comeBack(wayBack(snapshot.state, sandbox), signal);
   if (toldAtMs !== undefined) {
     await sandbox.update((now) => ({ ...now, returning: { ...returning, toldAtMs } }));
     const answered = sandbox.agent();
@@ -112,6 +110,17 @@ export async function startCopy(
   if (event === "resumed") tellHookFailures(sandbox.log, failures);
   else refuseHookFailures(failures);
   return { answered: Promise.resolve() };
+}
+
+/** Another network must be known to the guest before anything of it runs: its connections to the outside are another's. */
+function wayBack({ wake, network }: Snapshot["state"], { state, log }: HostSandbox): WayBack | undefined {
+  if (wake === undefined) return undefined;
+  const steps = networkSteps(wake.interfaces, network, state.network);
+  if (steps !== undefined) return { plan: wake, networkSteps: steps };
+  log.info("a copy is brought back by its agent, which takes longer", {
+    cause: "its network has other interfaces than its source's, or than the guest has",
+  });
+  return undefined;
 }
 
 function newIdentity(id: string): { readonly machineId: string; readonly bootId: string } {

@@ -7,6 +7,7 @@
  * with its routes. The guest's gateway has the same address and hardware address in every namespace, so that nothing that the guest knows
  * of its neighbours is stale.
  */
+export { MAC_ADDRESS } from "./addresses.ts";
 export {
   type CopiedNetworkConfig,
   copiedNetwork,
@@ -19,10 +20,18 @@ export {
 } from "./config.ts";
 export { newEndpoint, withFound } from "./given-networks.ts";
 export { type EndpointModel, endpointModels } from "./given-place.ts";
+export { linkLocal } from "./given-rules.ts";
 export type { FoundInterface, FoundNetwork } from "./given-scan.ts";
 export type { EndpointKind, EndpointState, GivenNetworkState } from "./given-state.ts";
 export { guestNameServers, guestNetwork, type Nic, networkPath, nicName, nicsOf } from "./guest.ts";
-export { checkGuestRoutes, type GuestInterface, type GuestNetwork, type GuestRoute } from "./guest-network.ts";
+export {
+  checkGuestRoutes,
+  GUEST_INTERFACE,
+  type GuestInterface,
+  type GuestNetwork,
+  type GuestRoute,
+  isRange,
+} from "./guest-network.ts";
 export { namespacePath } from "./layout.ts";
 export type { Link } from "./links.ts";
 export { type MakeOptions, type Networks, noNetworks, openNetworks } from "./networks.ts";

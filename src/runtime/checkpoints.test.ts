@@ -2,16 +2,23 @@ import assert from "node:assert/strict";
 import { chmod, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
+import type { MemoryGuest } from "../../test/support/memory-agent.ts";
+import { MemoryNetworks } from "../../test/support/memory-networks.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { until } from "../../test/support/until.ts";
 import { BelljarError, runTool } from "../base/index.ts";
+import { addressRequest, linkRequest } from "../protocol/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { exportNamed, importNamed } from "./checkpoint-archives.ts";
 import type { SandboxHandle } from "./interface.ts";
 
-async function running(t: TestScope): Promise<{ runtime: MemoryRuntime; source: SandboxHandle; dir: string }> {
-  const runtime = await MemoryRuntime.open(t, { disk: systemDisk });
-  const source = await runtime.core.sandboxes.create({ image: "busybox", name: "source" });
+async function running(
+  t: TestScope,
+  networks?: MemoryNetworks,
+): Promise<{ runtime: MemoryRuntime; source: SandboxHandle; dir: string }> {
+  const runtime = await MemoryRuntime.open(t, { disk: systemDisk, ...(networks === undefined ? {} : { networks }) });
+  const network = networks === undefined ? {} : { network: { mode: "bridge" } as const };
+  const source = await runtime.core.sandboxes.create({ image: "busybox", name: "source", ...network });
   // The image's only layer.
   await writeFile(join(dirname(runtime.deps.rootDir), `${"2".repeat(64)}.erofs`), "layer");
   return { runtime, source, dir: join(runtime.deps.rootDir, "checkpoints") };
@@ -250,6 +257,42 @@ test("a copy whose guest's program fails or is not there is brought back by its 
   runtime.hypervisor.fail("openWakeLine", new BelljarError("VMM_DIED", "QEMU does not listen"));
   const alone = await runtime.core.checkpoints.restore("fails");
   assert.equal(runtime.guests.guest(alone.id).thaws.length, 1);
+});
+
+test("a copy with another network than its source has it before it runs; what fails half-way is done again by its agent", async (t) => {
+  const networks = new MemoryNetworks();
+  const { runtime, source } = await running(t, networks);
+  await source.checkpoint({ name: "first" });
+  const restored = async (): Promise<MemoryGuest> => {
+    const { id } = await runtime.core.checkpoints.restore("first");
+    const copy = await runtime.core.sandboxes.get(id);
+    await copy.exec(["echo", "on"]);
+    return runtime.guests.guest(id);
+  };
+  const same = await restored();
+  assert.deepEqual([same.woken[0]?.network, same.networks.at(-1)?.setAgain], [[], false]);
+
+  const [macAddress, address] = ["02:00:00:00:00:02", "10.88.0.9"];
+  networks.guest = { macAddress, address };
+  const other = await restored();
+  const asked = other.woken[0]?.network.map((each) => Buffer.from(each).toString("hex")) ?? [];
+  for (const request of [
+    addressRequest("remove", { index: 2, address: "10.0.2.15/32" }),
+    linkRequest({ index: 2, macAddress }),
+    addressRequest("set", { index: 2, address: `${address}/32` }),
+  ]) {
+    assert.ok(asked.includes(request.toString("hex")), request.toString("hex"));
+  }
+  const [thaw] = other.thaws;
+  assert.ok((thaw?.toldAtMs ?? 0n) > 0n);
+  assert.deepEqual([thaw?.network?.interfaces?.[0]?.macAddress, thaw?.network?.setAgain], [macAddress, false]);
+
+  runtime.guests.onGuest = (guest) => {
+    guest.wakeErrno = 101;
+  };
+  const failed = await restored();
+  assert.deepEqual([failed.woken.length, failed.thaws[0]?.toldAtMs, failed.networks.at(-1)?.setAgain], [0, 0n, true]);
+  assert.equal(failed.frozen, false);
 });
 
 test("an owner that dies between the two leaves it to the next one to tell the agent", async (t) => {

@@ -23,7 +23,6 @@ export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
-export { isSameToGuest } from "./network.ts";
 export {
   addInterface,
   type PresentInterface,
@@ -43,7 +42,7 @@ export {
 } from "./pci-devices.ts";
 export { isUnfinished } from "./record.ts";
 export { type RestartConfig, type RestartPolicy, type RestartState, restartPolicies } from "./restart.ts";
-export type { ReturningState } from "./returning.ts";
+export type { ReturningState, WayBack } from "./returning.ts";
 export { type ExclusiveOptions, ROOT_SERIAL, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export { bootOf, savedConfig } from "./saved-config.ts";
 export {
@@ -59,3 +58,4 @@ export {
 } from "./state.ts";
 export type { BootTemplate, TemplateSource, TemplateWish, VmPool } from "./template-source.ts";
 export type { TrailConfig, TrailSettings } from "./trail.ts";
+export { networkSteps } from "./wake-network.ts";

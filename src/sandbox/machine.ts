@@ -27,7 +27,7 @@ import { encodeWake, type HookFailure, type PlannedWake } from "../protocol/inde
 import { dnsLines, type SandboxSettings } from "./config.ts";
 import { type GuestNamed, inGuestWords } from "./guest-ids.ts";
 import { resumeWith } from "./resume-with.ts";
-import { type ReturningState, readWakePlan, type WakeWords, wakeSteps } from "./returning.ts";
+import { type ReturningState, readWakePlan, type WakeWords, type WayBack, wakeSteps } from "./returning.ts";
 
 export interface MachineDeps {
   readonly connectAgent: ConnectAgent;
@@ -54,6 +54,8 @@ export interface Returning extends ReturningState {
   /** When its clock stood still, in milliseconds since the epoch, if that is known and the clock was not set since. */
   readonly stoppedAtMs?: number | undefined;
   readonly network: () => AgentRequest<"configureNetwork"> | undefined;
+  /** The wake program may have begun to change its network, and not ended. */
+  readonly isInDoubt?: boolean | undefined;
 }
 
 /** Fresh random bytes for the guest's kernel: twice what its generator holds. */
@@ -195,15 +197,20 @@ export class Machine implements AgentCaller {
    * Lets the CPUs of a copy run, and its containers as soon as may be. Answers when they were told who they are, in milliseconds since the
    * epoch; undefined when the guest's agent has to do it, which does so when it is first asked for.
    */
-  async comeBack(plan: PlannedWake | undefined, signal?: AbortSignal): Promise<number | undefined> {
+  async comeBack(way: WayBack | undefined, signal?: AbortSignal): Promise<number | undefined> {
     const returning = this.#returning;
     const toldAtMs = this.#deps.clock.nowMs();
     const message =
-      returning === undefined || plan === undefined ? undefined : this.#wakeMessage(plan, returning, toldAtMs);
+      returning === undefined || way === undefined ? undefined : this.#wakeMessage(way, returning, toldAtMs);
     const isTold = await this.whileAlive(resumeWith(this.vm, message, this.log, signal));
     this.#resumedAtMs = this.#deps.clock.nowMs();
-    if (!isTold || returning === undefined) return undefined;
+    if (returning === undefined) return undefined;
+    if (!isTold) {
+      this.#returning = { ...returning, isInDoubt: message !== undefined };
+      return undefined;
+    }
     this.#returning = { ...returning, toldAtMs };
+    this.log.debug("a copy was brought back by the guest's wake program", { networkSteps: way?.networkSteps.length });
     return toldAtMs;
   }
 
@@ -212,7 +219,7 @@ export class Machine implements AgentCaller {
     return this.#hookFailures;
   }
 
-  #wakeMessage(plan: PlannedWake, { stoppedAtMs, ...news }: Returning, toldAtMs: number): Buffer | undefined {
+  #wakeMessage(way: WayBack, { stoppedAtMs, ...news }: Returning, toldAtMs: number): Buffer | undefined {
     const { hostname, dnsLines: dns = [], hostLines: hosts = [] } = this.#identity(0);
     const words: WakeWords = {
       event: news.event,
@@ -223,11 +230,12 @@ export class Machine implements AgentCaller {
       "boot-id": news.bootId,
       hostname: hostname ?? "",
       hosts: asText(hosts),
-      dns: asText(dns),
+      // As for the agent: none leaves what there is.
+      dns: dns.length === 0 ? undefined : asText(dns),
     };
     const clock = stoppedAtMs === undefined ? { realtimeMs: toldAtMs } : { advanceMs: toldAtMs - stoppedAtMs };
     try {
-      const steps = wakeSteps(plan, words, news.endProcesses);
+      const steps = wakeSteps(way, words, news.endProcesses);
       return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), clock, steps });
     } catch (error) {
       this.log.warn("the guest's plan for a return cannot be followed", { cause: messageChain(error).join(": ") });
@@ -286,7 +294,8 @@ export class Machine implements AgentCaller {
   async #tell(returning: Returning, inOneCall: boolean): Promise<void> {
     const { event, generation, machineId = "", bootId = "", endProcesses, toldAtMs = 0, stoppedAtMs } = returning;
     const news = { event, sandboxId: this.#options.id, generation, machineId, bootId, endProcesses };
-    const network = returning.network();
+    const words = returning.network();
+    const network = words && { ...words, setAgain: returning.isInDoubt === true };
     if (!inOneCall) {
       await this.configure();
       if (network !== undefined) await this.#agent.call("configureNetwork", network);

@@ -140,12 +140,6 @@ export async function configureGuest(
   if (words !== undefined) await host.call("configureNetwork", { ...words, replaceRoutes }, { signal });
 }
 
-/** Whether a guest that was told of the one need be told nothing of the other before its containers run. */
-export function isSameToGuest(one: NetworkState | undefined, other: NetworkState | undefined): boolean {
-  const words = [one, other].map((network) => JSON.stringify(network && guestNetwork(network)));
-  return words[0] === words[1];
-}
-
 /** What the guest is told of its network; nothing without one. */
 export function guestWords(host: Pick<GuestHost, "state" | "machine">): AgentRequest<"configureNetwork"> | undefined {
   const { network } = host.state;

@@ -1,10 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import { parseJson, standstillLimits } from "../base/index.ts";
-import { AgentService, type PlannedWake } from "../protocol/index.ts";
+import { networkLimits, parseJson, standstillLimits } from "../base/index.ts";
+import {
+  AgentService,
+  linkRequest,
+  type PlannedInterface,
+  type PlannedWake,
+  type WakeStep,
+} from "../protocol/index.ts";
 import { decodeReturning, decodeWakePlan, readWakePlan, type WakeWords, wakeSteps } from "./returning.ts";
 
+const INTERFACE: PlannedInterface = {
+  index: 2,
+  name: "eth0",
+  macAddress: "02:00:00:00:00:01",
+  mtu: 1500,
+  up: true,
+  addresses: ["10.88.0.2/32", "fe80::ff:fe00:1/64"],
+};
 const PLAN: PlannedWake = {
   files: [
     { path: "/proc/sys/kernel/hostname", text: "{hostname}" },
@@ -14,6 +28,7 @@ const PLAN: PlannedWake = {
   ],
   furtherPids: [41, 42],
   thaw: { path: "/freeze", text: "0" },
+  interfaces: [INTERFACE],
 };
 const WORDS: WakeWords = {
   event: "forked",
@@ -29,13 +44,24 @@ const WORDS: WakeWords = {
 
 const { output } = AgentService.method.freeze;
 const said = (wake: PlannedWake): ReturnType<typeof readWakePlan> => {
-  const { files, furtherPids, thaw } = wake;
-  return readWakePlan(create(output, { wake: { files: [...files], furtherPids: [...furtherPids], thaw } }));
+  const { files, furtherPids, thaw, interfaces: told = [] } = wake;
+  const interfaces = told.map((each) => ({ ...each, addresses: [...each.addresses] }));
+  return readWakePlan(create(output, { wake: { files: [...files], furtherPids: [...furtherPids], thaw, interfaces } }));
 };
 
-test("a plan becomes steps: files with their words, processes that end, and the thaw last", () => {
-  const texts = wakeSteps(PLAN, WORDS, true).map((step) => (step.kind === "kill" ? step.pid : step.text));
+const network: WakeStep = { kind: "network", requests: [linkRequest({ index: 2, mtu: 1400 })], mayBeGone: false };
+
+/** What is told of each, and where. */
+const stepsOf = (plan: PlannedWake, words: WakeWords, endProcesses: boolean): (readonly unknown[])[] =>
+  wakeSteps({ plan, networkSteps: [network] }, words, endProcesses).map((step) => {
+    if (step.kind === "kill") return [step.pid];
+    return step.kind === "write" ? [step.text, step.path] : [step.kind];
+  });
+
+test("a plan becomes steps: the network, files with their words, processes that end, and the thaw last", () => {
+  const texts = stepsOf(PLAN, WORDS, true).map(([text]) => text);
   assert.deepEqual(texts, [
+    "network",
     "jug",
     "127.0.1.1\tjug\n10.0.0.1\tother\n",
     "00ff\n",
@@ -44,15 +70,12 @@ test("a plan becomes steps: files with their words, processes that end, and the 
     42,
     "0",
   ]);
-  const kept = wakeSteps(PLAN, { ...WORDS, "machine-id": undefined }, false);
-  assert.deepEqual(
-    kept.map((step) => (step.kind === "kill" ? step.pid : step.path)),
-    ["/proc/sys/kernel/hostname", "/hosts", "/identity", "/freeze"],
-  );
+  const kept = stepsOf(PLAN, { ...WORDS, "machine-id": undefined }, false).flatMap(([, path]) => path ?? []);
+  assert.deepEqual(kept, ["/proc/sys/kernel/hostname", "/hosts", "/identity", "/freeze"]);
   const hosts = "h".repeat(60_000);
   for (const text of ["{other}", "{constructor}", "{hosts}{hosts}"]) {
     const plan = { ...PLAN, files: [{ path: "/a", text }] };
-    assert.throws(() => wakeSteps(plan, { ...WORDS, hosts }, true), { reason: "INVALID_ARGUMENT" }, text);
+    assert.throws(() => stepsOf(plan, { ...WORDS, hosts }, true), { reason: "INVALID_ARGUMENT" }, text);
   }
 });
 
@@ -74,11 +97,34 @@ test("what a guest plans is taken as it is, or not at all", () => {
   }
 });
 
+test("interfaces that cannot be, or are too many, are none; the rest of the plan is as good as ever", () => {
+  const { interfaces: _, ...rest } = PLAN;
+  const { interfacesMax, presentAddressesMax } = networkLimits;
+  for (const hostile of [
+    [],
+    Array.from({ length: interfacesMax + 1 }, () => INTERFACE),
+    [{ ...INTERFACE, index: 0 }],
+    [{ ...INTERFACE, index: 2 ** 31 }],
+    [{ ...INTERFACE, name: "e/0" }],
+    [{ ...INTERFACE, macAddress: "02:00" }],
+    [INTERFACE, { ...INTERFACE, addresses: ["10.0.0.1"] }],
+    [{ ...INTERFACE, addresses: ["10.0.0.1/33"] }],
+    [{ ...INTERFACE, addresses: ["fe80::1%1/64"] }],
+    [{ ...INTERFACE, addresses: Array.from({ length: presentAddressesMax + 1 }, () => "10.0.0.1/8") }],
+  ]) {
+    assert.deepEqual(said({ ...PLAN, interfaces: hostile }), { ...rest, interfaces: undefined });
+  }
+});
+
 test("both come back from a state as they were written, and what is not possible is damage", () => {
   const again = (value: unknown) => parseJson(JSON.stringify(value), "state", "STATE_CORRUPT");
   assert.deepEqual(decodeWakePlan(again(PLAN)), PLAN);
+  // As they were written before they said.
+  assert.deepEqual(decodeWakePlan(again({ ...PLAN, interfaces: undefined })), { ...PLAN, interfaces: undefined });
   const state = { event: "restored", generation: 1, machineId: "0".repeat(32), endProcesses: true, toldAtMs: 5 };
   assert.deepEqual(decodeReturning(again(state)), { ...state, bootId: undefined });
   assert.throws(() => decodeReturning(again({ ...state, event: "created" })), { reason: "STATE_CORRUPT" });
   assert.throws(() => decodeWakePlan(again({ ...PLAN, thaw: { path: "x", text: "" } })), { reason: "STATE_CORRUPT" });
+  const damaged = { ...PLAN, interfaces: [{ ...INTERFACE, addresses: ["all"] }] };
+  assert.throws(() => decodeWakePlan(again(damaged)), { reason: "STATE_CORRUPT" });
 });

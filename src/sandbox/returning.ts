@@ -10,6 +10,7 @@ import {
   WAKE_MESSAGE_BYTES_MAX,
   type WakeStep,
 } from "../protocol/index.ts";
+import { decodePlannedInterfaces, readPlannedInterfaces } from "./planned-interfaces.ts";
 
 /** What has become of a copy. */
 export interface CopyNews {
@@ -27,6 +28,13 @@ export interface ReturningState extends CopyNews {
   readonly toldAtMs?: number | undefined;
 }
 
+/** How a copy may come back without its agent. */
+export interface WayBack {
+  readonly plan: PlannedWake;
+  /** Of its network, which is as its source's without any. */
+  readonly networkSteps: readonly WakeStep[];
+}
+
 /** What stands for the words in planned files; those that are undefined leave their files as they are. */
 export interface WakeWords {
   readonly event: string;
@@ -37,7 +45,7 @@ export interface WakeWords {
   readonly "boot-id": string | undefined;
   readonly hostname: string;
   readonly hosts: string;
-  readonly dns: string;
+  readonly dns: string | undefined;
 }
 
 const { wakeFilesMax, wakePathMaxLength, wakeTextMaxLength, descendantsMax } = standstillLimits;
@@ -56,7 +64,7 @@ export function readWakePlan({ wake }: Pick<FreezeResponse, "wake">): PlannedWak
   const files = wake.files.map(plan);
   const thaw = plan(wake.thaw);
   if (![...files, thaw].every(isPlannable)) return undefined;
-  return { files, furtherPids: [...wake.furtherPids], thaw };
+  return { files, furtherPids: [...wake.furtherPids], thaw, interfaces: readPlannedInterfaces(wake.interfaces) };
 }
 
 function isPlannable({ path, text }: PlannedFile): boolean {
@@ -64,13 +72,17 @@ function isPlannable({ path, text }: PlannedFile): boolean {
 }
 
 /**
- * The thaw is the last of them.
+ * The network is the first of them: should the kernel refuse something of it, nobody in the copy was told anything. The thaw is the last.
  * @throws BelljarError `INVALID_ARGUMENT` for a word that nobody knows, and for more text than there is room for: a short plan can ask for
  * a long word as often as it likes
  */
-export function wakeSteps(plan: PlannedWake, words: WakeWords, endProcesses: boolean): readonly WakeStep[] {
+export function wakeSteps(
+  { plan, networkSteps }: WayBack,
+  words: WakeWords,
+  endProcesses: boolean,
+): readonly WakeStep[] {
   const known = new Map<string, string | undefined>(Object.entries(words));
-  const steps: WakeStep[] = [];
+  const steps: WakeStep[] = [...networkSteps];
   let room = WAKE_MESSAGE_BYTES_MAX;
   for (const { path, text } of plan.files) {
     const filled = fill(text, known, room);
@@ -115,6 +127,8 @@ export const decodeWakePlan: Decode<PlannedWake> = (field) => ({
   files: field.field("files").array(decodeFile, { maxItems: wakeFilesMax }),
   furtherPids: field.field("furtherPids").array((pid) => pid.integer({ min: 1 }), { maxItems: descendantsMax }),
   thaw: decodeFile(field.field("thaw")),
+  // Those that were saved before a copy could have another network than its source say none.
+  interfaces: field.field("interfaces").optional(decodePlannedInterfaces),
 });
 
 function decodeFile(field: Field): PlannedFile {

@@ -407,7 +407,8 @@ export class Sandbox<C extends SandboxedContainer> {
     const nics: Doubtful = { disks: [], devices: doubtfulNics(this.state.network) };
     const vm = await this.#deps.hypervisor.attach(withDoubtful(saved, own, nics, this.devices.doubtful()));
     if (this.gone.aborted) return await vm.release();
-    const told = returning && { ...returning, network: () => guestWords(this) };
+    const isInDoubt = returning?.toldAtMs === undefined;
+    const told = returning && { ...returning, network: () => guestWords(this), isInDoubt };
     const known = { agentInstance, ...this.#names, returning: told };
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...known });
   }

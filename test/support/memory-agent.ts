@@ -159,7 +159,12 @@ export class MemoryGuest {
   /** What that program is to say instead of doing what it is told. */
   wakeErrno = 0;
   /** What it was told: path and text of each file, pids of those to be ended. */
-  readonly woken: { readonly files: ReadonlyMap<string, string>; readonly killed: readonly number[] }[] = [];
+  readonly woken: {
+    readonly files: ReadonlyMap<string, string>;
+    readonly killed: readonly number[];
+    /** Requests of rtnetlink. */
+    readonly network: readonly Uint8Array[];
+  }[] = [];
   #nextPid = 100;
 
   constructor(vm: MemoryVm) {
@@ -182,6 +187,10 @@ export class MemoryGuest {
           [...processes.values()].flatMap(({ id, pid, end }) => (id === "" || end !== undefined ? [] : [pid])),
         ),
         thaw: { path: "/thaw", text: "0" },
+        interfaces: (this.networks.at(-1)?.interfaces ?? []).map((each, at) => {
+          const { name = "", macAddress = "", mtu = 0, addresses = [] } = each;
+          return { index: at + 2, name, macAddress, mtu, up: true, addresses };
+        }),
       },
     }).wake;
   }
@@ -193,7 +202,8 @@ export class MemoryGuest {
     if (this.wakeErrno !== 0) return answer;
     const files = new Map(steps.flatMap((step) => (step.kind === "write" ? [[step.path, step.text] as const] : [])));
     const killed = steps.flatMap((step) => (step.kind === "kill" ? [step.pid] : []));
-    this.woken.push({ files, killed });
+    const network = steps.flatMap((step) => (step.kind === "network" ? step.requests : []));
+    this.woken.push({ files, killed, network });
     if (files.get("/thaw") === "0") this.frozen = false;
     for (const { processes } of this.containers.values()) {
       for (const process of processes.values()) if (killed.includes(process.pid)) process.signal(SIGKILL);

@@ -19,6 +19,8 @@ export class MemoryNetworks implements Networks {
   readonly planned = new Map<string, NetworkState>();
   /** The next step of this kind fails with it. */
   readonly failures = new Map<FailingStep, unknown>();
+  /** Of the guest in every further network that is not a given one. */
+  guest = { macAddress: "02:00:00:00:00:01", address: "10.0.2.15" };
   /** What is in every given namespace. */
   found: FoundNetwork = { interfaces: [], routes: [], neighbours: [], owners: [] };
 
@@ -35,8 +37,7 @@ export class MemoryNetworks implements Networks {
     const state: NetworkState = {
       mode,
       namespace: `belljar-00000000-${id}`,
-      macAddress: "02:00:00:00:00:01",
-      address: "10.0.2.15",
+      ...this.guest,
       mtu: 1500,
       nameServer: "192.0.2.53",
       ports: ports.map((port, index) => (port.hostPort === 0 ? { ...port, hostPort: 40_000 + index } : port)),

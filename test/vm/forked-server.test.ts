@@ -7,7 +7,9 @@ import assert from "node:assert/strict";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openEmbedded } from "../support/embedded.ts";
-import { test } from "../support/harness.ts";
+import { runCli, startCli, test } from "../support/harness.ts";
+import { networkHost } from "../support/network-host.ts";
+import { until } from "../support/until.ts";
 
 const COUNT = Number(process.env["BELLJAR_FORKS"] ?? 3);
 const MODE = process.env["BELLJAR_NETWORK"] === "bridge" ? "bridge" : "user";
@@ -83,4 +85,73 @@ test("forks of a running server answer on ports of their own, and the source nev
     await asking.catch(() => {});
     for (const fork of forks) await fork.delete({ force: true });
   }
+});
+
+/**
+ * Says what has happened to it and where it is, whenever that has changed, and first of all when it goes on, since it was due then; and asks somebody outside as soon as it is a copy. */
+const LOOK = `
+  const { readFileSync } = require("fs");
+  const { createServer, get } = require("http");
+  const eventNow = () => readFileSync("/run/belljar/identity", "utf8").split("\\n")[0];
+  let last = "";
+  setInterval(() => {
+    const event = eventNow();
+    const [{ address, mac } = {}] = require("os").networkInterfaces().eth0 ?? [];
+    const line = [event, address, mac].join(" ");
+    // It may have stood still between the two.
+    if (line === last || eventNow() !== event) return;
+    last = line;
+    console.log(line);
+    if (event !== "event=forked") return;
+    get(process.argv[1], (answer) => answer.on("data", (text) => console.log(String(text)))).on("error", console.log);
+  }, 50);
+  createServer((q, r) => r.end("hello from " + require("os").hostname())).listen(80);`;
+
+test("forks on a bridge are where they belong before anything of them runs", async (t) => {
+  const timeoutMs = 60_000;
+  const host = await networkHost(t);
+  await host.serve("0.0.0.0", 9001);
+  const daemon = startCli(t, ["daemon", "run", "--log-level", "debug"], { within: host.within });
+  await until(() => daemon.stderrText().includes("listening"), { what: "the daemon", timeoutMs });
+  const output = async (...args: readonly string[]): Promise<string> => {
+    const { status, stdout, stderr } = await runCli(t, args, { within: host.within });
+    assert.equal(status, 0, stderr);
+    return stdout.toString().trim();
+  };
+  const network = ["--network", "bridge", "-p", "127.0.0.1::80", "--allow", `${host.address}:9001`];
+  await output("run", "-d", "--name", "source", ...network, "node", "node", "-e", LOOK, `http://${host.address}:9001/`);
+  interface Place {
+    readonly address: string;
+    readonly port: number;
+  }
+  const placeOf = async (name: string): Promise<Place> => {
+    const { network, ports } = JSON.parse(await output("inspect", "--json", name));
+    return { address: network.addresses[0], port: ports[0].hostPort };
+  };
+  const get = (port: number): Promise<string | undefined> =>
+    host.run("curl", "-sS", "-m", "5", `http://127.0.0.1:${port}/`);
+  const source = await placeOf("source");
+  await until(async () => (await get(source.port))?.startsWith("hello from") === true, {
+    what: "the server",
+    timeoutMs,
+  });
+
+  await output("fork", "source", "-n", "3", "--name", "fork-{n}");
+  const names = ["fork-1", "fork-2", "fork-3"];
+  const places = await Promise.all(names.map(placeOf));
+  assert.equal(new Set([source, ...places].flatMap(({ address, port }) => [address, port])).size, 8);
+  for (const [index, name] of names.entries()) {
+    const { address, port } = places[index] ?? source;
+    const what = `what ${name} was told outside`;
+    await until(async () => (await output("logs", name)).includes("served"), { what, timeoutMs });
+    const [first = "", ...since] = (await output("logs", name)).split("\n");
+    assert.match(first, new RegExp(`^event=created ${source.address} `));
+    assert.match(since[0] ?? "", new RegExp(`^event=forked ${address} 02:`));
+    assert.deepEqual(since.slice(1), [`served / to ${address}`], "it was in no other place, and came out at once");
+    assert.match((await get(port)) ?? "", /^hello from /);
+  }
+  const brought = daemon.stderrText().match(/a copy was brought back by the guest's wake program.*/g);
+  assert.equal(brought?.length, 3, daemon.stderrText());
+  for (const name of names) assert.match(await output("exec", name, "hostname"), /^[0-9a-f]{12}$/);
+  await output("rm", "-f", "source", ...names);
 });
