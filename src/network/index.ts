@@ -3,9 +3,9 @@
  *
  * A copy of a sandbox (restored, forked) has the settings that `copiedNetwork` makes of its source's, and from there goes the way of
  * every other one: planned, written down, made. Its VMM runs in the new namespace with the saved VM's devices, whose NIC finds a tap
- * of the same name there; then the guest is told, which gives the NIC its new hardware address, and where it has another address, that
- * with its routes. The guest's gateway has the same address and hardware address in every namespace, so that nothing that the guest knows
- * of its neighbours is stale.
+ * of the same name there; then the guest is told, before anything of it runs, which gives the NIC its new hardware address, and where it
+ * has another address, that with its routes. The guest's gateway has the same address and hardware address in every namespace, so that
+ * nothing that the guest knows of its neighbours is stale.
  */
 export { MAC_ADDRESS } from "./addresses.ts";
 export {
