@@ -35,5 +35,7 @@ export const testPackages: readonly NeededPackage[] = [
   { name: "qemu-system-common", program: "virtiofsd", reason: "shows this host's files to the emulated machine" },
   { name: "mount", program: "losetup", reason: "makes what the tests of the harness leave behind" },
   { name: "bzip2", program: "bzip2", reason: "compresses archives that are imported" },
+  { name: "zsh", program: "zsh", reason: "completes commands, and sits at the terminals of the other shells" },
+  { name: "fish", program: "fish", reason: "completes commands" },
   { name: "curl", program: "curl", reason: "speaks the API's JSON as people's scripts do" },
 ];

@@ -1,12 +1,11 @@
 /** The commands of checkpoints as a user types them, over a daemon whose sandboxes are fakes. */
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { FakeRuntime } from "../../test/support/fake-runtime.ts";
-import { type CliResult, cliEnvironment, runCli, startCli, type TestScope, test } from "../../test/support/harness.ts";
+import type { FakeRuntime } from "../../test/support/fake-runtime.ts";
+import { type CliResult, runCli, startCli, type TestScope, test } from "../../test/support/harness.ts";
+import { serveFake } from "../../test/support/served-fake.ts";
 import { until } from "../../test/support/until.ts";
-import { silentLog } from "../base/index.ts";
-import { resolvePaths, startDaemon } from "../sdk/index.ts";
 
 interface Setup {
   readonly fake: FakeRuntime;
@@ -15,11 +14,7 @@ interface Setup {
 
 /** With a sandbox `demo` that runs. */
 async function setUp(t: TestScope): Promise<Setup> {
-  const { root, run } = resolvePaths({}, cliEnvironment(t), process.getuid?.() ?? 0);
-  for (const dir of [root, run]) await mkdir(dir, { recursive: true });
-  const fake = new FakeRuntime();
-  const daemon = await startDaemon({ root, runDir: run, log: silentLog, openRuntime: async () => fake });
-  t.after(() => daemon.stop());
+  const fake = await serveFake(t);
   const { id } = await fake.sandboxes.create({ image: "fake", name: "demo", container: { command: ["wait"] } });
   return { fake, id };
 }

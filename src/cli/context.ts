@@ -11,6 +11,8 @@ export interface CommonOptions {
   readonly logLevel: LogLevel;
 }
 
+const COMMON_NAMES = ["root", "json", "logLevel"] as const;
+
 export interface Context {
   readonly output: Output;
   readonly log: Log;
@@ -36,6 +38,21 @@ export function withCommonOptions(command: Command): Command {
     .addOption(
       new Option("--log-level <level>", "what to log on standard error").choices([...logLevels]).default("warn"),
     );
+}
+
+/** The same before the command, as in `belljar --root DIR ps`; what stands behind it counts more. */
+export function handDownCommonOptions(program: Command): void {
+  const groups = program.commands.filter(({ commands }) => commands.length > 0);
+  for (const each of [program, ...groups]) withCommonOptions(each);
+  program.hook("preAction", (_, command) => {
+    for (const name of COMMON_NAMES) {
+      const above: Command[] = [];
+      for (let each = command.parent; each !== null; each = each.parent) above.push(each);
+      const said = above.find((each) => each.getOptionValueSource(name) === "cli");
+      if (said === undefined || command.getOptionValueSource(name) === "cli") continue;
+      command.setOptionValueWithSource(name, said.getOptionValue(name), "cli");
+    }
+  });
 }
 
 export function createContext(options: CommonOptions, holder: ContextHolder): Context {

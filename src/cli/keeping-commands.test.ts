@@ -1,19 +1,7 @@
 /** What a sandbox does in the long run, as a user asks for it, over a daemon whose sandboxes are fakes. */
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
-import { FakeRuntime } from "../../test/support/fake-runtime.ts";
-import { type CliResult, cliEnvironment, runCli, type TestScope, test } from "../../test/support/harness.ts";
-import { silentLog } from "../base/index.ts";
-import { resolvePaths, startDaemon } from "../sdk/index.ts";
-
-async function setUp(t: TestScope): Promise<FakeRuntime> {
-  const { root, run } = resolvePaths({}, cliEnvironment(t), process.getuid?.() ?? 0);
-  for (const dir of [root, run]) await mkdir(dir, { recursive: true });
-  const fake = new FakeRuntime();
-  const daemon = await startDaemon({ root, runDir: run, log: silentLog, openRuntime: async () => fake });
-  t.after(() => daemon.stop());
-  return fake;
-}
+import { type CliResult, runCli, type TestScope, test } from "../../test/support/harness.ts";
+import { serveFake } from "../../test/support/served-fake.ts";
 
 async function ok(t: TestScope, ...args: string[]): Promise<string> {
   const result = await runCli(t, args);
@@ -22,7 +10,7 @@ async function ok(t: TestScope, ...args: string[]): Promise<string> {
 }
 
 test("hibernate and wake: by any name, several at once; ps and inspect tell", async (t) => {
-  const fake = await setUp(t);
+  const fake = await serveFake(t);
   for (const name of ["one", "two"]) {
     await ok(t, "create", "--name", name, "--idle-timeout", "1.5h", "busybox", "wait");
     fake.find(name).move("running");
@@ -38,7 +26,7 @@ test("hibernate and wake: by any name, several at once; ps and inspect tell", as
 });
 
 test("a trail and restarts: asked for, checked, told; rewind by name, by age, and to the latest", async (t) => {
-  const fake = await setUp(t);
+  const fake = await serveFake(t);
   const long = ["--checkpoint-every", "10m", "--keep", "3", "--restart", "from-checkpoint:5"];
   await ok(t, "create", "--name", "demo", ...long, "busybox", "wait");
   const { trail, restart } = JSON.parse(await ok(t, "inspect", "demo"));

@@ -37,7 +37,7 @@ import { addUpdateCommand } from "./commands/update.ts";
 import { addVersionCommand } from "./commands/version.ts";
 import { addVolumeCommand } from "./commands/volume.ts";
 import { addWaitCommand } from "./commands/wait.ts";
-import type { ContextHolder } from "./context.ts";
+import { type ContextHolder, handDownCommonOptions } from "./context.ts";
 
 export function buildProgram(holder: ContextHolder, setStatus: (status: number) => void): Command {
   const program = new Command("belljar")
@@ -85,5 +85,6 @@ export function buildProgram(holder: ContextHolder, setStatus: (status: number) 
   addPruneCommand(program, holder);
   addVersionCommand(program, holder);
   addCompletionCommand(program, holder);
+  handDownCommonOptions(program);
   return program;
 }

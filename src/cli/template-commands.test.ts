@@ -1,17 +1,11 @@
 /** Templates that are made of sandboxes, as a user types it, over a daemon whose sandboxes are fakes. */
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
-import { FakeRuntime } from "../../test/support/fake-runtime.ts";
-import { cliEnvironment, runCli, type TestScope, test } from "../../test/support/harness.ts";
-import { silentLog } from "../base/index.ts";
-import { resolvePaths, startDaemon } from "../sdk/index.ts";
+import type { FakeRuntime } from "../../test/support/fake-runtime.ts";
+import { runCli, type TestScope, test } from "../../test/support/harness.ts";
+import { serveFake } from "../../test/support/served-fake.ts";
 
 async function setUp(t: TestScope): Promise<FakeRuntime> {
-  const { root, run } = resolvePaths({}, cliEnvironment(t), process.getuid?.() ?? 0);
-  for (const dir of [root, run]) await mkdir(dir, { recursive: true });
-  const fake = new FakeRuntime();
-  const daemon = await startDaemon({ root, runDir: run, log: silentLog, openRuntime: async () => fake });
-  t.after(() => daemon.stop());
+  const fake = await serveFake(t);
   await fake.sandboxes.create({ image: "fake", name: "demo", container: { command: ["wait"] } });
   return fake;
 }

@@ -13,7 +13,7 @@ In a clone the program is \`bin/belljar\`. Sandboxes are named by their name, th
 times are RFC 3339, sizes bytes. The exit status is the workload's own where there is one; 125 Belljar failed, 126 the command cannot be
 executed, 127 it does not exist, 128+N ended by signal N. Colours are never used; what is redrawn in place is so on a terminal only.
 
-Every command takes \`--root\`, \`--json\` and \`--log-level\`, which are not repeated below.
+Every command takes \`--root\`, \`--json\` and \`--log-level\`, before its name or behind it; they are not repeated below.
 `;
 
 const COMMON = new Set(["--root", "--json", "--log-level", "--help", "--version"]);

@@ -2,25 +2,36 @@
 import { Argument, type Command } from "commander";
 import { findCandidates, type Names } from "../completion/candidates.ts";
 import { COMPLETE_COMMAND, completionScript, type Shell, shells } from "../completion/scripts.ts";
-import { type Context, type ContextHolder, createContext } from "../context.ts";
+import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 
 export function addCompletionCommand(program: Command, holder: ContextHolder): void {
-  program
+  const command = program
     .command("completion")
     .summary("print what makes a shell complete commands, options and names")
     .description("For example: source <(belljar completion bash)")
-    .addArgument(new Argument("<shell>").choices([...shells]))
-    .action((shell: Shell) => {
-      process.stdout.write(completionScript(shell));
-    });
+    .addArgument(new Argument("<shell>").choices([...shells]));
+  withCommonOptions(command).action((shell: Shell, options: CommonOptions) => {
+    const { output } = createContext(options, holder);
+    const script = completionScript(shell);
+    if (output.json) output.object({ shell, script });
+    else process.stdout.write(script);
+  });
 
   program
     .command(COMPLETE_COMMAND, { hidden: true })
     .argument("[word...]")
     .action(async (words: string[]) => {
-      const context = createContext({ logLevel: "error" }, holder);
+      const context = createContext({ logLevel: "error", ...rootIn(words) }, holder);
       for (const candidate of await findCandidates(program, words, namesOf(context))) context.output.line(candidate);
     });
+}
+
+/** The line that is being typed may name the root whose names are wanted. */
+function rootIn(words: readonly string[]): Pick<CommonOptions, "root"> {
+  const at = words.findLastIndex((word, index) => word === "--root" && index < words.length - 2);
+  const joined = words.slice(0, -1).findLast((word) => word.startsWith("--root="));
+  const root = at === -1 ? joined?.slice("--root=".length) : words[at + 1];
+  return root === undefined ? {} : { root };
 }
 
 /** Whoever presses Tab wants no daemon started, and no error. */
@@ -49,7 +60,10 @@ function namesOf(context: Context): Names {
   return {
     sandboxes: () => askDaemon((daemon) => daemon.sandboxes.list()),
     volumes: () => askDaemon((daemon) => daemon.volumes.list()),
-    checkpoints: () => askDaemon((daemon) => daemon.checkpoints.list()),
+    checkpoints: () =>
+      askDaemon(async (daemon) => (await daemon.checkpoints.list()).filter(({ isTemplate }) => isTemplate !== true)),
+    templates: () =>
+      askDaemon(async (daemon) => (await daemon.checkpoints.list()).filter(({ isTemplate }) => isTemplate === true)),
     images: () => ask(async () => (await (await context.host()).images.list()).map(({ name }) => name)),
   };
 }

@@ -8,6 +8,7 @@ const names: Names = {
   images: async () => ["busybox", "node"],
   volumes: async () => ["data"],
   checkpoints: async () => ["before", "after"],
+  templates: async () => ["warm"],
 };
 
 const complete = (...words: string[]): Promise<string[]> =>
@@ -28,6 +29,12 @@ test("options, and the choices of their values", async () => {
   assert.deepEqual(await complete("run", "--memory"), ["--memory", "--memory-max"]);
   assert.deepEqual(await complete("run", "--accel", ""), ["auto", "kvm", "tcg"]);
   assert.deepEqual(await complete("run", "--rm", "--log-level", "w"), ["warn"]);
+  assert.deepEqual(await complete("--log-level", "w"), ["warn"]);
+  assert.deepEqual(await complete("--root", "/a", "dae"), ["daemon"]);
+  assert.deepEqual(await complete("run", "--accel=t"), ["--accel=tcg"]);
+  // As bash splits it.
+  assert.deepEqual(await complete("run", "--accel", "="), ["auto", "kvm", "tcg"]);
+  assert.deepEqual(await complete("run", "--accel", "=", "t"), ["tcg"]);
 });
 
 test("names of what an argument or option names", async () => {
@@ -37,6 +44,8 @@ test("names of what an argument or option names", async () => {
   assert.deepEqual(await complete("run", "--rm", "-m", "256m", "b"), ["busybox"]);
   assert.deepEqual(await complete("image", "rm", "n"), ["node"]);
   assert.deepEqual(await complete("volume", "inspect", ""), ["data"]);
+  assert.deepEqual(await complete("run", "--template", ""), ["warm"]);
+  assert.deepEqual(await complete("template", "rm", ""), ["warm"]);
   assert.deepEqual(await complete("restore", "--dry-run", "b"), ["before"]);
   assert.deepEqual(await complete("checkpoint", "rm", "before", ""), ["after", "before"]);
   assert.deepEqual(await complete("checkpoint", "create", "d"), ["db"]);

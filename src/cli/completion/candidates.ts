@@ -10,12 +10,21 @@ export interface Names {
   images(): Promise<readonly string[]>;
   volumes(): Promise<readonly string[]>;
   checkpoints(): Promise<readonly string[]>;
+  templates(): Promise<readonly string[]>;
 }
 
 /** @param words behind the program's name; the last one is what has been typed of the present one */
 export async function findCandidates(program: Command, words: readonly string[], names: Names): Promise<string[]> {
-  const present = words.at(-1) ?? "";
+  const typed = words.at(-1) ?? "";
+  const joined = /^(--[a-z-]+=)(.*)$/s.exec(typed);
+  if (joined !== null) {
+    const [, option = "", value = ""] = joined;
+    const values = await findCandidates(program, [...words.slice(0, -1), option.slice(0, -1), value], names);
+    return values.map((each) => option + each);
+  }
   const place = walk(program, words.slice(0, -1));
+  // bash makes three words of `--accel=tcg`, and replaces the last one.
+  const present = typed === "=" && place.option !== undefined ? "" : typed;
   const all = await candidatesAt(place, present, names);
   return [...new Set(all)].filter((candidate) => candidate.startsWith(present)).sort();
 }
@@ -36,7 +45,7 @@ function walk(program: Command, words: readonly string[]): Place {
   let argumentsBefore = 0;
   for (const word of words) {
     if (option !== undefined) {
-      option = undefined;
+      if (word !== "=") option = undefined;
       continue;
     }
     if (word === "--" || (argumentsBefore > 0 && takesCommand(command))) {
@@ -91,5 +100,6 @@ async function named(subject: string, names: Names): Promise<readonly string[]> 
   if (subject.startsWith("sandbox")) return await names.sandboxes();
   if (subject === "image") return await names.images();
   if (subject === "checkpoint") return await names.checkpoints();
+  if (subject === "template") return await names.templates();
   return subject === "volume" ? await names.volumes() : [];
 }
