@@ -33,6 +33,8 @@ export class Connection {
   readonly authority = "http://belljard";
   readonly #deps: ConnectionDeps;
   #session: http2.ClientHttp2Session | undefined;
+  /** The present one, and earlier ones on which something is under way still. */
+  readonly #open = new Set<http2.ClientHttp2Session>();
   #reaching: Promise<void> | undefined;
   #isClosed = false;
 
@@ -40,8 +42,8 @@ export class Connection {
     this.#deps = deps;
   }
 
-  get isOpen(): boolean {
-    return this.#session !== undefined;
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   /** Waits until there is a connection. @throws BelljarError `DAEMON_UNAVAILABLE`, `DAEMON_START_FAILED`, `CANCELLED` */
@@ -49,7 +51,7 @@ export class Connection {
     const until = performance.now() + options.timeoutMs;
     while (this.#session === undefined) {
       throwIfAborted(options.signal);
-      if (this.#isClosed) throw new BelljarError("DAEMON_UNAVAILABLE", "this runtime was closed");
+      if (this.#isClosed) throw closedError();
       this.#reaching ??= this.#connect().finally(() => {
         this.#reaching = undefined;
       });
@@ -85,15 +87,15 @@ export class Connection {
     this.#session = undefined;
   }
 
+  /** Whatever is under way fails. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#deps.launcher?.settle();
-    const session = this.#session;
     this.#session = undefined;
-    if (session === undefined || session.destroyed) return;
-    const closed = new Promise<void>((resolve) => session.once("close", resolve));
-    session.destroy();
-    await closed;
+    const closed = [...this.#open].map((session) => new Promise<void>((resolve) => session.once("close", resolve)));
+    // Without an error its streams would end without a word, and calls wait for ever.
+    for (const session of this.#open) session.destroy(closedError());
+    await Promise.all(closed);
   }
 
   async #onFailure(error: unknown, options: ReachOptions, until: number): Promise<void> {
@@ -132,7 +134,10 @@ export class Connection {
       if (this.#session === session) this.#session = undefined;
     };
     session.on("goaway", forget);
-    session.on("close", forget);
+    session.on("close", () => {
+      forget();
+      this.#open.delete(session);
+    });
     // Each call under way is told of it too.
     session.on("error", forget);
     session.on("connect", () => {
@@ -143,6 +148,11 @@ export class Connection {
       return;
     }
     this.#session = session;
+    this.#open.add(session);
     this.#deps.launcher?.settle();
   }
+}
+
+export function closedError(): BelljarError {
+  return new BelljarError("DAEMON_UNAVAILABLE", "this runtime was closed");
 }

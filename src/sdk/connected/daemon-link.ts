@@ -7,7 +7,7 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { apiLimits, BelljarError, cancelledError, VERSION } from "../../base/index.ts";
 import { CLIENT_HEADER, fromConnectError } from "../../daemon/index.ts";
 import { API_VERSION, API_VERSION_HEADER, api } from "../../protocol/index.ts";
-import { Connection, type ConnectionDeps, NotSentError } from "./connection.ts";
+import { Connection, type ConnectionDeps, closedError, NotSentError } from "./connection.ts";
 
 export interface Clients {
   readonly daemon: Client<typeof api.DaemonService>;
@@ -118,6 +118,7 @@ export class DaemonLink {
     if (thrown.cause instanceof NotSentError) return this.#mayStart;
     const error = fromConnectError(thrown);
     if (error === undefined) {
+      if (this.#connection.isClosed) throw closedError();
       this.#connection.drop();
       if (repeatable) return this.#mayStart;
       throw new BelljarError("DAEMON_LOST", `the daemon died while ${what}; nobody knows whether it was done`, {
