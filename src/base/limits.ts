@@ -258,14 +258,13 @@ export const sandboxLimits = {
   recoveryLockTimeoutMs: 1_500,
   /** Sandboxes whose state a new owner reads at once; each costs a child process for its lock, which is kept for its recovery. */
   recoveryReadsMax: 8,
-  /** What a new owner waits for a sandbox's VMM, and then for its agent; those that are slower are waited for afterwards. */
+  /** What a new owner waits for a sandbox's VMM, and for its agent; those that are slower are waited for afterwards, longer, again and again. */
   recoveryVmmTimeoutMs: 1_500,
   recoveryAgentTimeoutMs: 3_000,
-  /** Agents that a new owner asks at once, for each CPU of the host: a hundred emulated guests that answer together are all late. */
-  recoveryAgentsPerCpu: 2,
-  /** The same for what is done with an agent that has answered late, and the pause before it is tried again. */
   recoveryLaterTimeoutMs: 10_000,
   recoveryAgainMs: 2_000,
+  /** Agents that a new owner asks at once, for each CPU of the host: a hundred emulated guests that answer together are all late. */
+  recoveryAgentsPerCpu: 2,
   /** How far the guest's clock may be off once it was told the time, and how often it is told when a call was long on its way. */
   clockOffMaxMs: 40,
   clockTriesMax: 3,
