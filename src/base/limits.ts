@@ -272,6 +272,8 @@ export const sandboxLimits = {
   containersMax: 100,
   /** Annotations of one sandbox or container, and the length of one of them. */
   annotationsMax: 256,
+  /** The longest argument or environment variable that Linux passes on, in bytes with its end mark (MAX_ARG_STRLEN). */
+  argumentMaxBytes: 128 * KIB,
   annotationMaxLength: 4_096,
   swapMaxBytes: 64 * GIB,
   sharedMemoryMaxBytes: 64 * GIB,

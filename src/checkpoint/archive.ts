@@ -5,7 +5,7 @@
  * What is taken in may come from anybody: only regular files under names that a checkpoint has are unpacked, and every byte is compared
  * with the manifest before the checkpoint is there. That the manifest itself is the one that was written, nobody can say.
  */
-import { access, open, readdir, rename, rm } from "node:fs/promises";
+import { access, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { BelljarError, checkpointLimits, hasErrno, runTool } from "../base/index.ts";
 import { linkInto } from "../container/index.ts";
@@ -33,6 +33,7 @@ export async function exportCheckpoint(
   path: string,
   { compress, signal }: ExportCheckpointOptions = {},
 ): Promise<CheckpointState> {
+  await checkTarget(path);
   const state = await store.verify(id, signal);
   await using temporary = await store.temporary(signal);
   const gathered = temporary.dir;
@@ -47,9 +48,13 @@ export async function exportCheckpoint(
     const how = ["--create", "--sparse", "--format=pax", "--numeric-owner", "--owner=0", "--group=0"];
     if (compress === true) {
       const whole = join(gathered, "archive");
-      await tar([...how, `--file=${whole}`, ...parts], signal);
+      await create([...how, `--file=${whole}`, ...parts], path, signal);
       await packFile(whole, partial, signal);
-    } else await tar([...how, `--file=${partial}`, ...parts], signal);
+    } else {
+      // It has all that the sandbox had in its memory.
+      await writeFile(partial, "", { flag: "wx", mode: 0o600 });
+      await create([...how, `--file=${partial}`, ...parts], path, signal);
+    }
     await using file = await open(partial, "r");
     await file.sync();
     await rename(partial, path);
@@ -60,29 +65,56 @@ export async function exportCheckpoint(
   return state;
 }
 
+/** Before anything is read. @throws BelljarError `INVALID_ARGUMENT` */
+async function checkTarget(path: string): Promise<void> {
+  const refuse = (why: string): BelljarError => {
+    return new BelljarError("INVALID_ARGUMENT", `${path} cannot be written: ${why}`, { facts: { path } });
+  };
+  const isDirectory = async (where: string): Promise<boolean> => {
+    return await stat(where).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+  };
+  if (await isDirectory(path)) throw refuse("it is a directory");
+  if (!(await isDirectory(dirname(path)))) throw refuse(`there is no directory ${dirname(path)}`);
+}
+
 /** @throws BelljarError `CHECKPOINT_CORRUPT`, `CHECKPOINT_INCOMPLETE`, `CHECKPOINT_EXISTS`, `DISK_FULL`; nothing is left then */
 export async function importCheckpoint(
   store: CheckpointStore,
   path: string,
   signal?: AbortSignal,
 ): Promise<CheckpointState> {
+  try {
+    return await takeIn(store, path, signal);
+  } catch (thrown) {
+    const { reason, message, facts, cause } = BelljarError.from(thrown);
+    if (reason !== "CHECKPOINT_CORRUPT") throw thrown;
+    // There is nothing here to be removed.
+    const remedy = "Have it written again by `belljar checkpoint export`, and compare the files.";
+    throw new BelljarError(reason, message, { facts, cause, remedy });
+  }
+}
+
+async function takeIn(store: CheckpointStore, path: string, signal?: AbortSignal): Promise<CheckpointState> {
   await access(path).catch((cause: unknown) => {
     throw new BelljarError("INVALID_ARGUMENT", `${path} cannot be read`, { facts: { path }, cause });
   });
   await using unpacked = await store.temporary(signal);
   const archive = (await isPacked(path)) ? join(unpacked.dir, "archive") : path;
   if (archive !== path) await unpackFile(path, archive, checkpointLimits.archiveMaxBytes, signal);
-  await checkEntries(archive, signal);
+  await checkEntries(archive, path, signal);
   await using temporary = await store.temporary(signal);
   const { dir } = temporary;
   const how = ["--extract", "--sparse", "--no-same-owner", "--no-same-permissions", "--delay-directory-restore"];
-  await tar([...how, `--file=${archive}`, "-C", dir], signal);
+  await extract([...how, `--file=${archive}`, "-C", dir], path, signal);
   return await store.accept(dir, signal);
 }
 
 /** Before anything is unpacked. @throws BelljarError `CHECKPOINT_CORRUPT` */
-async function checkEntries(path: string, signal: AbortSignal | undefined): Promise<void> {
-  const listed = await tar(["--list", "--verbose", "--quoting-style=escape", `--file=${path}`], signal);
+async function checkEntries(archive: string, path: string, signal: AbortSignal | undefined): Promise<void> {
+  const listed = await extract(["--list", "--verbose", "--quoting-style=escape", `--file=${archive}`], path, signal);
   const lines = listed.split("\n").filter((line) => line !== "");
   if (lines.length > checkpointLimits.archiveEntriesMax) throw refused(path, "it has too many entries");
   for (const line of lines) {
@@ -93,7 +125,26 @@ async function checkEntries(path: string, signal: AbortSignal | undefined): Prom
   }
 }
 
-async function tar(args: readonly string[], signal: AbortSignal | undefined): Promise<string> {
+async function create(args: readonly string[], path: string, signal: AbortSignal | undefined): Promise<void> {
+  await tar(args, signal, (cause) => {
+    return new BelljarError("HOST_TOOL_FAILED", `${path} cannot be written`, { facts: { path }, cause });
+  });
+}
+
+async function extract(args: readonly string[], path: string, signal: AbortSignal | undefined): Promise<string> {
+  return await tar(args, signal, (cause) => {
+    return new BelljarError("CHECKPOINT_CORRUPT", `${path} is no checkpoint that can be read`, {
+      facts: { path },
+      cause,
+    });
+  });
+}
+
+async function tar(
+  args: readonly string[],
+  signal: AbortSignal | undefined,
+  failed: (cause: BelljarError) => BelljarError,
+): Promise<string> {
   try {
     const { stdout } = await runTool("tar", args, { signal, timeoutMs: checkpointLimits.archiveTimeoutMs });
     return stdout.toString("utf8");
@@ -102,8 +153,7 @@ async function tar(args: readonly string[], signal: AbortSignal | undefined): Pr
     if (/No space left on device|Disk quota exceeded/.test(error.message) || hasErrno(error.cause, "ENOSPC")) {
       throw new BelljarError("DISK_FULL", "no room is left for the checkpoint", { cause: error });
     }
-    if (error.reason !== "HOST_TOOL_FAILED") throw error;
-    throw new BelljarError("CHECKPOINT_CORRUPT", `the archive cannot be read: ${error.message}`, { cause: error });
+    throw error.reason === "HOST_TOOL_FAILED" ? failed(error) : error;
   }
 }
 

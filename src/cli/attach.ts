@@ -1,9 +1,10 @@
 /** Connects a process in a sandbox to this one: three streams, signals, window size, exit status. */
 import { constants } from "node:os";
-import { BelljarError, hasErrno } from "../base/index.ts";
+import { BelljarError } from "../base/index.ts";
 import type { ProcessHandle } from "../sdk/index.ts";
 import { DetachKeys } from "./detach-keys.ts";
 import type { SignalRelay } from "./signals.ts";
+import { writeFully } from "./standard-output.ts";
 import { takeTerminal } from "./terminal.ts";
 
 export interface AttachOptions {
@@ -53,22 +54,6 @@ export async function attachStreams(main: ProcessHandle, options: AttachOptions)
 async function pumpOutput(from: AsyncIterable<Uint8Array>, to: NodeJS.WriteStream): Promise<boolean> {
   for await (const chunk of from) if (!(await writeFully(to, chunk))) return false;
   return await writeFully(to, new Uint8Array(0));
-}
-
-/** Waits until the bytes are on their way; false when whoever reads our output has gone. */
-export async function writeFully(to: NodeJS.WriteStream, bytes: Uint8Array): Promise<boolean> {
-  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-  const onError = (error: Error): void => (hasErrno(error, "EPIPE") ? resolve(false) : reject(error));
-  const onClose = (): void => resolve(false);
-  to.once("error", onError);
-  to.once("close", onClose);
-  to.write(bytes, (error) => (error === null || error === undefined ? resolve(true) : onError(error)));
-  try {
-    return await promise;
-  } finally {
-    to.off("error", onError);
-    to.off("close", onClose);
-  }
 }
 
 interface InputPump {

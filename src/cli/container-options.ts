@@ -169,6 +169,7 @@ export function addContainerOptions(command: Command): Command {
 
 /** @throws BelljarError `INVALID_ARGUMENT` without one */
 export function needImage(image: string | undefined): string {
+  if (image === "") throw new BelljarError("INVALID_ARGUMENT", "the name of the image is empty");
   if (image !== undefined) return image;
   throw new BelljarError("INVALID_ARGUMENT", "missing required argument 'image'", {
     remedy: "Name an image, or with `--template` a template that was made of a sandbox.",

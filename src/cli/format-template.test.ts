@@ -16,7 +16,7 @@ const facts = {
 
 const cases: readonly (readonly [template: string, text: string])[] = [
   ["{{.state}}", "running"],
-  ["{{ .State }} {{.Id}}", "running a1b2"],
+  ["{{ .State }} {{.Id}} {{.ID}}", "running a1b2 a1b2"],
   ["{{.vmm.pid}}", "7"],
   ["{{.vmm.template}}/{{.end.message}}", "<no value>/<no value>"],
   ["{{json .vmm}}", '{"pid":7}'],

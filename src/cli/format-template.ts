@@ -1,7 +1,7 @@
 /**
  * `--format`: the part of Go's templates that people type with docker. Text stands for itself; between `{{` and `}}` stand
  *
- *     .  .a.b                  a fact; `.State` finds `state` too
+ *     .  .a.b                  a fact; `.State` finds `state` too, and `.ID` finds `id`
  *     json X                   as JSON
  *     len X                    how many
  *     join X ", "              a list, with this between its items
@@ -159,8 +159,9 @@ function propertyOf(value: unknown, name: string): unknown {
 
 function keyOf(value: unknown, name: string): string | undefined {
   if (typeof value !== "object" || value === null) return undefined;
-  const small = name.slice(0, 1).toLowerCase() + name.slice(1);
-  return [name, small].find((each) => Object.hasOwn(value, each));
+  if (Object.hasOwn(value, name)) return name;
+  const small = name.toLowerCase();
+  return Object.keys(value).find((key) => key.toLowerCase() === small);
 }
 
 function itemsOf(value: unknown): readonly unknown[] {

@@ -28,6 +28,11 @@ export interface OutputDeps {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: removing them is the point
 const CONTROL_CHARACTERS = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g;
 
+/** What somebody else has named, a user or a guest, on one line and without power over the terminal. */
+export function shownText(text: string): string {
+  return text.replaceAll("\n", " ").replace(CONTROL_CHARACTERS, " ");
+}
+
 export function createOutput(deps: OutputDeps): Output {
   let progressShown = false;
   const clearProgress = (): void => {
@@ -48,7 +53,7 @@ export function createOutput(deps: OutputDeps): Output {
         for (const each of objects) deps.stdout.write(`${toJson(each)}\n`);
         return;
       }
-      const all = [head, ...rows];
+      const all = [head, ...rows.map((row) => row.map(shownText))];
       const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
       for (const row of all) {
         const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
@@ -82,7 +87,7 @@ function toJson(value: unknown): string {
 
 /** `what failed: cause: cause of the cause`, on one line. */
 export function formatError(error: BelljarError): string {
-  return messageChain(error).join(": ").replaceAll("\n", " ").replace(CONTROL_CHARACTERS, " ");
+  return shownText(messageChain(error).join(": "));
 }
 
 function stackOf(error: Error): string {

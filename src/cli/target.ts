@@ -1,6 +1,8 @@
 /** `SANDBOX[/CONTAINER]` as users type it: checked before anything is asked, found by id, beginning of an id, or name. */
 import { checkName } from "../base/index.ts";
 import type { ContainerHandle, Runtime, SandboxHandle } from "../sdk/index.ts";
+import { forEachName } from "./for-each.ts";
+import type { Output } from "./output.ts";
 
 export interface Target {
   readonly sandbox: SandboxHandle;
@@ -27,21 +29,13 @@ export function splitTarget(text: string): {
   return { sandboxName, containerName: at === -1 ? undefined : checkName(text.slice(at + 1), "container") };
 }
 
-/** Does the same to each, all of them whatever becomes of the others; the first failure is told at the end. */
+/** A name that is unsafe is refused before any of the others is touched. */
 export async function forEachTarget(
   runtime: Runtime,
+  output: Output,
   texts: readonly string[],
   work: (target: Target, text: string) => Promise<void>,
 ): Promise<void> {
-  // A name that is unsafe is refused before any of the others is touched.
   for (const text of texts) splitTarget(text);
-  const failures: unknown[] = [];
-  for (const text of texts) {
-    try {
-      await work(await findTarget(runtime, text), text);
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  if (failures.length > 0) throw failures[0];
+  await forEachName(texts, output, async (text) => work(await findTarget(runtime, text), text));
 }

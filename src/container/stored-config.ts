@@ -1,5 +1,5 @@
 /** A container's configuration as it is kept: without the caller's environment, and read back field by field. */
-import { BelljarError, deviceLimits, type Field, mountLimits } from "../base/index.ts";
+import { BelljarError, decodeField, deviceLimits, type Field, mountLimits, sandboxLimits } from "../base/index.ts";
 import { decodeAnnotations } from "../sandbox/index.ts";
 import type { ContainerConfig, ContainerLimits, ProcessConfig } from "./config.ts";
 import { decodeContainerDevice } from "./device-config.ts";
@@ -16,17 +16,30 @@ export function resolveEnvironment(config: ProcessConfig): readonly string[] | u
   });
 }
 
-/** What can be kept of a configuration. @throws BelljarError `INVALID_ARGUMENT` for text that is not well formed */
+/** What can be kept of a configuration. @throws BelljarError `INVALID_ARGUMENT` for text that is not well formed, or too long */
 export function storeConfig(config: ContainerConfig): StoredConfig {
   const { clientEnvironment: _, ...rest } = config;
   const stored = { ...rest, env: resolveEnvironment(config) };
+  for (const words of [stored.entrypoint, stored.command, stored.env]) words?.forEach(checkArgument);
   if (!JSON.stringify(stored).isWellFormed() || hasLoneSurrogate(stored)) {
     throw new BelljarError(
       "INVALID_ARGUMENT",
       "the container's configuration has text that is not well-formed Unicode",
     );
   }
+  // What the state file would not take is said in the caller's own terms.
+  decodeStoredConfig(decodeField(JSON.parse(JSON.stringify(stored)), "container", "INVALID_ARGUMENT"));
   return stored;
+}
+
+function checkArgument(text: string): void {
+  const bytes = Buffer.byteLength(text) + 1;
+  if (bytes <= sandboxLimits.argumentMaxBytes) return;
+  const shown = JSON.stringify(text.slice(0, 40));
+  throw new BelljarError("INVALID_ARGUMENT", `an argument or environment variable of ${bytes} bytes: ${shown}...`, {
+    facts: { bytes, maxBytes: sandboxLimits.argumentMaxBytes },
+    remedy: `Linux passes on ${sandboxLimits.argumentMaxBytes} bytes at most: hand over what is longer as a file, or on standard input.`,
+  });
 }
 
 /** JSON escapes a lone surrogate, which hides it from a look at the text as a whole. */
@@ -36,7 +49,8 @@ function hasLoneSurrogate(value: unknown): boolean {
   return Object.entries(value).some(([key, item]) => !key.isWellFormed() || hasLoneSurrogate(item));
 }
 
-const words = (field: Field): string[] => field.array((word) => word.string());
+const words = (field: Field): string[] =>
+  field.array((word) => word.string({ maxLength: sandboxLimits.argumentMaxBytes }));
 const flag = (field: Field): boolean => field.boolean();
 const text = (field: Field): string => field.string();
 

@@ -60,7 +60,7 @@ export interface GuestImages {
   list(): Promise<GuestImageInfo[]>;
   /** The image that a new sandbox boots. @throws BelljarError `GUEST_IMAGE_MISSING`, `GUEST_IMAGE_CORRUPT` */
   current(): Promise<GuestImage>;
-  /** Reads every byte of an image, of the current one unless told. @throws as `current` */
+  /** Reads every byte of an image, named by the beginning of its digest; of the current one unless told. @throws as `current` */
   verify(digest?: string): Promise<GuestImage>;
 }
 
@@ -90,6 +90,24 @@ export function openGuestImages({ dir: givenDir, log, sources }: GuestImagesDeps
     const image = await stored.open(digest);
     await stored.check(image, { full });
     return image;
+  };
+
+  /** By the beginning of its digest. */
+  const named = async (name: string): Promise<string> => {
+    const fitting = (await stored.digests()).filter((digest) => name !== "" && digest.startsWith(name));
+    const [digest] = fitting;
+    if (digest === undefined) {
+      throw new BelljarError(
+        "GUEST_IMAGE_MISSING",
+        `there is no guest image ${JSON.stringify(name.slice(0, 80))} in ${dir}`,
+        {
+          facts: { dir },
+          remedy: "See `belljar guest ls`.",
+        },
+      );
+    }
+    if (fitting.length === 1) return digest;
+    throw new BelljarError("INVALID_ARGUMENT", `${fitting.length} guest images begin with ${name}`);
   };
 
   /** The current image, when it is whole and was made from these inputs. */
@@ -195,7 +213,8 @@ export function openGuestImages({ dir: givenDir, log, sources }: GuestImagesDeps
       return infos.sort((a, b) => Number(b.current) - Number(a.current) || b.createdAt.localeCompare(a.createdAt));
     },
     current: async () => guestImage(await current(false)),
-    verify: async (digest) => guestImage(digest === undefined ? await current(true) : await checked(digest, true)),
+    verify: async (digest) =>
+      guestImage(digest === undefined ? await current(true) : await checked(await named(digest), true)),
   };
 }
 

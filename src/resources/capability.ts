@@ -14,18 +14,23 @@ export interface Capability {
   readonly required: boolean;
 }
 
-/** Looks into one thing; a failure is an answer, not an error, unless the caller gave up. */
+const COST_OF_REQUIRED = "nothing can be run";
+
+/** Looks into one thing; a failure is an answer, not an error, unless the caller gave up. What is not there has a cost and a remedy. */
 export async function look(
   name: string,
   required: boolean,
   work: () => Promise<Omit<Capability, "name" | "required">>,
 ): Promise<Capability> {
+  const usual = required ? COST_OF_REQUIRED : "what needs it cannot be used";
   try {
-    return { name, required, ...(await work()) };
+    const found = await work();
+    return { name, required, ...(found.status === "yes" ? {} : { cost: usual }), ...found };
   } catch (thrown) {
     const error = BelljarError.from(thrown);
     if (error.reason === "CANCELLED") throw error;
     const detail = messageChain(error).join(": ");
-    return { name, required, status: "no", detail, ...(error.remedy === undefined ? {} : { remedy: error.remedy }) };
+    const remedy = error.remedy ?? "Put right what is said here, and ask again.";
+    return { name, required, status: "no", detail, cost: usual, remedy };
   }
 }

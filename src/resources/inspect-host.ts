@@ -146,6 +146,11 @@ function inspectCgroups(host: HostFacts): Promise<Capability> {
 function inspectVsock(host: HostFacts): Promise<Capability> {
   return look("vhost-vsock", false, async () => {
     if (await host.exists("/dev/vhost-vsock")) return { status: "yes", detail: "/dev/vhost-vsock" };
-    return { status: "degraded", detail: "not there", cost: "none: virtio-serial carries the link to the guest" };
+    return {
+      status: "degraded",
+      detail: "not there",
+      cost: "none: virtio-serial carries the link to the guest",
+      remedy: "None is needed; `modprobe vhost_vsock` where you want it for something else.",
+    };
   });
 }

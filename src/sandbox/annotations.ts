@@ -37,6 +37,7 @@ export function checkAnnotations(annotations: Annotations): Annotations {
     if (!isWell || name === "" || name.length > NAME_MAX_LENGTH || value.length > sandboxLimits.annotationMaxLength) {
       throw new BelljarError("INVALID_ARGUMENT", `the annotation ${JSON.stringify(name.slice(0, 80))} cannot be kept`, {
         facts: { nameMaxLength: NAME_MAX_LENGTH, valueMaxLength: sandboxLimits.annotationMaxLength },
+        remedy: `A name has 1 to ${NAME_MAX_LENGTH} characters, a value ${sandboxLimits.annotationMaxLength} at most, of well-formed text without NUL.`,
       });
     }
     if (name.startsWith(PREFIX)) readNumber(name, value);

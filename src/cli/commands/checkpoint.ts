@@ -4,6 +4,7 @@ import { BelljarError, checkName } from "../../base/index.ts";
 import type { Runtime } from "../../sdk/index.ts";
 import { checkpointBytes, checkpointJson, costText } from "../checkpoint-text.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { forEachName } from "../for-each.ts";
 import { formatBytes } from "../output.ts";
 import { formatAge } from "../sandbox-text.ts";
 import { SignalRelay } from "../signals.ts";
@@ -139,7 +140,7 @@ function addInspect(checkpoint: Command, holder: ContextHolder): void {
   ).action(async (names: string[], options: CommonOptions) => {
     const context = createContext(options, holder);
     await using runtime = await context.connect();
-    await forEachCheckpoint(names, async (name) => {
+    await forEachCheckpoint(names, context, async (name) => {
       const facts = checkpointJson(await runtime.checkpoints.get(name));
       context.output.line(JSON.stringify(facts, undefined, options.json === true ? undefined : 2));
     });
@@ -156,7 +157,7 @@ function addVerify(checkpoint: Command, holder: ContextHolder): void {
     const context = createContext(options, holder);
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
-    await forEachCheckpoint(names, async (name) => {
+    await forEachCheckpoint(names, context, async (name) => {
       context.output.progress(`reading checkpoint ${name}`);
       const { id } = await runtime.checkpoints.verify(name, { signal: relay.signal });
       printDone(context, name, { verified: name, id });
@@ -174,7 +175,7 @@ function addRemove(checkpoint: Command, holder: ContextHolder): void {
   ).action(async (names: string[], options: RemoveOptions) => {
     const context = createContext(options, holder);
     await using runtime = await context.connect();
-    await forEachCheckpoint(names, async (name) => {
+    await forEachCheckpoint(names, context, async (name) => {
       const id = await remove(runtime, name, options.force === true);
       if (id !== undefined) printDone(context, name, { removed: name, id });
     });
@@ -196,16 +197,12 @@ function printDone({ output }: Context, name: string, facts: object): void {
   else output.line(name);
 }
 
-/** All of them, whatever becomes of the others; a name that is unsafe is refused before any is touched. */
-async function forEachCheckpoint(names: readonly string[], work: (name: string) => Promise<void>): Promise<void> {
+/** A name that is unsafe is refused before any of the others is touched. */
+async function forEachCheckpoint(
+  names: readonly string[],
+  { output }: Context,
+  work: (name: string) => Promise<void>,
+): Promise<void> {
   for (const name of names) checkName(name, "checkpoint");
-  const failures: unknown[] = [];
-  for (const name of names) {
-    try {
-      await work(name);
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  if (failures.length > 0) throw failures[0];
+  await forEachName(names, output, work);
 }

@@ -2,7 +2,6 @@
 import { realpath } from "node:fs/promises";
 import type { Command } from "commander";
 import { BelljarError } from "../../base/index.ts";
-import { writeFully } from "../attach.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { ContainerTree } from "../copy/container-tree.ts";
 import { copyTree, isContentsOnly, nameOf, resolveDestination } from "../copy/copy-tree.ts";
@@ -14,6 +13,7 @@ import { writeTar } from "../copy/tar-out.ts";
 import { type CopyOptions, CopyReport } from "../copy/tree.ts";
 import { formatBytes } from "../output.ts";
 import { SignalRelay } from "../signals.ts";
+import { writeFully } from "../standard-output.ts";
 import { findTarget } from "../target.ts";
 
 interface CpOptions extends CommonOptions {

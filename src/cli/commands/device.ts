@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import type { DeviceInfo } from "../../sdk/index.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { type DeviceOptions, deviceRequest } from "../device-options.ts";
+import { forEachName } from "../for-each.ts";
 import { SignalRelay } from "../signals.ts";
 import { splitTarget } from "../target.ts";
 
@@ -72,13 +73,13 @@ function addRemove(device: Command, holder: ContextHolder): void {
     await using runtime = await context.connect(relay.signal);
     const sandbox = await runtime.sandboxes.get(splitTarget(sandboxName).sandboxName);
     const known = (await sandbox.devices.list()).flatMap(({ id, source }) => [id, source]);
-    for (const each of devices) {
+    await forEachName(devices, context.output, async (each) => {
       // Paths are as `add` takes them.
       const device = known.includes(each) ? each : resolve(each);
       await sandbox.devices.remove(device, { signal: relay.signal });
       if (options.json === true) context.output.object({ removed: each });
       else context.output.line(each);
-    }
+    });
   });
 }
 

@@ -2,8 +2,10 @@
 import type { Command } from "commander";
 import type { RuntimeEvent } from "../../sdk/index.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { shownText } from "../output.ts";
 import { parseCount, parseTime } from "../quantities.ts";
 import { SignalRelay, untilInterrupted } from "../signals.ts";
+import { whilePrinting } from "../standard-output.ts";
 
 interface EventsCommandOptions extends CommonOptions {
   readonly after?: string;
@@ -31,9 +33,10 @@ export function addEventsCommand(program: Command, holder: ContextHolder, setSta
     const given = options.after === undefined ? undefined : parseCount(options.after, "--after", range);
     const after = given ?? (sinceMs === undefined && options.follow ? undefined : 0);
     await using runtime = await context.connect(relay.signal);
-    const events = runtime.sandboxes.events({ after, follow: options.follow, signal: relay.signal });
+    const signal = whilePrinting(process.stdout, relay.signal);
+    const events = runtime.sandboxes.events({ after, follow: options.follow, signal });
     let last = given;
-    for await (const event of untilInterrupted(events, relay.signal, setStatus)) {
+    for await (const event of untilInterrupted(events, signal, setStatus)) {
       if (last !== undefined && event.number > last + 1) {
         process.stderr.write(`belljar: events ${last + 1} to ${event.number - 1} are not kept any more\n`);
       }
@@ -46,7 +49,10 @@ export function addEventsCommand(program: Command, holder: ContextHolder, setSta
 function print({ output }: Context, { atMs, ...event }: RuntimeEvent): void {
   const at = new Date(atMs).toISOString();
   if (output.json) output.object({ ...event, at });
-  else output.line(`${at} ${event.number} ${event.sandboxId} ${event.sandboxName} ${describe({ ...event, atMs })}`);
+  else {
+    const words = [at, event.number, event.sandboxId, event.sandboxName, describe({ ...event, atMs })];
+    output.line(shownText(words.join(" ")));
+  }
 }
 
 function describe(event: RuntimeEvent): string {

@@ -35,7 +35,9 @@ export function addForkCommand(program: Command, holder: ContextHolder): void {
     output.progress(`forking ${source.name}`);
     const beganMs = performance.now();
     const forks = await source.fork({ count, name, keepExec, signal: relay.signal });
-    output.note(`${source.name} forked ${count} times in ${formatDuration(performance.now() - beganMs)}`);
+    output.note(
+      `${source.name} forked ${count === 1 ? "once" : `${count} times`} in ${formatDuration(performance.now() - beganMs)}`,
+    );
     for (const { id, name: forkName } of forks) {
       if (output.json) output.object({ id, name: forkName });
       else output.line(id);

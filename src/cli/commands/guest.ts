@@ -48,7 +48,7 @@ export function addGuestCommand(program: Command, holder: ContextHolder): void {
     guest
       .command("verify")
       .summary("hash every file of a guest image and compare it with its manifest")
-      .argument("[digest]", "the current one when left out"),
+      .argument("[digest]", "or the beginning of one; the current image when left out"),
   ).action(async (digest: string | undefined, options: CommonOptions) => {
     const context = createContext(options, holder);
     const host = await context.host();

@@ -1,7 +1,9 @@
 /** `belljar image`: bring images in, look at them, remove them. */
 import { type Command, Option } from "commander";
+import { BelljarError } from "../../base/index.ts";
 import type { GarbageReport, ImageInfo } from "../../sdk/index.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { forEachName } from "../for-each.ts";
 import { formatBytes } from "../output.ts";
 import { SignalRelay } from "../signals.ts";
 
@@ -86,9 +88,9 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
         shortDigest(info.digest),
         String(info.layerCount),
         formatBytes(info.sizeBytes),
-        info.createdAt,
+        info.createdAt === "" ? "-" : info.createdAt,
       ]),
-      infos,
+      infos.map(imageJson),
     );
   });
 
@@ -98,7 +100,7 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
     const context = createContext(options, holder);
     const host = await context.host();
     const details = await host.images.inspect(name);
-    context.output.line(JSON.stringify(details, undefined, options.json === true ? undefined : 2));
+    context.output.line(JSON.stringify(imageJson(details), undefined, options.json === true ? undefined : 2));
   });
 
   withCommonOptions(
@@ -106,15 +108,23 @@ export function addImageCommand(program: Command, holder: ContextHolder): void {
       .command("rm")
       .summary("remove images; layers that no other image has and no container uses go too")
       .argument("<name...>")
-      .option("-f, --force", "also images that containers use: their layers stay as long as these do"),
+      .option(
+        "-f, --force",
+        "also images that containers use: their layers stay as long as these do; one that does not exist is no error",
+      ),
   ).action(async (names: string[], options: RemoveOptions) => {
     const context = createContext(options, holder);
     const host = await context.host();
-    for (const name of names) {
-      await host.images.remove(name, { force: options.force });
+    await forEachName(names, context.output, async (name) => {
+      try {
+        await host.images.remove(name, { force: options.force });
+      } catch (error) {
+        if (options.force !== true || BelljarError.from(error).reason !== "IMAGE_NOT_FOUND") throw error;
+        return;
+      }
       if (options.json === true) context.output.object({ removed: name });
       else context.output.line(name);
-    }
+    });
   });
 
   withCommonOptions(
@@ -146,8 +156,14 @@ function printOne(
   output: { json: boolean; object(value: unknown): void; line(text: string): void },
   info: ImageInfo,
 ): void {
-  if (output.json) output.object(info);
+  if (output.json) output.object(imageJson(info));
   else output.line(info.name);
+}
+
+/** Not every image says when it was made. */
+function imageJson({ addedAtMs, createdAt, ...info }: ImageInfo): object {
+  const times = { createdAt: createdAt === "" ? undefined : createdAt, addedAt: new Date(addedAtMs).toISOString() };
+  return { ...info, ...times };
 }
 
 function shortDigest(digest: string): string {

@@ -16,16 +16,18 @@ export function addInspectCommand(program: Command, holder: ContextHolder): void
     .argument("<sandbox[/container]...>", "by id, the beginning of an id, or name")
     .option(
       "-f, --format <template>",
-      "such as '{{.state}}', '{{json .ports}}', '{{range .containers}}{{.id}} {{end}}'",
+      "json, or such as '{{.state}}', '{{json .ports}}', '{{range .containers}}{{.id}} {{end}}'",
     );
   withCommonOptions(command).action(async (names: string[], options: InspectOptions) => {
     const context = createContext(options, holder);
-    const format = options.format === undefined ? undefined : parseTemplate(options.format);
+    const isJson = options.format === "json";
+    const format = options.format === undefined || isJson ? undefined : parseTemplate(options.format);
+    const indent = options.json === true || isJson ? undefined : 2;
     await using runtime = await context.connect();
-    await forEachTarget(runtime, names, async ({ sandbox, container, isContainer }) => {
+    await forEachTarget(runtime, context.output, names, async ({ sandbox, container, isContainer }) => {
       const facts = isContainer ? containerJson(await container.info()) : sandboxJson(await sandbox.info());
       if (format !== undefined) context.output.line(format(facts));
-      else context.output.line(JSON.stringify(facts, undefined, options.json === true ? undefined : 2));
+      else context.output.line(JSON.stringify(facts, undefined, indent));
     });
   });
 }

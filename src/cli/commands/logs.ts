@@ -1,10 +1,11 @@
 /** `belljar logs`: what a container's first process has written, each stream on its own. */
+import { isUtf8 } from "node:buffer";
 import type { Command } from "commander";
 import type { LogRecord } from "../../sdk/index.ts";
-import { writeFully } from "../attach.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { parseCount, parseTime } from "../quantities.ts";
 import { SignalRelay, untilInterrupted } from "../signals.ts";
+import { writeFully } from "../standard-output.ts";
 import { findTarget } from "../target.ts";
 
 interface LogsOptions extends CommonOptions {
@@ -40,12 +41,14 @@ export function addLogsCommand(program: Command, holder: ContextHolder, setStatu
   });
 }
 
+/** What is no text, or is cut within a character, is there in full as `base64`. */
 function toJson({ stream, timeMs, offset, data, lostBytes }: LogRecord): unknown {
   return {
     stream: stream === 1 ? "stdout" : "stderr",
     time: new Date(timeMs).toISOString(),
     offset: Number(offset),
     text: Buffer.from(data).toString("utf8"),
+    ...(isUtf8(data) ? {} : { base64: Buffer.from(data).toString("base64") }),
     lostBytes: Number(lostBytes),
   };
 }

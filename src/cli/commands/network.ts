@@ -100,8 +100,9 @@ function addSetRoutes(network: Command, holder: ContextHolder): void {
       .argument("<route...>", "DESTINATION[@GATEWAY]%INTERFACE, such as default@10.0.0.1%eth0 or 10.1.0.0/16%eth1"),
   ).action(async (sandboxName: string, routes: string[], options: CommonOptions) => {
     const parsed = routes.map(parseRoute);
-    await within(sandboxName, options, holder, async (sandbox, _context, signal) => {
+    await within(sandboxName, options, holder, async (sandbox, { output }, signal) => {
       await sandbox.network.setRoutes(parsed, { signal });
+      if (output.json) for (const route of parsed) output.object(route);
     });
   });
 }

@@ -1,6 +1,6 @@
 /** `belljar ps`: the sandboxes of this root. */
 import type { Command } from "commander";
-import { BelljarError } from "../../base/index.ts";
+import { BelljarError, shownStates } from "../../base/index.ts";
 import type { SandboxInfo } from "../../sdk/index.ts";
 import { collect } from "../container-options.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
@@ -21,13 +21,12 @@ export function addPsCommand(program: Command, holder: ContextHolder): void {
     .option("-f, --filter <K=V>", "state=, name=, id=, image=, annotation=K[=V]", collect);
   withCommonOptions(command).action(async (options: PsOptions) => {
     const context = createContext(options, holder);
-    const filters = (options.filter ?? []).map(parseFilter);
+    const matches = parseFilters(options.filter ?? []);
     await using runtime = await context.connect();
-    const isNamed = options.filter?.some((filter) => filter.startsWith("state=")) === true;
+    const isNamed = options.filter?.some((filter) => /^stat(e|us)=/.test(filter)) === true;
     const infos = (await runtime.sandboxes.list()).filter(
       (info) =>
-        (options.all === true || isNamed || info.problem !== undefined || info.state !== "stopped") &&
-        filters.every((matches) => matches(info)),
+        (options.all === true || isNamed || info.problem !== undefined || info.state !== "stopped") && matches(info),
     );
     if (options.quiet === true) {
       for (const { id } of infos) context.output.line(id);
@@ -62,22 +61,40 @@ function shorten(text: string): string {
   return text.length <= COMMAND_MAX_LENGTH ? text : `${text.slice(0, COMMAND_MAX_LENGTH - 3)}...`;
 }
 
-function parseFilter(text: string): (info: SandboxInfo) => boolean {
-  const at = text.indexOf("=");
-  const value = text.slice(at + 1);
-  switch (text.slice(0, Math.max(0, at))) {
+type Match = (info: SandboxInfo) => boolean;
+
+/** As docker has it: of several values of one key any will do, of several annotations all must be there. */
+function parseFilters(filters: readonly string[]): Match {
+  const byKey = new Map<string, Match[]>();
+  for (const text of filters) {
+    const at = text.indexOf("=");
+    const [key, value] = [text.slice(0, Math.max(0, at)), text.slice(at + 1)];
+    const place = key === "annotation" ? text : key;
+    byKey.set(place, [...(byKey.get(place) ?? []), parseFilter(key, value, text)]);
+  }
+  return (info) => [...byKey.values()].every((any) => any.some((match) => match(info)));
+}
+
+function parseFilter(key: string, value: string, text: string): Match {
+  switch (key) {
     case "state":
-      return ({ state }) => state === value;
+    case "status": {
+      const wanted = shownStates.find((state) => state === value);
+      if (wanted !== undefined) return ({ state }) => state === wanted;
+      throw new BelljarError("INVALID_ARGUMENT", `--filter: ${JSON.stringify(value.slice(0, 60))} is not a state`, {
+        remedy: `There are ${shownStates.join(", ")}.`,
+      });
+    }
     case "name":
       return ({ name }) => name.includes(value);
     case "id":
       return ({ id }) => id.startsWith(value);
     case "image":
-      return ({ image }) => image === value;
+      return ({ image }) => image === value || image === `${value}:latest`;
     case "annotation": {
-      const [key = "", wanted] = value.split(/=(.*)/s);
+      const [name = "", wanted] = value.split(/=(.*)/s);
       return ({ annotations }) =>
-        Object.hasOwn(annotations, key) && (wanted === undefined || annotations[key] === wanted);
+        Object.hasOwn(annotations, name) && (wanted === undefined || annotations[name] === wanted);
     }
     default:
       throw new BelljarError("INVALID_ARGUMENT", `--filter ${JSON.stringify(text.slice(0, 60))} is not a filter`, {

@@ -11,11 +11,12 @@ export function addRmCommand(program: Command, holder: ContextHolder): void {
   const command = program
     .command("rm")
     .summary("delete sandboxes or containers")
-    .option("-f, --force", "stop them first");
+    .option("-f, --force", "stop them first; one that does not exist is no error");
   addTargetAction<RmOptions>({
     command,
     holder,
     work: ({ sandbox, container, isContainer }, { force = false }, signal) =>
       (isContainer ? container : sandbox).delete({ force, signal }),
+    mayBeMissing: ({ force = false }) => force,
   });
 }

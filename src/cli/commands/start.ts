@@ -28,7 +28,7 @@ export function addStartCommand(program: Command, holder: ContextHolder, setStat
     const context = createContext(options, holder);
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
-    await forEachTarget(runtime, names, async (target, name) => {
+    await forEachTarget(runtime, context.output, names, async (target, name) => {
       const info = await target.container.info();
       if (attach) checkTerminal({ interactive, tty: info.tty });
       await start(target, relay.signal);

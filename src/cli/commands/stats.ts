@@ -1,10 +1,12 @@
 /** `belljar stats`: what running containers use, once or every second. */
 import type { Command } from "commander";
+import { BelljarError } from "../../base/index.ts";
 import type { ContainerStats, Runtime } from "../../sdk/index.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
 import { beginRound, measureOften } from "../live.ts";
 import { formatBytes } from "../output.ts";
 import { SignalRelay, untilInterrupted } from "../signals.ts";
+import { whilePrinting } from "../standard-output.ts";
 
 interface StatsOptions extends CommonOptions {
   /** False with `--no-stream`. */
@@ -29,8 +31,9 @@ export function addStatsCommand(program: Command, holder: ContextHolder, setStat
     const context = createContext(options, holder);
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
-    const rounds = measureOften(() => measure(runtime, names), options.stream, relay.signal);
-    for await (const [before, now] of untilInterrupted(rounds, relay.signal, setStatus)) {
+    const signal = whilePrinting(process.stdout, relay.signal);
+    const rounds = measureOften(() => measure(runtime, names), options.stream, signal);
+    for await (const [before, now] of untilInterrupted(rounds, signal, setStatus)) {
       if (options.stream) beginRound(process.stdout, context.output.json);
       print(context, before, now);
     }
@@ -43,12 +46,25 @@ async function measure(runtime: Runtime, names: readonly string[]): Promise<read
       ? (await runtime.sandboxes.list()).filter(({ state }) => state === "running")
       : await Promise.all(names.map(async (name) => (await runtime.sandboxes.get(name)).info()));
   const rows = infos.map(async ({ id, name }): Promise<Row[]> => {
-    const sandbox = await runtime.sandboxes.get(id);
-    const { containers } = await sandbox.stats();
+    const containers = await containersOf(runtime, id, names.length > 0);
     const atMs = performance.now();
     return Object.entries(containers).map(([container, stats]) => ({ sandbox: id, name, container, stats, atMs }));
   });
   return (await Promise.all(rows)).flat();
+}
+
+/** One that has just ended is no reason to tell nothing of the others, unless somebody has named it. */
+async function containersOf(
+  runtime: Runtime,
+  id: string,
+  isNamed: boolean,
+): Promise<Readonly<Record<string, ContainerStats>>> {
+  try {
+    return (await (await runtime.sandboxes.get(id)).stats()).containers;
+  } catch (error) {
+    if (isNamed || BelljarError.from(error).reason === "CANCELLED") throw error;
+    return {};
+  }
 }
 
 function print({ output }: Context, before: readonly Row[], now: readonly Row[]): void {

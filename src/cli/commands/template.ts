@@ -4,6 +4,7 @@ import { BelljarError, checkName } from "../../base/index.ts";
 import type { CheckpointInfo, TemplateInfo } from "../../sdk/index.ts";
 import { checkpointBytes, checkpointJson } from "../checkpoint-text.ts";
 import { type CommonOptions, type Context, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { forEachName } from "../for-each.ts";
 import { formatBytes } from "../output.ts";
 import { parseCount, parseMebibytes } from "../quantities.ts";
 import { SignalRelay } from "../signals.ts";
@@ -115,9 +116,10 @@ export function addTemplateCommand(program: Command, holder: ContextHolder): voi
       ...empty.map((info) => ({ id: info.digest, name: info.digest, digest: info.digest, facts: emptyJson(info) })),
       ...warm.map((info) => ({ ...info, facts: checkpointJson(info) })),
     ];
-    for (const { facts } of names.map((name) => findIn(all, name) ?? notFound(name))) {
+    await forEachName(names, context.output, async (name) => {
+      const { facts } = findIn(all, name) ?? notFound(name);
       context.output.line(JSON.stringify(facts, undefined, options.json === true ? undefined : 2));
-    }
+    });
   });
 
   withCommonOptions(
@@ -128,13 +130,13 @@ export function addTemplateCommand(program: Command, holder: ContextHolder): voi
   ).action(async (names: string[], options: CommonOptions) => {
     const context = createContext(options, holder);
     const host = await context.host();
-    for (const name of names) {
+    await forEachName(names, context.output, async (name) => {
       const warm = await host.templates.listWarm();
       const found = findIn(warm, name);
       const removed = found === undefined ? await host.templates.remove(name) : await removeWarm(context, found);
       if (options.json === true) context.output.object({ digest: removed });
       else context.output.line(removed);
-    }
+    });
   });
 }
 
@@ -147,7 +149,8 @@ function timeOf({ createdAtMs }: TemplateInfo | CheckpointInfo): string {
   return new Date(createdAtMs).toISOString();
 }
 
-function emptyJson({ createdAtMs, ...info }: TemplateInfo): object {
+/** `memoryBytes` of it is what its VM has. */
+function emptyJson({ createdAtMs, memoryMib: _, ...info }: TemplateInfo): object {
   return { ...info, createdAt: new Date(createdAtMs).toISOString() };
 }
 

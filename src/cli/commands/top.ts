@@ -6,6 +6,7 @@ import { type CommonOptions, type Context, type ContextHolder, createContext, wi
 import { beginRound, measureOften } from "../live.ts";
 import { formatBytes } from "../output.ts";
 import { SignalRelay, untilInterrupted } from "../signals.ts";
+import { whilePrinting } from "../standard-output.ts";
 
 interface TopOptions extends CommonOptions {
   /** False with `--no-stream`. */
@@ -31,8 +32,9 @@ export function addTopCommand(program: Command, holder: ContextHolder, setStatus
     using relay = new SignalRelay();
     await using runtime = await context.connect(relay.signal);
     const forever = options.stream && process.stdout.isTTY;
-    const rounds = measureOften(() => measure(runtime, names), forever, relay.signal);
-    for await (const [before, now] of untilInterrupted(rounds, relay.signal, setStatus)) {
+    const signal = whilePrinting(process.stdout, relay.signal);
+    const rounds = measureOften(() => measure(runtime, names), forever, signal);
+    for await (const [before, now] of untilInterrupted(rounds, signal, setStatus)) {
       if (forever) beginRound(process.stdout, context.output.json);
       print(context, before, now);
     }

@@ -4,6 +4,7 @@ import { BelljarError } from "../../base/index.ts";
 import type { VolumeInfo } from "../../sdk/index.ts";
 import { collect, parseAnnotations } from "../container-options.ts";
 import { type CommonOptions, type ContextHolder, createContext, withCommonOptions } from "../context.ts";
+import { forEachName } from "../for-each.ts";
 import { formatBytes } from "../output.ts";
 import { parseBytes } from "../quantities.ts";
 import { SignalRelay } from "../signals.ts";
@@ -85,10 +86,10 @@ function addInspect(volume: Command, holder: ContextHolder): void {
   ).action(async (names: string[], options: CommonOptions) => {
     const context = createContext(options, holder);
     await using runtime = await context.connect();
-    for (const name of names) {
+    await forEachName(names, context.output, async (name) => {
       const facts = volumeJson(await runtime.volumes.get(name));
       context.output.line(JSON.stringify(facts, undefined, options.json === true ? undefined : 2));
-    }
+    });
   });
 }
 
@@ -102,16 +103,16 @@ function addRemove(volume: Command, holder: ContextHolder): void {
   ).action(async (names: string[], options: RemoveOptions) => {
     const context = createContext(options, holder);
     await using runtime = await context.connect();
-    for (const name of names) {
+    await forEachName(names, context.output, async (name) => {
       try {
         await runtime.volumes.remove(name);
       } catch (error) {
         if (options.force !== true || BelljarError.from(error).reason !== "VOLUME_NOT_FOUND") throw error;
-        continue;
+        return;
       }
       if (options.json === true) context.output.object({ removed: name });
       else context.output.line(name);
-    }
+    });
   });
 }
 

@@ -42,7 +42,7 @@ export function addWaitCommand(program: Command, holder: ContextHolder): void {
       );
       return;
     }
-    await forEachTarget(runtime, names, async ({ container }, name) => {
+    await forEachTarget(runtime, context.output, names, async ({ container }, name) => {
       const { exitCode, signal, oomKilled } = await container.wait({ signal: relay.signal });
       if (context.output.json) context.output.object({ name, exitCode, signal, oomKilled });
       else context.output.line(String(exitCode));

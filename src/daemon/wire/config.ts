@@ -6,6 +6,7 @@ import {
   type ContainerLimits,
   type ProcessConfig,
   type RootfsConfig,
+  resolveEnvironment,
   type StorageKind,
   storageKinds,
   type TerminalSize,
@@ -182,14 +183,9 @@ function fromContainerSpec(wire: api.ContainerSpec): ContainerConfig {
 
 /** What `K` alone stands for is looked up here: the caller's environment does not leave its process. */
 export function toProcessSpec(config: ProcessConfig): MessageInitShape<typeof api.ProcessSpecSchema> {
-  const env = config.env?.flatMap((entry) => {
-    if (entry.includes("=")) return [entry];
-    const value = config.clientEnvironment?.[entry];
-    return value === undefined ? [] : [`${entry}=${value}`];
-  });
   return given({
     command: list(config.command),
-    env: list(env),
+    env: list(resolveEnvironment(config)),
     workingDir: config.workingDir,
     user: config.user,
     tty: config.tty,
