@@ -1,5 +1,6 @@
 /** What everything stands on: errors, ids, limits, time, process identity, log. Imports nothing of Belljar. */
 export { type Clock, systemClock } from "./clock.ts";
+export { type CollectOptions, collectResult } from "./collect-result.ts";
 export { cancelledError, type DeadlineOptions, throwIfAborted, withDeadline } from "./deadline.ts";
 export {
   type Decode,
@@ -56,6 +57,7 @@ export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLo
 export { type OutputEnds, outputUntil } from "./output-ends.ts";
 export { linesOf, type OutputLine } from "./output-lines.ts";
 export { Places } from "./places.ts";
+export { deleteIfThere } from "./owned.ts";
 export { goBeforeGuests, goWithGuests } from "./priority.ts";
 export {
   decodeProcessIdentity,
@@ -64,6 +66,7 @@ export {
   type ProcessIdentity,
   signalProcess,
 } from "./process-identity.ts";
+export { type EndedProcess, StartedProcess } from "./started-process.ts";
 export { publishStep, STEP_CHANNEL, type Step } from "./steps.ts";
 export { runTool, type ToolOptions, type ToolResult } from "./tool.ts";
 export { VERSION } from "./version.ts";

@@ -65,7 +65,7 @@ export async function runTemplate(
         : await sandbox.main.spawn(args, {
             env: options.env ?? [],
             clientEnvironment: environment,
-            workingDir: options.workdir,
+            cwd: options.workdir,
             user: options.user,
             capAdd: options.capAdd,
             capDrop: options.capDrop,
@@ -73,6 +73,7 @@ export async function runTemplate(
             stdin: interactive && !isDetached,
             terminalSize: terminalSize(),
             signal: relay.signal,
+            endOnAbort: !isDetached,
           });
     if (isDetached) {
       if (output.json) output.object({ id: sandbox.id });

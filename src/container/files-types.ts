@@ -57,12 +57,12 @@ export interface Files {
   readStream(path: string, options?: FileCallOptions): ReadableStream<Uint8Array>;
   /**
    * All or nothing: a reader sees the old file or the new one. Mode and owner that are not given stay those of the file that is
-   * replaced; a new one has 0644 and root.
+   * replaced; a new one has 0644 and root. Directories above it that are missing are made, unless `parents` is false.
    */
   write(
     path: string,
     data: string | Uint8Array | AsyncIterable<Uint8Array>,
-    options?: FileAttributes & FileCallOptions,
+    options?: { readonly parents?: boolean | undefined } & FileAttributes & FileCallOptions,
   ): Promise<void>;
   list(path: string, options?: FileCallOptions): Promise<DirectoryList>;
   /** Links at the end of the path are followed unless told. @throws BelljarError `FILE_NOT_FOUND` */

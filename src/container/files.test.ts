@@ -87,3 +87,23 @@ test("what cannot be asked is not asked", async () => {
   const full = new ContainerFiles(guestFileCalls(failing, "c1"));
   await assert.rejects(full.write("/x", "data"), { reason: "CONTAINER_DISK_FULL" });
 });
+
+test("directories above a new file are made where they are missing, unless told otherwise", async () => {
+  const asked: string[] = [];
+  const agent = {
+    call: async (method: AgentMethod, request: object) => {
+      const path = "path" in request ? String(request.path) : "";
+      asked.push(`${method} ${path}`);
+      const isMissing = method === "openFile" && !asked.includes("makeDirectory /a/b");
+      if (isMissing) throw new BelljarError("FILE_NOT_FOUND", `${path} is not there`);
+      return create(AgentService.method[method].output);
+    },
+  };
+  const files = new ContainerFiles(guestFileCalls(agent as AgentCaller, "c1"));
+  await assert.rejects(files.write("/a/b/c", "", { parents: false }), { reason: "FILE_NOT_FOUND" });
+  await files.write("/a/b/c", "");
+  assert.deepEqual(
+    asked.filter((each) => !each.startsWith("closeFile")),
+    ["openFile /a/b/c", "openFile /a/b/c", "makeDirectory /a/b", "openFile /a/b/c", "commitFile "],
+  );
+});

@@ -1,4 +1,5 @@
 /** Files of a container, made of single calls: streams that are read and written piece by piece, several pieces under way at once. */
+import { posix } from "node:path";
 import { BelljarError, fileLimits, linkLimits, newId, throwIfAborted } from "../base/index.ts";
 import type {
   DirectoryEntry,
@@ -41,15 +42,15 @@ export class ContainerFiles implements Files {
   async write(
     path: string,
     data: string | Uint8Array | AsyncIterable<Uint8Array>,
-    options: FileAttributes & FileCallOptions = {},
+    options: { readonly parents?: boolean | undefined } & FileAttributes & FileCallOptions = {},
   ): Promise<void> {
-    const { signal, ...attributes } = options;
+    const { parents = true, signal, ...attributes } = options;
     const id = newId();
     const underWay = new Set<Promise<void>>();
     let renewal: NodeJS.Timeout | undefined;
     let isClosed = false;
     try {
-      await this.calls.open({ id, path, write: true }, { signal });
+      await this.#openNew(id, path, parents, signal);
       // Where the data comes from may be slow.
       renewal = keepOpen(() => this.calls.write({ id, offset: 0, data: new Uint8Array(0) }));
       let sizeBytes = 0;
@@ -71,6 +72,16 @@ export class ContainerFiles implements Files {
       clearInterval(renewal);
       await Promise.allSettled(underWay);
       if (!isClosed) await this.#close(id);
+    }
+  }
+
+  async #openNew(id: string, path: string, parents: boolean, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.calls.open({ id, path, write: true }, { signal });
+    } catch (error) {
+      if (!parents || BelljarError.from(error).reason !== "FILE_NOT_FOUND") throw error;
+      await this.calls.makeDirectory({ path: posix.dirname(path), parents: true, attributes: {} }, { signal });
+      await this.calls.open({ id, path, write: true }, { signal });
     }
   }
 

@@ -1,5 +1,5 @@
 /** One container, as callers hold it: finds it anew for every call, and takes its sandbox's turn for what changes it. */
-import { checkSandboxOperation, linkLimits, outputUntil } from "../base/index.ts";
+import { checkSandboxOperation, deleteIfThere, linkLimits, outputUntil } from "../base/index.ts";
 import {
   type Container,
   type ContainerLimits,
@@ -43,9 +43,12 @@ export class RuntimeContainer implements ContainerHandle {
   readonly sandboxId: string;
   readonly name: string;
   readonly #managed: ManagedSandbox;
+  /** A handle that came of `create` deletes what it created. */
+  readonly #owns: boolean;
 
-  constructor(managed: ManagedSandbox, id: string) {
+  constructor(managed: ManagedSandbox, id: string, owns = false) {
     this.#managed = managed;
+    this.#owns = owns;
     this.id = id;
     this.sandboxId = managed.sandbox.id;
     this.name = stateOf(managed.sandbox, id).name;
@@ -147,6 +150,10 @@ export class RuntimeContainer implements ContainerHandle {
     return containerFiles(this.#managed, this.id);
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#owns) await deleteIfThere(this);
+  }
+
   get #container(): Container {
     // Says that it was deleted before anything else is said of it.
     stateOf(this.#managed.sandbox, this.id);
@@ -186,7 +193,7 @@ export class RuntimeContainers implements Containers {
       () => this.#managed.exclusive("create a container in", create, signal),
       signal,
     );
-    return new RuntimeContainer(this.#managed, container.id);
+    return new RuntimeContainer(this.#managed, container.id, true);
   }
 
   async get(nameOrId: string): Promise<ContainerHandle> {

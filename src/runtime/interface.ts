@@ -261,6 +261,7 @@ export interface SandboxResources {
   readonly sharedMemoryBytes?: number | undefined;
 }
 
+/** Disposing of the handle that has made the sandbox (`create`, `restore`, `fork`) deletes it; disposing of another one does nothing. */
 export interface SandboxHandle extends AsyncDisposable {
   readonly id: string;
   readonly name: string;
@@ -370,7 +371,11 @@ export interface ContainerCreateConfig extends ContainerConfig, StorageOptions {
   readonly name?: string | undefined;
 }
 
-export interface ExecOptions extends ProcessConfig, CallOptions {
+export interface ExecOptions extends Omit<ProcessConfig, "command" | "workingDir">, CallOptions {
+  /** Working directory: an absolute path in the container. The container's own unless told. */
+  readonly cwd?: string | undefined;
+  /** When `signal` fires the process is ended, also when it has been running for long; with false it goes on. */
+  readonly endOnAbort?: boolean | undefined;
   /** Give the process an open standard input; otherwise it reads /dev/null. */
   readonly stdin?: boolean | undefined;
   readonly terminalSize?: TerminalSize | undefined;
@@ -382,7 +387,8 @@ export interface ExecResult {
   readonly stderr: string;
 }
 
-export interface ContainerHandle {
+/** Disposing of the handle that `containers.create` has given deletes the container; disposing of another one does nothing. */
+export interface ContainerHandle extends AsyncDisposable {
   readonly id: string;
   readonly sandboxId: string;
   readonly name: string;
@@ -423,8 +429,11 @@ export interface AttachOptions {
   readonly stderrOffset?: bigint | undefined;
 }
 
-/** A process in a container. Its output is kept until it is released, so a reader may come and go. */
-export interface ProcessHandle {
+/**
+ * A process in a container. Its output is kept until it is released, so a reader may come and go. Disposing of the handle that `spawn`
+ * has given ends the process with SIGKILL and releases it; disposing of another one does nothing.
+ */
+export interface ProcessHandle extends AsyncDisposable {
   readonly containerId: string;
   /** Empty for the container's first process. */
   readonly id: string;

@@ -199,6 +199,33 @@ test("kill: a process that is gone is success, and so is one that was never ther
   await assert.rejects(sandbox.main.kill({ number: 65 }), { reason: "INVALID_ARGUMENT" });
 });
 
+test("spawn: ends with its starter's signal and with its own handle; exec can be left behind", async (t) => {
+  const world = await MemoryRuntime.open(t);
+  await using sandbox = await create(world);
+  const caller = new AbortController();
+  const ended = await sandbox.spawn(["run"], { signal: caller.signal });
+  const left = await sandbox.spawn(["run"], { signal: caller.signal, endOnAbort: false });
+  caller.abort();
+  assert.equal((await ended.status).signal, 9);
+  const ids = async (): Promise<string[]> => (await sandbox.main.processes()).map(({ id }) => id);
+  {
+    await using own = await sandbox.spawn(["run"]);
+    await using other = await sandbox.main.process(left.id);
+    assert.ok((await ids()).includes(own.id) && other.id === left.id);
+  }
+  assert.deepEqual(await ids(), ["", ended.id, left.id]);
+  const signal = AbortSignal.timeout(20);
+  await assert.rejects(sandbox.exec(["run"], { signal, endOnAbort: false }), { reason: "CANCELLED" });
+  await assert.rejects(sandbox.exec(["run"], { signal: AbortSignal.timeout(20) }), { reason: "CANCELLED" });
+  await until(async () => (await ids()).length === 4);
+  {
+    await using second = await sandbox.containers.create({ image: "busybox" });
+    await using same = await sandbox.containers.get(second.id);
+    assert.equal((await sandbox.containers.list()).length, 2, same.id);
+  }
+  assert.equal((await sandbox.containers.list()).length, 1);
+});
+
 test("exec: any number at once, each with its own output; ended ones are forgotten", async (t) => {
   const world = await MemoryRuntime.open(t);
   await using sandbox = await create(world);
@@ -212,7 +239,7 @@ test("exec: any number at once, each with its own output; ended ones are forgott
     (await sandbox.main.processes()).map(({ id }) => id),
     [""],
   );
-  const child = await sandbox.spawn(["run"], { env: ["A=1"], user: "1:1", workingDir: "/tmp", capAdd: ["NET_ADMIN"] });
+  const child = await sandbox.spawn(["run"], { env: ["A=1"], user: "1:1", cwd: "/tmp", capAdd: ["NET_ADMIN"] });
   const again = await sandbox.main.process(child.id);
   assert.equal(again.pid, child.pid);
   await again.signal(15);

@@ -1,6 +1,6 @@
 /** A process in a container, as callers hold it. */
 import { type AgentCaller, inputStream, type ProcessAddress } from "../agent-client/index.ts";
-import { linesOf, linkLimits, type OutputLine, streamLimits } from "../base/index.ts";
+import { linesOf, linkLimits, type OutputLine, StartedProcess, streamLimits } from "../base/index.ts";
 import type { ProcessStatus, TerminalSize } from "../container/index.ts";
 import type { CallOptions, InputAnswer, InputRequest, OutputPiece, OutputRequest, ProcessHandle } from "./interface.ts";
 
@@ -19,6 +19,8 @@ export interface ProcessParts {
   readonly waitForEnd: (waitMs: number, options: CallOptions) => Promise<ProcessStatus | undefined>;
   readonly signal: (number: number) => Promise<void>;
   readonly release: () => Promise<void>;
+  /** This handle has started it. */
+  readonly started?: { readonly endSignal: AbortSignal | undefined } | undefined;
 }
 
 export class RuntimeProcess implements ProcessHandle {
@@ -31,6 +33,7 @@ export class RuntimeProcess implements ProcessHandle {
   readonly stderr: ReadableStream<Uint8Array>;
   readonly #parts: ProcessParts;
   readonly #address: ProcessAddress;
+  readonly #started: StartedProcess | undefined;
   #status: Promise<ProcessStatus> | undefined;
   #lostBytes = 0n;
 
@@ -44,6 +47,15 @@ export class RuntimeProcess implements ProcessHandle {
     this.stdin = parts.stdin ? inputStream(parts.agent, this.#address) : new WritableStream();
     this.stdout = this.#stream(1);
     this.stderr = parts.tty ? emptyStream() : this.#stream(2);
+    this.#started = parts.started && new StartedProcess(this, parts.started.endSignal);
+  }
+
+  async checkWanted(): Promise<void> {
+    await this.#started?.checkWanted();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#started?.end();
   }
 
   get lostBytes(): bigint {
@@ -69,6 +81,7 @@ export class RuntimeProcess implements ProcessHandle {
   }
 
   release(): Promise<void> {
+    this.#started?.untie();
     return this.#parts.release();
   }
 

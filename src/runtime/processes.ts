@@ -1,6 +1,6 @@
 /** Processes of one container: started, found again, read. */
 import type { AgentCaller } from "../agent-client/index.ts";
-import { BelljarError, checkContainerOperation, linkLimits, streamLimits } from "../base/index.ts";
+import { BelljarError, checkContainerOperation, collectResult, linkLimits, streamLimits } from "../base/index.ts";
 import {
   type Container,
   type ContainerState,
@@ -10,12 +10,11 @@ import {
   type ProcessStatus,
   readOutputHistory,
   resolveEnvironment,
-  SIGKILL,
   sendSignal,
   stateOf,
   toStatus,
 } from "../container/index.ts";
-import { abortable, guestIdOf } from "../sandbox/index.ts";
+import { guestIdOf } from "../sandbox/index.ts";
 import { FirstOutput } from "./first-output.ts";
 import { endedError } from "./info.ts";
 import type {
@@ -30,7 +29,7 @@ import type {
   ProcessHandle,
 } from "./interface.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
-import { RuntimeProcess } from "./process-handle.ts";
+import { type ProcessParts, RuntimeProcess } from "./process-handle.ts";
 import { execRecords } from "./reconcile.ts";
 
 export class Processes {
@@ -43,26 +42,18 @@ export class Processes {
   }
 
   async spawn(command: readonly string[], options: ExecOptions = {}): Promise<ProcessHandle> {
-    const { signal, stdin, terminalSize, ...config } = options;
+    const { signal, stdin, terminalSize, cwd, endOnAbort = true, ...config } = options;
     const env = resolveEnvironment(config);
-    const record = await this.#container.exec({ ...config, env, command }, { signal, stdin, terminalSize });
-    return this.#handle(record, {});
+    const process = { ...config, env, command, workingDir: cwd };
+    const record = await this.#container.exec(process, { signal, stdin, terminalSize });
+    const handle = this.#handle(record, {}, { endSignal: endOnAbort ? signal : undefined });
+    await handle.checkWanted();
+    return handle;
   }
 
-  /** Runs a command to its end and collects what it writes, as UTF-8. An aborted one is killed. */
+  /** Runs a command to its end and collects what it writes, as UTF-8. */
   async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    const child = await this.spawn(command, options);
-    try {
-      const work = Promise.all([child.status, collect(child.stdout), collect(child.stderr)]);
-      const [status, stdout, stderr] = await abortable(work, options.signal);
-      return { exitCode: status.exitCode, stdout, stderr };
-    } catch (error) {
-      await child.signal(SIGKILL).catch(() => {});
-      throw error;
-    } finally {
-      // What it wrote is here, or not wanted. It is ended, or will be; the guest forgets it with its container at the latest.
-      await child.release().catch(() => {});
-    }
+    return await collectResult(await this.spawn(command, options), options);
   }
 
   /** Its first process, whether it still runs or not. */
@@ -146,7 +137,7 @@ export class Processes {
     };
   }
 
-  #handle(record: ExecRecord, options: AttachOptions): ProcessHandle {
+  #handle(record: ExecRecord, options: AttachOptions, started?: ProcessParts["started"]): RuntimeProcess {
     const { sandbox } = this.#managed;
     const container = this.#container;
     const address = { containerId: container.id, processId: record.id };
@@ -191,6 +182,7 @@ export class Processes {
       waitForEnd: wait,
       signal: (number) => this.#signal(record.id, number),
       release: () => container.release(record.id),
+      started,
     });
   }
 
@@ -260,19 +252,4 @@ async function within<T>(
     if (timeout.aborted && signal?.aborted !== true) return undefined;
     throw error;
   }
-}
-
-async function collect(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let total = 0;
-  for await (const chunk of stream) {
-    total += chunk.length;
-    if (total > streamLimits.collectMaxBytes) {
-      throw new BelljarError("OUTPUT_TOO_LARGE", "the command wrote more than is kept in memory", {
-        facts: { maxBytes: streamLimits.collectMaxBytes },
-      });
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }

@@ -1,5 +1,5 @@
 /** One sandbox, as callers hold it. */
-import { BelljarError, throwIfAborted } from "../base/index.ts";
+import { BelljarError, deleteIfThere, throwIfAborted } from "../base/index.ts";
 import type { ContainerStats, Files } from "../container/index.ts";
 import { readHostStats } from "../sandbox/index.ts";
 import type { CheckpointMoves } from "./checkpoint-moves.ts";
@@ -182,13 +182,7 @@ export class RuntimeSandbox implements SandboxHandle {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#owns || this.#managed.sandbox.gone.aborted) return;
-    try {
-      await this.delete({ force: true });
-    } catch (error) {
-      // Somebody else was faster.
-      if (BelljarError.from(error).reason !== "SANDBOX_NOT_FOUND") throw error;
-    }
+    if (this.#owns && !this.#managed.sandbox.gone.aborted) await deleteIfThere(this);
   }
 
   #checkThere(): void {

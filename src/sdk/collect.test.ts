@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { collectResult } from "./collect.ts";
+import { collectResult } from "../base/index.ts";
 import { type ProcessCalls, StreamedProcess } from "./process-streams.ts";
 
 const STATUS = {
@@ -51,13 +51,13 @@ test("lines are put together across pieces, of both streams, the last one withou
 
 test("a result is collected and its process forgotten", async () => {
   const { process, calls } = processOf(["ab", "c"], ["x"]);
-  assert.deepEqual(await collectResult(process, undefined), { exitCode: 2, stdout: "abc", stderr: "x" });
+  assert.deepEqual(await collectResult(process), { exitCode: 2, stdout: "abc", stderr: "x" });
   assert.deepEqual(calls, ["release"]);
 });
 
 test("a caller that gives up ends the process", async () => {
   const { process, calls } = processOf(["ab"], [], { waitForEnd: () => new Promise(() => {}) });
-  await assert.rejects(collectResult(process, AbortSignal.abort()), { reason: "CANCELLED" });
+  await assert.rejects(collectResult(process, { signal: AbortSignal.abort() }), { reason: "CANCELLED" });
   assert.deepEqual(calls, ["signal 9", "release"]);
 });
 

@@ -572,23 +572,3 @@ test("a daemon that nobody needs ends; one with a client or a VM does not", asyn
   runtime.find(sandbox.id).move("stopped");
   await daemon.stopped;
 });
-
-test("what is under way when the runtime is closed fails, and keeps nobody waiting", async (t) => {
-  const { runtime, socketPath } = await setUp(t);
-  const client = await connect(t, socketPath);
-  const sandbox = await client.sandboxes.create(running);
-  const main = await sandbox.main.attach();
-  const outcomes = Promise.allSettled([
-    main.status,
-    main.stdout.getReader().read(),
-    sandbox.waitForCheckpoint(),
-    client.sandboxes.events()[Symbol.asyncIterator]().next(),
-  ]);
-  await until(() => runtime.checkpoints.waiting > 0);
-  await client[Symbol.asyncDispose]();
-  for (const outcome of await outcomes) {
-    assert.ok(outcome.status === "rejected");
-    assert.equal(BelljarError.from(outcome.reason).message, "this runtime was closed");
-  }
-  await assert.rejects(sandbox.info(), { reason: "DAEMON_UNAVAILABLE", message: "this runtime was closed" });
-});

@@ -5,7 +5,7 @@
  * Invariants: nothing is read before somebody asks for it, so a reader that stops reading holds the process up; input counts
  * as written once it has been taken.
  */
-import { linesOf, linkLimits, type OutputLine, streamLimits } from "../base/index.ts";
+import { linesOf, linkLimits, type OutputLine, StartedProcess, streamLimits } from "../base/index.ts";
 import type { ProcessStatus, TerminalSize } from "../container/index.ts";
 import type {
   CallOptions,
@@ -33,6 +33,8 @@ export interface ProcessFacts {
   readonly tty: boolean;
   readonly stdoutOffset: bigint;
   readonly stderrOffset: bigint;
+  /** This handle has started it. */
+  readonly started?: { readonly endSignal: AbortSignal | undefined } | undefined;
 }
 
 export class StreamedProcess implements ProcessHandle {
@@ -44,6 +46,7 @@ export class StreamedProcess implements ProcessHandle {
   readonly stdout: ReadableStream<Uint8Array>;
   readonly stderr: ReadableStream<Uint8Array>;
   readonly #calls: ProcessCalls;
+  readonly #started: StartedProcess | undefined;
   #lostBytes = 0n;
   #status: Promise<ProcessStatus> | undefined;
 
@@ -56,6 +59,15 @@ export class StreamedProcess implements ProcessHandle {
     this.stdin = this.#input();
     this.stdout = this.#output(1, facts.stdoutOffset);
     this.stderr = facts.tty ? emptyStream() : this.#output(2, facts.stderrOffset);
+    this.#started = facts.started && new StartedProcess(this, facts.started.endSignal);
+  }
+
+  async checkWanted(): Promise<void> {
+    await this.#started?.checkWanted();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#started?.end();
   }
 
   get lostBytes(): bigint {
@@ -80,6 +92,7 @@ export class StreamedProcess implements ProcessHandle {
   }
 
   release(): Promise<void> {
+    this.#started?.untie();
     return this.#calls.release();
   }
 

@@ -64,6 +64,7 @@ export class FakeProcess {
   furthest = 0n;
   detached = 0;
   touched = 0;
+  released = 0;
   readonly signals: number[] = [];
   readonly #end = Promise.withResolvers<void>();
   #accepted = 0n;
@@ -135,10 +136,13 @@ export class FakeProcess {
         this.end();
       },
       resize: async () => {},
-      release: async () => {},
+      release: async () => {
+        this.released += 1;
+      },
       readOutput: (request, options) => this.readOutput(request, options?.signal),
       writeInput: (request) => this.writeInput(request),
       waitForEnd: (waitMs, options) => this.waitForEnd(waitMs, options?.signal),
+      [Symbol.asyncDispose]: async () => {},
     };
   }
 }
@@ -170,6 +174,7 @@ export class FakeSandbox implements FakeSource<FakeSandbox> {
   state: LifecycleState = "ready";
   isHibernated = false;
   watchers = 0;
+  containersDeleted = 0;
   generation = 0;
   devices: readonly DeviceInfo[] = [];
   readonly interfaces: string[] = [];
@@ -505,7 +510,9 @@ function container(sandbox: FakeSandbox): ContainerHandle {
     },
     pause: async () => {},
     resume: async () => {},
-    delete: async () => {},
+    delete: async () => {
+      sandbox.containersDeleted += 1;
+    },
     growStorage: async (sizeBytes) => {
       sandbox.storage = { kind: "disk", sizeBytes };
     },
@@ -526,6 +533,7 @@ function container(sandbox: FakeSandbox): ContainerHandle {
     process: async (processId) => find(processId).handle(id),
     processes: async () =>
       [...sandbox.processes.keys()].map((each) => ({ id: each, pid: 1, startedAtMs: 5, tty: false })),
+    [Symbol.asyncDispose]: async () => {},
   };
 }
 

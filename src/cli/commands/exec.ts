@@ -46,7 +46,7 @@ export function addExecCommand(program: Command, holder: ContextHolder, setStatu
     const child = await container.spawn(args, {
       env: options.env ?? [],
       clientEnvironment: context.environment,
-      workingDir: options.workdir,
+      cwd: options.workdir,
       user: options.user,
       capAdd: options.capAdd,
       capDrop: options.capDrop,
@@ -54,6 +54,7 @@ export function addExecCommand(program: Command, holder: ContextHolder, setStatu
       stdin: interactive && !detach,
       terminalSize: terminalSize(),
       signal: relay.signal,
+      endOnAbort: !detach,
     });
     if (detach) {
       if (context.output.json) context.output.object({ container: container.id, process: child.id });

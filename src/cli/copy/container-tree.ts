@@ -38,7 +38,8 @@ export class ContainerTree implements Source, Destination {
   }
 
   async write(path: string, data: AsyncIterable<Uint8Array>, attributes: FileAttributes): Promise<void> {
-    await this.#files.write(path, data, { ...attributes, signal: this.#signal });
+    // As docker has it: where there is no directory nothing is copied to.
+    await this.#files.write(path, data, { ...attributes, parents: false, signal: this.#signal });
   }
 
   async makeLink(path: string, target: string, attributes: FileAttributes): Promise<void> {

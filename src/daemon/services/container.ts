@@ -66,9 +66,11 @@ export function containerService(sandboxes: Sandboxes, calls: Calls): ServiceImp
     attachContainer: async ({ container }) => ({ process: toFacts(await (await find(container)).attach()) }),
     spawnProcess: async ({ container, spec, stdin, terminalSize }, { signal }) => {
       const found = await find(container);
-      const config = fromProcessSpec(spec);
-      const options = { ...config, signal, stdin, terminalSize: fromTerminalSize(terminalSize) };
-      return { process: toFacts(await found.spawn(config.command ?? [], options)) };
+      const { command = [], workingDir: cwd, ...config } = fromProcessSpec(spec);
+      // The call ends when it has been answered; the process goes on.
+      const call = { signal, endOnAbort: false };
+      const options = { ...config, ...call, cwd, stdin, terminalSize: fromTerminalSize(terminalSize) };
+      return { process: toFacts(await found.spawn(command, options)) };
     },
     listProcesses: async ({ container }) => ({
       processes: (await (await find(container)).processes()).map(toProcessInfo),

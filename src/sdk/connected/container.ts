@@ -1,5 +1,5 @@
 /** A container behind the daemon. */
-import { type OutputEnds, outputUntil } from "../../base/index.ts";
+import { collectResult, deleteIfThere, type OutputEnds, outputUntil } from "../../base/index.ts";
 import {
   ContainerFiles,
   type ContainerLimits,
@@ -32,7 +32,6 @@ import type {
   ProcessInfo,
   StopOptions,
 } from "../../runtime/index.ts";
-import { collectResult } from "../collect.ts";
 import type { DaemonLink, MakeCall } from "./daemon-link.ts";
 import { connectedFileCalls } from "./files.ts";
 import { readLogs } from "./logs.ts";
@@ -45,8 +44,16 @@ export class ConnectedContainer implements ContainerHandle {
   readonly files: Files;
   readonly #link: DaemonLink;
   readonly #ref: { readonly sandbox: string; readonly container: string };
+  readonly #isOwned: boolean;
 
-  constructor(link: DaemonLink, sandboxId: string, info: { readonly id: string; readonly name: string }) {
+  /** @param isOwned this handle has made it */
+  constructor(
+    link: DaemonLink,
+    sandboxId: string,
+    info: { readonly id: string; readonly name: string },
+    isOwned = false,
+  ) {
+    this.#isOwned = isOwned;
     this.#link = link;
     this.id = info.id;
     this.sandboxId = sandboxId;
@@ -157,17 +164,27 @@ export class ConnectedContainer implements ContainerHandle {
   }
 
   async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return await collectResult(await this.spawn(command, options), options.signal);
+    return await collectResult(await this.spawn(command, options), options);
   }
 
   async spawn(command: readonly string[], options: ExecOptions = {}): Promise<ProcessHandle> {
-    const { terminalSize, stdin = false, signal } = options;
+    const { terminalSize, stdin = false, signal, endOnAbort = true, cwd } = options;
     const size = terminalSize === undefined ? {} : { terminalSize: { ...terminalSize } };
-    const spec = toProcessSpec({ ...options, command });
+    const spec = toProcessSpec({ ...options, command, workingDir: cwd });
     const answer = await this.#change("was given a process", signal, (clients, call) =>
       clients.container.spawnProcess({ container: this.#ref, spec, stdin, ...size }, call),
     );
-    return connectProcess(this.#link, this.sandboxId, answer.process);
+    const handle = connectProcess(
+      this.#link,
+      this.sandboxId,
+      answer.process,
+      {},
+      {
+        endSignal: endOnAbort ? signal : undefined,
+      },
+    );
+    await handle.checkWanted();
+    return handle;
   }
 
   async process(processId: string, options: AttachOptions = {}): Promise<ProcessHandle> {
@@ -185,6 +202,10 @@ export class ConnectedContainer implements ContainerHandle {
       (clients, call) => clients.container.listProcesses({ container: this.#ref }, call),
     );
     return answer.processes.map(fromProcessInfo);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isOwned) await deleteIfThere(this);
   }
 
   get #title(): string {

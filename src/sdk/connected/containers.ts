@@ -24,7 +24,7 @@ export class ConnectedContainers implements Containers {
       { what: "a container was being created", repeatable: false, signal, timeoutMs: 0 },
       ({ container }, call) => container.createContainer(toContainerRequest(this.#sandbox, config), call),
     );
-    return new ConnectedContainer(this.#link, this.#sandbox, fromContainerInfo(answer.container));
+    return new ConnectedContainer(this.#link, this.#sandbox, fromContainerInfo(answer.container), true);
   }
 
   async get(nameOrId: string): Promise<ContainerHandle> {

@@ -2,8 +2,8 @@
 import { linkLimits } from "../../base/index.ts";
 import { fromStatus, incomplete } from "../../daemon/index.ts";
 import type { api } from "../../protocol/index.ts";
-import type { AttachOptions, ProcessHandle } from "../../runtime/index.ts";
-import { type ProcessCalls, StreamedProcess } from "../process-streams.ts";
+import type { AttachOptions } from "../../runtime/index.ts";
+import { type ProcessCalls, type ProcessFacts, StreamedProcess } from "../process-streams.ts";
 import type { DaemonLink } from "./daemon-link.ts";
 import { OutputFeed } from "./output-feed.ts";
 
@@ -12,13 +12,14 @@ export function connectProcess(
   sandbox: string,
   facts: api.ProcessFacts | undefined,
   options: AttachOptions = {},
-): ProcessHandle {
+  started?: ProcessFacts["started"],
+): StreamedProcess {
   if (facts === undefined) throw incomplete("process");
   const { containerId, processId, pid, tty } = facts;
   const { stdoutOffset = 0n, stderrOffset = 0n } = options;
   const address = { sandbox, container: containerId, process: processId };
   return new StreamedProcess(
-    { containerId, id: processId, pid, tty, stdoutOffset, stderrOffset },
+    { containerId, id: processId, pid, tty, stdoutOffset, stderrOffset, started },
     processCalls(link, address),
   );
 }

@@ -1,4 +1,5 @@
 /** A sandbox behind the daemon. Disposing of the handle that created it deletes it. */
+import { deleteIfThere } from "../../base/index.ts";
 import type { Files } from "../../container/index.ts";
 import {
   fromCheckpointInfo,
@@ -218,8 +219,7 @@ export class ConnectedSandbox implements SandboxHandle {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#isOwned || this.#isDeleted) return;
-    await this.delete({ force: true });
+    if (this.#isOwned && !this.#isDeleted) await deleteIfThere(this);
   }
 
   get #title(): string {
