@@ -1,11 +1,12 @@
 /**
  * The commands of the tutorial and the guides, run as they stand there, page by page; and what the pages say they print. `...` in
- * what is printed stands for anything; a line of it alone for any number of lines.
+ * what is printed stands for anything; a line of it alone for any number of lines. And the programs, with what stands below them.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
+import { promisify } from "node:util";
 import { cliEnvironment, type TestScope, tempDir, test } from "../support/harness.ts";
 
 const repository = join(import.meta.dirname, "../..");
@@ -66,3 +67,39 @@ const pages = await Promise.all(names.map(async (name) => [name, await readFile(
 for (const [page, text] of pages.filter(([, each]) => each.includes(MARK))) {
   test(`docs/${page}: every command does what the page says`, (t) => follow(t, page, text), { timeoutMs: 600_000 });
 }
+
+interface Program {
+  readonly page: string;
+  readonly code: string;
+  readonly printed: string;
+}
+
+/** Those that are whole; what is a piece of one imports nothing. */
+const programs: readonly Program[] = pages.flatMap(([page, text]) =>
+  [...text.matchAll(/^```ts\n(.*?)^```\n(?:\n```text\n(.*?)^```)?/gms)]
+    .map(([, code = "", printed = ""]) => ({ page, code, printed }))
+    .filter(({ code }) => code.includes('from "belljar"')),
+);
+
+test(
+  "every program prints what the page says",
+  async (t) => {
+    assert.ok(programs.length >= 4);
+    const dir = await tempDir(t);
+    const sdk = JSON.stringify(join(repository, "src/sdk/index.ts"));
+    for (const [index, { page, code, printed }] of programs.entries()) {
+      // They take the host's directories; the test has its own.
+      const source = code
+        .replace('"belljar"', sdk)
+        .replace(/^import \{/m, "import { resolvePaths,")
+        .replaceAll("Runtime.connect()", "Runtime.connect({ paths: resolvePaths({}, process.env, 0) })");
+      const file = join(dir, `program-${index}.ts`);
+      await writeFile(file, source);
+      const options = { env: cliEnvironment(t), timeout: TIMEOUT_MS };
+      const { stdout, stderr } = await promisify(execFile)(process.execPath, [file], options);
+      assert.equal(stderr, "", page);
+      assert.equal(stdout, printed, page);
+    }
+  },
+  { timeoutMs: 600_000 },
+);
