@@ -1,22 +1,17 @@
 /** docs/reference/errors.md, made from the table of reasons so that no reason lacks its entry. */
-import { errorReasons } from "../src/base/error-reasons.ts";
+import { type ErrorReason, errorReasons } from "../src/base/error-reasons.ts";
+import { whatToDo } from "./errors-advice.ts";
 
 export const errorsPagePath = "docs/reference/errors.md";
 
 export function renderErrorsPage(): string {
-  const entries = Object.entries(errorReasons).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const reasons = Object.keys(errorReasons).filter((key) => isReason(key));
+  const entries = reasons.sort().map((reason) => [reason, errorReasons[reason]] as const);
   const rows = entries.map(
     ([reason, { code, meaning }]) => `| [\`${reason}\`](#${reason.toLowerCase()}) | \`${code}\` | ${meaning} |`,
   );
-  const sections = entries.map(([reason, { code, meaning, remedy }]) =>
-    [
-      `## ${reason}`,
-      "",
-      meaning,
-      "",
-      ...(remedy === undefined ? [] : [`What to do: ${remedy}`, ""]),
-      `Code: \`${code}\`.`,
-    ].join("\n"),
+  const sections = entries.map(([reason, { code, meaning }]) =>
+    [`## ${reason}`, "", meaning, "", `What to do: ${whatToDo(reason)}`, "", `Code: \`${code}\`.`].join("\n"),
   );
   return `${[
     "# Errors",
@@ -34,4 +29,8 @@ export function renderErrorsPage(): string {
     "",
     sections.join("\n\n"),
   ].join("\n")}\n`;
+}
+
+function isReason(key: string): key is ErrorReason {
+  return Object.hasOwn(errorReasons, key);
 }

@@ -121,13 +121,21 @@ export const errorReasons = reasons({
     meaning: "Several checkpoints begin with these letters.",
     remedy: "Give more of the id.",
   },
-  CHECKPOINT_EXISTS: { code: "already_exists", meaning: "Another checkpoint has this name." },
+  CHECKPOINT_EXISTS: {
+    code: "already_exists",
+    meaning: "Another checkpoint has this name.",
+    remedy: "Choose another name, or remove that one with `belljar checkpoint rm`.",
+  },
   CHECKPOINT_IN_USE: {
     code: "failed_precondition",
     meaning: "Sandboxes are being started from the checkpoint at this moment.",
     remedy: "Wait until they run, then try again.",
   },
-  CHECKPOINT_INCOMPLETE: { code: "data_loss", meaning: "A file of the checkpoint is missing, or cut short." },
+  CHECKPOINT_INCOMPLETE: {
+    code: "data_loss",
+    meaning: "A file of the checkpoint is missing, or cut short.",
+    remedy: "It cannot be restored; remove it, or take it in again from a file that is whole.",
+  },
   CHECKPOINT_CORRUPT: {
     code: "data_loss",
     meaning: "A file of the checkpoint is not what its manifest says.",
@@ -282,7 +290,11 @@ export const errorReasons = reasons({
     meaning: "The image is of a kind that Belljar does not run (another architecture, an unknown layer type).",
   },
   IMAGE_PULL_FAILED: { code: "unavailable", meaning: "The registry could not be reached, or refused." },
-  IMAGE_IN_USE: { code: "failed_precondition", meaning: "A sandbox uses this image." },
+  IMAGE_IN_USE: {
+    code: "failed_precondition",
+    meaning: "A sandbox uses this image.",
+    remedy: "Delete the sandboxes that use it first, or use `--force`: its layers stay as long as they do.",
+  },
 
   // --- containers ---
   COMMAND_NOT_FOUND: { code: "not_found", meaning: "The command does not exist in the container (exit status 127)." },
@@ -290,10 +302,22 @@ export const errorReasons = reasons({
     code: "failed_precondition",
     meaning: "The command exists in the container but cannot be executed (exit status 126).",
   },
-  CONTAINER_NOT_FOUND: { code: "not_found", meaning: "No container has this id." },
-  CONTAINER_EXISTS: { code: "already_exists", meaning: "A container with this id exists already." },
+  CONTAINER_NOT_FOUND: {
+    code: "not_found",
+    meaning: "No container has this id.",
+    remedy: "`belljar inspect SANDBOX` names its containers.",
+  },
+  CONTAINER_EXISTS: {
+    code: "already_exists",
+    meaning: "A container with this id exists already.",
+    remedy: "Choose another name, or delete that one with `belljar rm SANDBOX/CONTAINER`.",
+  },
   PROCESS_NOT_FOUND: { code: "not_found", meaning: "No process has this id in the container." },
-  USER_NOT_FOUND: { code: "not_found", meaning: "The user or group does not exist in the container's own files." },
+  USER_NOT_FOUND: {
+    code: "not_found",
+    meaning: "The user or group does not exist in the container's own files.",
+    remedy: "Name one of the container's own /etc/passwd and /etc/group, or give numbers.",
+  },
   CONTAINER_START_FAILED: { code: "internal", meaning: "The container could not be started." },
   OUTPUT_TOO_LARGE: {
     code: "resource_exhausted",
@@ -307,11 +331,19 @@ export const errorReasons = reasons({
     meaning: "The beginning of an id was given, and several sandboxes or containers have it.",
     remedy: "Give more digits of the id, or the name.",
   },
-  SANDBOX_EXISTS: { code: "already_exists", meaning: "A sandbox with this name exists already." },
+  SANDBOX_EXISTS: {
+    code: "already_exists",
+    meaning: "A sandbox with this name exists already.",
+    remedy: "Choose another name, or delete that one with `belljar rm`.",
+  },
 
   // --- volumes and mounts ---
   VOLUME_NOT_FOUND: { code: "not_found", meaning: "No volume has this name.", remedy: "See `belljar volume ls`." },
-  VOLUME_EXISTS: { code: "already_exists", meaning: "A volume with this name exists already, and is another one." },
+  VOLUME_EXISTS: {
+    code: "already_exists",
+    meaning: "A volume with this name exists already, and is another one.",
+    remedy: "Choose another name, or look at that one with `belljar volume inspect`.",
+  },
   VOLUME_IN_USE: {
     code: "failed_precondition",
     meaning: "Another sandbox uses this volume or disk, or a container still refers to it.",

@@ -138,8 +138,24 @@ function check(
   throw new BelljarError(
     "INVALID_TRANSITION",
     `${who} is ${state}; for ${JSON.stringify(operation)} it must be ${listed(allowed)}`,
-    { facts: { kind, ...(id === undefined ? {} : { id }), operation, blocker, state, allowed } },
+    {
+      facts: { kind, ...(id === undefined ? {} : { id }), operation, blocker, state, allowed },
+      ...remedyFor(operation, state, allowed),
+    },
   );
+}
+
+/** What brings it into a state that would do. */
+function remedyFor(
+  operation: string,
+  state: LifecycleState,
+  allowed: readonly LifecycleState[],
+): { readonly remedy?: string } {
+  if (state === "running") {
+    return operation === "delete" ? { remedy: "Stop it first, or delete it with force: `belljar rm -f`." } : {};
+  }
+  if (!allowed.includes("running")) return {};
+  return { remedy: state === "paused" ? "`belljar resume` lets it go on." : "`belljar start` starts it." };
 }
 
 function named(kind: LifecycleKind, id: string | undefined): string {
