@@ -56,8 +56,8 @@ export {
 export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLog } from "./log.ts";
 export { type OutputEnds, outputUntil } from "./output-ends.ts";
 export { linesOf, type OutputLine } from "./output-lines.ts";
-export { Places } from "./places.ts";
 export { deleteIfThere } from "./owned.ts";
+export { Places } from "./places.ts";
 export { goBeforeGuests, goWithGuests } from "./priority.ts";
 export {
   decodeProcessIdentity,

@@ -217,10 +217,7 @@ export const sandboxLimits = {
   memoryMinMib: 128,
   memoryMaxMib: 64 * 1024,
   cpusMax: 32,
-  /**
-   * Up to where a sandbox can grow while it runs, where nobody said how far. What it could have costs next to nothing until it has
-   * it; see docs/decisions/memory-growth.md.
-   */
+  /** Up to where a sandbox can grow while it runs, where nobody said how far: costs next to nothing, see docs/decisions/memory-growth.md. */
   memoryGrowthMib: 8 * 1024,
   cpusGrowth: 8,
   /** The guest must have taken more memory or CPUs by then, or given them back when somebody waits for that. */

@@ -5,7 +5,7 @@ import type { FileCalls } from "../../container/index.ts";
 import type { api } from "../../protocol/index.ts";
 import type { Sandboxes } from "../../runtime/index.ts";
 import type { Calls } from "../calls.ts";
-import { fromFileAttributes, toDirectoryPage, toFileInfo } from "../wire/files.ts";
+import { fromBytes, fromFileAttributes, toDirectoryPage, toFileInfo } from "../wire/files.ts";
 import { findContainer } from "./container.ts";
 
 export function fileService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typeof api.FileService> {
@@ -22,15 +22,22 @@ export function fileService(sandboxes: Sandboxes, calls: Calls): ServiceImpl<typ
       return info === undefined ? {} : { info: toFileInfo(info) };
     },
     readFile: async ({ container, fileId, offset }, { signal }) => {
-      const { data, end } = await (await find(container)).read({ id: fileId, offset }, { signal });
+      const { data, end } = await (await find(container)).read(
+        { id: fileId, offset: fromBytes("an offset", offset) },
+        { signal },
+      );
       return { data, end };
     },
     writeFile: async ({ container, fileId, offset, data }, { signal }) => {
-      await (await find(container)).write({ id: fileId, offset, data }, { signal });
+      await (await find(container)).write({ id: fileId, offset: fromBytes("an offset", offset), data }, { signal });
       return {};
     },
     commitFile: async ({ container, fileId, sizeBytes, attributes }, { signal }) => {
-      const request = { id: fileId, sizeBytes, attributes: fromFileAttributes(attributes) };
+      const request = {
+        id: fileId,
+        sizeBytes: fromBytes("a size", sizeBytes),
+        attributes: fromFileAttributes(attributes),
+      };
       await (await find(container)).commit(request, { signal });
       return {};
     },

@@ -13,6 +13,12 @@ import type { api } from "../../protocol/index.ts";
 import { given } from "./given.ts";
 import { incomplete } from "./info.ts";
 
+/** A place in a file, or a size, as a client says it: numbers of the wire may be anything. @throws BelljarError `INVALID_ARGUMENT` */
+export function fromBytes(what: string, value: number): number {
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new BelljarError("INVALID_ARGUMENT", `${what} of ${value} is no number of bytes`);
+}
+
 export function toFileInfo(info: FileInfo): MessageInitShape<typeof api.FileInfoSchema> {
   return given({ ...info });
 }
