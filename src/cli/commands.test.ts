@@ -154,6 +154,21 @@ test("inspect: JSON to read, JSON for scripts, and by a template", async (t) => 
   }
 });
 
+test("an error is one line, and what to do the next; a stack only for those who ask", async (t) => {
+  await serveFake(t);
+  const args = ["run", "missing", "wait"];
+  const cause = "the index could not be read: EIO: sad";
+  const { stderr } = await runCli(t, args);
+  const [what = "", remedy = "", ...rest] = stderr.trimEnd().split("\n");
+  assert.deepEqual([what, rest], [`belljar: no image missing: ${cause}`, []]);
+  assert.match(remedy, /belljar image ls/);
+  const full = await runCli(t, ["--log-level", "debug", ...args]);
+  assert.match(
+    full.stderr,
+    /belljar: no image missing: .*\n.*belljar image ls.*\n[\s\S]*\n {4}at .*\n[\s\S]*caused by: /,
+  );
+});
+
 test("one who only asks whether there is a daemon starts none", async (t) => {
   const root = join(t.dir, "root");
   assert.deepEqual(JSON.parse((await runCli(t, ["daemon", "status", "--json"])).stdout.toString()), {
