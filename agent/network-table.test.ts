@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import type { NetworkInterfaceInfo } from "node:os";
 import { join } from "node:path";
 import { networkLimits } from "../src/base/limits.ts";
 import { tempDir, test } from "../test/support/harness.ts";
@@ -29,36 +30,39 @@ test("interfaces are all but loopback, as the kernel has them", async (t) => {
 
 test("interfaces that are devices are told to a copy's host with all of their addresses, or none at all are", async (t) => {
   const sysDir = await tempDir(t);
-  const add = async (name: string, index: number): Promise<string> => {
+  const mac = "02:00:00:00:00:01";
+  const info = (cidr: string, internal = false): NetworkInterfaceInfo => {
+    const [address = ""] = cidr.split("/");
+    return { family: "IPv4", address, netmask: "", mac, internal, cidr };
+  };
+  const add = async (name: string, index: number): Promise<void> => {
     const dir = join(sysDir, "class/net", name);
     await mkdir(dir, { recursive: true });
-    const texts = { ifindex: `${index}`, address: "02:00:00:00:00:01", mtu: "1400", flags: "0x1003" };
-    for (const [file, text] of Object.entries(texts)) await writeFile(join(dir, file), `${text}\n`);
-    if (name.startsWith("eth")) await symlink("..", join(dir, "device"));
-    return dir;
+    await writeFile(join(dir, "ifindex"), `${index}\n`);
+    await writeFile(join(dir, "mtu"), "1400\n");
+    if (name !== "docker0") await symlink("..", join(dir, "device"));
   };
   for (const [at, name] of ["lo", "eth0", "docker0"].entries()) await add(name, at + 1);
-  const addresses = ["10.0.0.2/24", "fe80::1/64"];
-  const first = { index: 2, name: "eth0", macAddress: "02:00:00:00:00:01", mtu: 1400, up: true, addresses };
-  assert.deepEqual(
-    plannedInterfaces(sysDir, () => addresses),
-    [first],
-  );
+  const present = {
+    lo: [info("127.0.0.1/8", true)],
+    eth0: [info("10.0.0.2/24"), info("fe80::1/64")],
+    docker0: [info("172.17.0.1/16")],
+    "eth0:1": [info("10.0.0.3/24")],
+  };
+  const addresses = ["10.0.0.2/24", "fe80::1/64", "10.0.0.3/24"];
+  assert.deepEqual(plannedInterfaces(sysDir, present), [
+    { index: 2, name: "eth0", macAddress: mac, mtu: 1400, addresses },
+  ]);
   // One that is just being unplugged.
-  await rm(join(await add("eth1", 9), "ifindex"));
-  const found = plannedInterfaces(sysDir, () => []) ?? [];
-  assert.deepEqual(found.map(({ index }) => index).sort(), [0, 2]);
-  const tooMany = Array.from({ length: networkLimits.presentAddressesMax + 1 }, () => "10.0.0.2/24");
-  assert.equal(
-    plannedInterfaces(sysDir, () => tooMany),
-    undefined,
-  );
-  for (let at = 2; at <= networkLimits.interfacesMax; at += 1) await add(`eth${at}`, at + 10);
-  assert.equal(
-    plannedInterfaces(sysDir, () => []),
-    undefined,
-  );
-  assert.deepEqual(plannedInterfaces(join(sysDir, "none")), []);
+  await rm(join(sysDir, "class/net/eth0/ifindex"));
+  assert.equal(plannedInterfaces(sysDir, present)?.[0]?.index, 0);
+  const tooMany = Array.from({ length: networkLimits.presentAddressesMax }, () => info("10.0.0.4/24"));
+  assert.equal(plannedInterfaces(sysDir, { ...present, "eth0:2": tooMany }), undefined);
+  const names = Array.from({ length: networkLimits.interfacesMax + 1 }, (_, at) => `net${at}`);
+  for (const name of names) await add(name, 9);
+  const many = Object.fromEntries(names.map((name) => [name, [info("10.0.0.2/24")]]));
+  assert.equal(plannedInterfaces(sysDir, many), undefined);
+  assert.equal(plannedInterfaces(sysDir, { ...many, net0: [] })?.length, networkLimits.interfacesMax);
 });
 
 test("routes of both families, without those that are the kernel's own", async (t) => {

@@ -1,5 +1,5 @@
 /** What the guest's kernel says of its network: interfaces and routes, of both families. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
@@ -39,7 +39,7 @@ export async function readInterfaces(deps: NetworkTableDeps): Promise<PresentInt
       name,
       macAddress: await read("address"),
       mtu: Number(await read("mtu")) || 0,
-      up: isUp(await read("flags")),
+      up: (Number(await read("flags")) & 1) === 1,
       addresses: (deps.addressesOf ?? ownAddresses)(name),
     });
   }
@@ -53,58 +53,32 @@ export function ownAddresses(name: string): readonly string[] {
 }
 
 /**
- * Those that are devices of the VM, with all of their addresses, read at once: everything stands still. Undefined when there are more of
- * them, or of addresses of one, than the host is told.
+ * Those that are devices of the VM and are up, with all of their addresses, read at once: everything stands still. One without an address
+ * is not among them. Undefined when there are more of them, or of addresses of one, than the host is told.
  */
-export function plannedInterfaces(
-  sysDir: string,
-  addressesOf: (name: string) => readonly string[] = allAddressesOf(),
-): readonly PlannedInterface[] | undefined {
-  const dir = join(sysDir, "class/net");
-  const names = namesIn(dir).filter((name) => existsSync(join(dir, name, "device")));
-  const found = names.slice(0, networkLimits.interfacesMax).map((name): PlannedInterface => {
-    const read = (file: string): string => textOf(join(dir, name, file));
-    return {
-      index: Number(read("ifindex")),
-      name,
-      macAddress: read("address"),
-      mtu: Number(read("mtu")),
-      up: isUp(read("flags")),
-      addresses: addressesOf(name),
-    };
-  });
-  const isTold = ({ addresses }: PlannedInterface): boolean => addresses.length <= networkLimits.presentAddressesMax;
-  return found.length === names.length && found.every(isTold) ? found : undefined;
+export function plannedInterfaces(sysDir: string, present = networkInterfaces()): PlannedInterface[] | undefined {
+  const found = new Map<string, PlannedInterface>();
+  for (const [label, infos = []] of Object.entries(present)) {
+    // An address of `eth0` may have a label such as `eth0:1`, by which it goes then.
+    const [name = ""] = label.split(":");
+    const dir = join(sysDir, "class/net", name);
+    const [first] = infos;
+    if (first === undefined || first.internal || !existsSync(join(dir, "device"))) continue;
+    const addresses = [...(found.get(name)?.addresses ?? []), ...infos.flatMap(({ cidr }) => cidr ?? [])];
+    const [index, mtu] = ["ifindex", "mtu"].map((file) => Number(textOf(join(dir, file))));
+    found.set(name, { index: index ?? 0, name, macAddress: first.mac, mtu: mtu ?? 0, addresses });
+    if (addresses.length > networkLimits.presentAddressesMax) return undefined;
+  }
+  return found.size > networkLimits.interfacesMax ? undefined : [...found.values()];
 }
 
-/** Also of one that is just being unplugged. */
+/** Nothing of one that is just being unplugged. */
 function textOf(path: string): string {
   try {
-    return readFileSync(path, "utf8").trim();
+    return readFileSync(path, "utf8");
   } catch {
     return "";
   }
-}
-
-function namesIn(dir: string): readonly string[] {
-  try {
-    return readdirSync(dir);
-  } catch {
-    return [];
-  }
-}
-
-/** An address of `eth0` may have a label such as `eth0:1`, by which it goes then. */
-function allAddressesOf(): (name: string) => readonly string[] {
-  const all = Object.entries(networkInterfaces());
-  return (name) =>
-    all
-      .filter(([label]) => label === name || label.startsWith(`${name}:`))
-      .flatMap(([, infos = []]) => infos.flatMap(({ cidr }) => (cidr === null ? [] : [cidr])));
-}
-
-function isUp(flags: string): boolean {
-  return (Number(flags) & 1) === 1;
 }
 
 /** Those that somebody could have set: what the kernel makes of its own for link-local addresses and multicast is left out. */

@@ -26,7 +26,6 @@ const INTERFACE: PlannedInterface = {
   name: "eth0",
   macAddress: "02:00:00:00:00:01",
   mtu: 1500,
-  up: true,
   addresses: ["10.0.2.15/32"],
 };
 

@@ -22,14 +22,13 @@ export interface PlannedFile {
   readonly text: string;
 }
 
-/** An interface of the guest, as it is when everything stands still. */
+/** An interface of the guest that is up, as it is when everything stands still. */
 export interface PlannedInterface {
   /** The kernel's number of it. */
   readonly index: number;
   readonly name: string;
   readonly macAddress: string;
   readonly mtu: number;
-  readonly up: boolean;
   /** Each with its prefix; also those that are the kernel's own. */
   readonly addresses: readonly string[];
 }

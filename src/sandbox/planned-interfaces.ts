@@ -13,8 +13,8 @@ export const decodePlannedInterfaces: Decode<readonly PlannedInterface[]> = (fie
 export function readPlannedInterfaces(said: readonly PlannedInterface[]): readonly PlannedInterface[] | undefined {
   if (said.length === 0) return undefined;
   try {
-    const interfaces = said.map(({ index, name, macAddress, mtu, up, addresses }) => {
-      return { index, name, macAddress, mtu, up, addresses: [...addresses] };
+    const interfaces = said.map(({ index, name, macAddress, mtu, addresses }) => {
+      return { index, name, macAddress, mtu, addresses: [...addresses] };
     });
     return decodePlannedInterfaces(decodeField(interfaces, "interfaces", "AGENT_FAILED"));
   } catch {
@@ -28,7 +28,6 @@ function decodeInterface(field: Field): PlannedInterface {
     name: field.field("name").string({ pattern: GUEST_INTERFACE }),
     macAddress: field.field("macAddress").string({ pattern: MAC_ADDRESS }),
     mtu: field.field("mtu").integer({ min: 0, max: INDEX_MAX }),
-    up: field.field("up").boolean(),
     addresses: field.field("addresses").array(decodeAddress, { maxItems: presentAddressesMax }),
   };
 }

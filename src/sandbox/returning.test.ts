@@ -16,7 +16,6 @@ const INTERFACE: PlannedInterface = {
   name: "eth0",
   macAddress: "02:00:00:00:00:01",
   mtu: 1500,
-  up: true,
   addresses: ["10.88.0.2/32", "fe80::ff:fe00:1/64"],
 };
 const PLAN: PlannedWake = {

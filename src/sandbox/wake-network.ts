@@ -74,7 +74,7 @@ function changesOf(
     const before = olds[at];
     if (before?.name !== after.name) return [];
     const found = present.filter(({ name, macAddress }) => name === before.name && macAddress === before.macAddress);
-    return found.flatMap((each) => (each.up ? [{ present: each, before, after }] : []));
+    return found.map((each) => ({ present: each, before, after }));
   });
   const names = new Set(changes.map(({ after }) => after.name));
   if ([olds, news, changes].some(({ length }) => length !== names.size)) return undefined;

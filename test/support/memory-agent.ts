@@ -189,7 +189,7 @@ export class MemoryGuest {
         thaw: { path: "/thaw", text: "0" },
         interfaces: (this.networks.at(-1)?.interfaces ?? []).map((each, at) => {
           const { name = "", macAddress = "", mtu = 0, addresses = [] } = each;
-          return { index: at + 2, name, macAddress, mtu, up: true, addresses };
+          return { index: at + 2, name, macAddress, mtu, addresses };
         }),
       },
     }).wake;

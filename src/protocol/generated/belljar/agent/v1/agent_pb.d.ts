@@ -243,7 +243,7 @@ export declare type WakePlan = Message<"belljar.agent.v1.WakePlan"> & {
   thaw?: WakeFile | undefined;
 
   /**
-   * Those that are devices of the VM, as they are now; none when there is more to say of them than may be said.
+   * Those that are devices of the VM and are up, as they are now; none when there is more to say of them than may be said.
    *
    * @generated from field: repeated belljar.agent.v1.WakeInterface interfaces = 4;
    */
@@ -283,14 +283,9 @@ export declare type WakeInterface = Message<"belljar.agent.v1.WakeInterface"> & 
   mtu: number;
 
   /**
-   * @generated from field: bool up = 5;
-   */
-  up: boolean;
-
-  /**
    * Each with its prefix; also those that are the kernel's own.
    *
-   * @generated from field: repeated string addresses = 6;
+   * @generated from field: repeated string addresses = 5;
    */
   addresses: string[];
 };
