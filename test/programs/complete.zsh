@@ -7,9 +7,12 @@
 zmodload zsh/zpty
 
 case $1 in
-  bash) start='bash --norc --noprofile -i' load='source <(belljar completion bash)' ;;
-  zsh) start='zsh -f -i' load='autoload -U compinit; compinit -u -D; source <(belljar completion zsh)' ;;
-  fish) start='fish --no-config -i' load='belljar completion fish | source' ;;
+  bash) start='bash --norc --noprofile -i' load="source <(belljar completion bash); PS1=\$'rea''dy\\n> '" ;;
+  zsh)
+    start='zsh -f -i'
+    load="zle-line-init() { print rea'dy' }; zle -N zle-line-init; autoload -U compinit; compinit -u -D; source <(belljar completion zsh)"
+    ;;
+  fish) start='fish --no-config -i' load="belljar completion fish | source; function fish_prompt; echo rea'dy'; echo -n '> '; end" ;;
 esac
 shift
 
@@ -25,12 +28,13 @@ await() {
   done
 }
 
-# It has not said the word before it runs this.
+# What is typed before the shell has taken the terminal over is the terminal's, and not edited: it does so before it prompts. Whole
+# lines are read, so the prompt has one; zsh makes none of its own.
 zpty terminal $start
-zpty -w terminal "$load; echo rea''dy"
-await ready
+zpty -w terminal "$load"
 
 for line wanted in "$@"; do
+  await ready
   seen=
   # The line and Tab; then, from its beginning, what makes it be printed, and a mark behind it.
   zpty -n -w terminal "$line"$'\t\C-a'"echo now: "$'\C-e'"; echo en''d"$'\n'
@@ -39,5 +43,6 @@ for line wanted in "$@"; do
     print -u2 -r -- "$line became: ${(V)seen}"
     exit 1
   fi
+  seen=${seen##*end}
 done
 zpty -d terminal
