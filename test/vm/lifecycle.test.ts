@@ -120,7 +120,7 @@ test(
     const own = ["sh", "-c", 'id -u; id -g; pwd; tty; stty size; test "$A" = b'];
     const asked = {
       user: "1000:1001",
-      workingDir: "/tmp",
+      cwd: "/tmp",
       env: ["A=b"],
       tty: true,
       terminalSize: { rows: 33, columns: 77 },
