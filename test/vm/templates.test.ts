@@ -62,8 +62,8 @@ test("a template is listed, removed under a running sandbox, and not used when t
   const run = await runCli(t, ["run", "-d", "busybox", "sleep", "1000"], options);
   const id = run.stdout.toString().trim();
   const listed = await runCli(t, ["template", "ls", "--json"], options);
-  const { digest, memoryMib } = JSON.parse(listed.stdout.toString());
-  assert.equal(memoryMib, 256);
+  const { digest, memoryBytes } = JSON.parse(listed.stdout.toString());
+  assert.equal(memoryBytes, 256 * 1024 * 1024);
   assert.match(await inspect(t, id), new RegExp(`"template": "${digest}"`));
   const removed = await runCli(t, ["template", "rm", String(digest).slice(0, 12)], options);
   assert.equal(removed.stdout.toString(), `${digest}\n`, removed.stderr);
