@@ -10,7 +10,7 @@ case $1 in
   bash) start='bash --norc --noprofile -i' load="source <(belljar completion bash); PS1=\$'rea''dy\\n> '" ;;
   zsh)
     start='zsh -f -i'
-    load="zle-line-init() { print rea'dy' }; zle -N zle-line-init; autoload -U compinit; compinit -u -D; source <(belljar completion zsh)"
+    load="bindkey -e; zle-line-init() { print rea'dy' }; zle -N zle-line-init; autoload -U compinit; compinit -u -D; source <(belljar completion zsh)"
     ;;
   fish) start='fish --no-config -i' load="belljar completion fish | source; function fish_prompt; echo rea'dy'; echo -n '> '; end" ;;
 esac
@@ -29,7 +29,7 @@ await() {
 }
 
 # What is typed before the shell has taken the terminal over is the terminal's, and not edited: it does so before it prompts. Whole
-# lines are read, so the prompt has one; zsh makes none of its own.
+# lines are read, so the prompt has one; zsh makes none of its own, and edits as vi does where EDITOR says so (npm does).
 zpty terminal $start
 zpty -w terminal "$load"
 
