@@ -11,6 +11,7 @@ export {
   parseJson,
   type StringLimits,
 } from "./decode.ts";
+export { Ending } from "./ending.ts";
 export { type ErrorCode, type ErrorReason, errorReasons } from "./error-reasons.ts";
 export { BelljarError, type ErrorFacts, type ErrorOptions, hasErrno, isSystemError, messageChain } from "./errors.ts";
 export { checkName, isId, machineIdOf, newId } from "./ids.ts";

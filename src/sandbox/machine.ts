@@ -17,6 +17,7 @@ import {
   type Clock,
   cancelledError,
   checkpointLimits,
+  Ending,
   type Log,
   messageChain,
   sandboxLimits,
@@ -68,7 +69,7 @@ export class Machine implements AgentCaller {
   readonly #options: MachineOptions;
   readonly #agent: AgentClient;
   readonly #lifetime = new AbortController();
-  readonly #died: Promise<never>;
+  readonly #died = new Ending();
   #sharedMemoryBytes: number;
   #returning: Returning | undefined;
   #resumedAtMs: number | undefined;
@@ -90,10 +91,7 @@ export class Machine implements AgentCaller {
       },
       deps.connectAgent,
     );
-    this.#died = vm.ended.then((end) => {
-      throw endError(options.id, end);
-    });
-    this.#died.catch(() => {});
+    void vm.ended.then((end) => this.#died.end(endError(options.id, end)));
   }
 
   get log(): Log {
@@ -256,7 +254,7 @@ export class Machine implements AgentCaller {
 
   /** Fails with the VM's end if that comes before the work's. */
   async whileAlive<T>(work: Promise<T>): Promise<T> {
-    return await Promise.race([work, this.#died]);
+    return await this.#died.during(work);
   }
 
   /** Ends the VM, whatever it is doing. */
