@@ -39,6 +39,7 @@ export function drawBars(title: string, summaries: readonly Summary[]): string {
     ].join("\n  ");
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${bottom + 10}" font-family="sans-serif" font-size="13">
+  <title>${escapeXml(title)}</title>
   <rect width="100%" height="100%" fill="#ffffff"/>
   <text x="12" y="26" font-size="15" font-weight="bold">${escapeXml(title)}</text>
   <text x="12" y="46" font-size="12" fill="#777">median (95th percentile); logarithmic scale, each step ten times the one before</text>
