@@ -3,21 +3,12 @@
  * the exit status of every process that nobody else waits for. When that program ends, so does this one, and with it the guest: the kernel
  * takes the end of its first process for a panic.
  *
- * It sleeps until the kernel has something for it. The usual small ones look every second, which an idle guest under emulation notices.
- *
- * Freestanding: no library, no headers.
+ * It sleeps until the kernel has something for it. tini, which it replaces, looks every second, and an idle guest under emulation notices.
  */
+#include "system.h"
+
 enum { FORK = 57, EXECVE = 59, EXIT = 60, WAIT4 = 61 };
 enum { EINTR = 4 };
-
-static long call(long number, long a, long b, long c, long d) {
-  long result;
-  __asm__ volatile("mov %5, %%r10\n\tsyscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(d)
-                   : "rcx", "r11", "r10", "memory");
-  return result;
-}
 
 void _start(void) {
   /* Above the frame's own word: how many arguments, they themselves and a zero, the environment and a zero. */

@@ -6,8 +6,10 @@
  * must; but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
  * agent's way through Node is hundreds of thousands of them. This program's is a few system calls.
  *
- * Freestanding: no library, no headers. The layout of a message is that of src/protocol/wake.ts.
+ * The layout of a message is that of src/protocol/wake.ts.
  */
+#include "system.h"
+
 typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long u64;
@@ -92,15 +94,6 @@ struct answer {
 };
 
 static u8 buffer[MESSAGE_MAX];
-
-static long call(long number, long a, long b, long c, long d) {
-  long result;
-  __asm__ volatile("mov %5, %%r10\n\tsyscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(d)
-                   : "rcx", "r11", "r10", "memory");
-  return result;
-}
 
 static long call1(long number, long a) { return call(number, a, 0, 0, 0); }
 static long call3(long number, long a, long b, long c) { return call(number, a, b, c, 0); }

@@ -1,10 +1,9 @@
-/** The guest's own program, on this host: it is a static one, and what it asks of the kernel every Linux has. */
+/** The program that wakes copies, on this host. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { runTool, silentLog } from "../../src/base/index.ts";
-import { openGuestImages } from "../../src/guest/index.ts";
+import { runTool } from "../../src/base/index.ts";
 import {
   addressRequest,
   decodeWakeAnswer,
@@ -15,7 +14,7 @@ import {
   WAKE_ANSWER_BYTES,
   type WakeStep,
 } from "../../src/protocol/index.ts";
-import { resolvePaths } from "../../src/sdk/paths.ts";
+import { guestProgram } from "../support/guest-program.ts";
 import { type TestScope, tempDir, test } from "../support/harness.ts";
 import { until } from "../support/until.ts";
 
@@ -25,19 +24,6 @@ interface Program {
   /** @param pieces of one message, as they come */
   readonly ask: (...pieces: readonly Uint8Array[]) => Promise<readonly [errno: number, steps: number]>;
   readonly child: ChildProcess;
-}
-
-/** A copy of it, out of the guest's root image. */
-async function extract(dir: string): Promise<string> {
-  const root = join(dir, "root");
-  const { guest } = resolvePaths({}, process.env, process.getuid?.() ?? 0);
-  const { rootPath } = await openGuestImages({ dir: guest, log: silentLog }).current();
-  await runTool("fsck.erofs", [`--extract=${root}`, rootPath], { timeoutMs: 120_000 });
-  const path = join(dir, "wake");
-  await writeFile(path, await readFile(join(root, "bin/belljar-wake")));
-  await chmod(path, 0o755);
-  await runTool("rm", ["-rf", root]);
-  return path;
 }
 
 /** @param words of the command that becomes the program */
@@ -62,7 +48,7 @@ async function start(t: TestScope, ...words: readonly string[]): Promise<Program
 
 test("the wake program: each message as a whole, step by step, and nothing after the step that fails", async (t) => {
   const dir = await tempDir(t);
-  const { ask, child } = await start(t, await extract(dir));
+  const { ask, child } = await start(t, await guestProgram(dir, "wake"));
 
   const [one, other] = [join(dir, "one"), join(dir, "other")];
   for (const file of [one, other]) await writeFile(file, "what was there before");
@@ -114,7 +100,7 @@ test("the wake program: each message as a whole, step by step, and nothing after
 });
 
 test("the wake program: what it is to ask the kernel of a network is done, or refused with the kernel's word for it", async (t) => {
-  const { ask, child } = await start(t, "unshare", "--net", await extract(await tempDir(t)));
+  const { ask, child } = await start(t, "unshare", "--net", await guestProgram(await tempDir(t), "wake"));
   const ofPlace = async (...words: readonly string[]): Promise<string> => {
     const { stdout } = await runTool("nsenter", [`--net=/proc/${child.pid}/ns/net`, ...words]);
     return stdout.toString();
