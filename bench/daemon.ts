@@ -6,11 +6,12 @@ import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { identifyProcess, isAlive, newId, parseJson } from "../src/base/index.ts";
-import { type ConnectedRuntime, Runtime, resolvePaths, type SandboxHandle } from "../src/sdk/index.ts";
+import { newId, parseJson } from "../src/base/index.ts";
+import { type ConnectedRuntime, Runtime, type SandboxHandle } from "../src/sdk/index.ts";
 import { decodeEnvelope, encodeEnvelope } from "../src/store/index.ts";
 import { until } from "../test/support/until.ts";
 import { type Measurement, repeat, time } from "./measure.ts";
+import { endDaemon, ownPaths } from "./own-daemon.ts";
 import { createSleeper, megabytesPerSecond, outputMbPerSecond } from "./sleeper.ts";
 
 const CALLS = 200;
@@ -25,7 +26,6 @@ const MEMORY_SAMPLES = 5;
 const WAKES = 20;
 const SERVER = 'require("http").createServer((q, r) => r.end("here\\n")).listen(80)';
 const ANSWER_TIMEOUT_MS = 60_000;
-const END_TIMEOUT_MS = 30_000;
 
 /** What a call costs that does nothing, and what further ones cost beside the data that they carry. */
 export async function measureApi(runtime: ConnectedRuntime): Promise<Measurement[]> {
@@ -59,7 +59,7 @@ export async function measureStdout(runtime: ConnectedRuntime): Promise<Measurem
 
 /** Sandboxes that are written down and stopped: one is made, and its record copied under other ids and names. */
 export async function measureList(dir: string): Promise<Measurement[]> {
-  const paths = resolvePaths({ root: join(dir, "list"), run: join(dir, "list-run") }, process.env, userId());
+  const paths = ownPaths(dir, "list");
   const first = await Runtime.connect({ paths });
   const made = await createSleeper(first);
   await made.stop({ timeoutMs: 0 });
@@ -91,7 +91,7 @@ export async function measureList(dir: string): Promise<Measurement[]> {
 
 /** Resident memory of a daemon of its own, with sandboxes that run and that it has made; paused, so that they leave it in peace. */
 export async function measureDaemonMemory(dir: string): Promise<Measurement[]> {
-  const paths = resolvePaths({ root: join(dir, "memory"), run: join(dir, "memory-run") }, process.env, userId());
+  const paths = ownPaths(dir, "memory");
   const runtime = await Runtime.connect({ paths });
   const made: SandboxHandle[] = [];
   const measurements: Measurement[] = [];
@@ -130,10 +130,6 @@ export async function measureWake(runtime: ConnectedRuntime): Promise<Measuremen
   return [{ name: "wake from hibernation: connection to first byte", unit: "ms", values }];
 }
 
-function userId(): number {
-  return process.getuid?.() ?? 0;
-}
-
 async function copyRecord(sandboxesDir: string, id: string): Promise<void> {
   const { body, ...header } = decodeEnvelope(await readFile(join(sandboxesDir, id, "sandbox.json")), id);
   const name = parseJson(body, id, "INTERNAL").field("name").string();
@@ -156,16 +152,6 @@ async function residentMb(runtime: ConnectedRuntime): Promise<number[]> {
     const text = await readFile(`/proc/${pid}/status`, "utf8");
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1]) / 1000;
   });
-}
-
-/** Its sandboxes, if it has any, run on. */
-async function endDaemon(runtime: ConnectedRuntime): Promise<void> {
-  const { pid } = await runtime.daemon();
-  const identity = await identifyProcess(pid);
-  await runtime[Symbol.asyncDispose]();
-  process.kill(pid, "SIGTERM");
-  if (identity === undefined) return;
-  await until(async () => !(await isAlive(identity)), { timeoutMs: END_TIMEOUT_MS, what: "the daemon's end" });
 }
 
 function answers(port: number): Promise<boolean> {

@@ -1,11 +1,9 @@
 /** What sandboxes that do nothing cost in CPU time: with a daemon that looks after them, and when nobody does. */
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { identifyProcess, isAlive } from "../src/base/index.ts";
-import { Runtime, resolvePaths } from "../src/sdk/index.ts";
-import { until } from "../test/support/until.ts";
+import { Runtime } from "../src/sdk/index.ts";
 import type { Measurement } from "./measure.ts";
+import { endDaemon, ownPaths } from "./own-daemon.ts";
 import { createSleeper } from "./sleeper.ts";
 
 const SANDBOXES = 5;
@@ -15,19 +13,10 @@ const LOOK_MS = 10_000;
 const LOOKS = 4;
 /** Of the kernel's times of processes. */
 const MS_PER_TICK = 10;
-const END_TIMEOUT_MS = 30_000;
 
 export async function measureIdle(dir: string): Promise<Measurement[]> {
-  const paths = resolvePaths({ root: join(dir, "idle"), run: join(dir, "idle-run") }, process.env, userId());
+  const paths = ownPaths(dir, "idle");
   const pids: number[] = [];
-  const kill = async (): Promise<void> => {
-    const runtime = await Runtime.connect({ paths });
-    const { pid } = await runtime.daemon();
-    await runtime[Symbol.asyncDispose]();
-    const identity = await identifyProcess(pid);
-    process.kill(pid, "SIGKILL");
-    await until(async () => identity === undefined || !(await isAlive(identity)), { timeoutMs: END_TIMEOUT_MS });
-  };
   const runtime = await Runtime.connect({ paths });
   for (let made = 0; made < SANDBOXES; made += 1) {
     const sandbox = await createSleeper(runtime);
@@ -36,8 +25,7 @@ export async function measureIdle(dir: string): Promise<Measurement[]> {
   try {
     await sleep(REST_MS);
     const looked = await perSecond(pids);
-    await runtime[Symbol.asyncDispose]();
-    await kill();
+    await endDaemon(runtime);
     await sleep(REST_MS);
     const alone = await perSecond(pids);
     return [
@@ -47,8 +35,7 @@ export async function measureIdle(dir: string): Promise<Measurement[]> {
   } finally {
     const last = await Runtime.connect({ paths });
     for (const { id } of await last.sandboxes.list()) await (await last.sandboxes.get(id)).delete({ force: true });
-    await last[Symbol.asyncDispose]();
-    await kill();
+    await endDaemon(last);
   }
 }
 
@@ -68,8 +55,4 @@ async function cpuMs(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8");
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
-}
-
-function userId(): number {
-  return process.getuid?.() ?? 0;
 }
