@@ -1,4 +1,7 @@
-/** What everything stands on: errors, ids, limits, time, process identity, log. Imports nothing of Belljar. */
+/**
+ * What everything stands on: errors, ids, limits, time, process identity, log; and what handles of the library have in common, whether they
+ * are of this process or of a daemon. Imports nothing of Belljar.
+ */
 export { type Clock, systemClock } from "./clock.ts";
 export { type CollectOptions, collectResult } from "./collect-result.ts";
 export { cancelledError, type DeadlineOptions, throwIfAborted, withDeadline } from "./deadline.ts";
@@ -11,6 +14,7 @@ export {
   parseJson,
   type StringLimits,
 } from "./decode.ts";
+export { deleteIfThere } from "./delete-if-there.ts";
 export { Ending } from "./ending.ts";
 export { type ErrorCode, type ErrorReason, errorReasons } from "./error-reasons.ts";
 export { BelljarError, type ErrorFacts, type ErrorOptions, hasErrno, isSystemError, messageChain } from "./errors.ts";
@@ -57,7 +61,6 @@ export {
 export { createLog, type Log, type LogFields, type LogLevel, logLevels, silentLog } from "./log.ts";
 export { type OutputEnds, outputUntil } from "./output-ends.ts";
 export { linesOf, type OutputLine } from "./output-lines.ts";
-export { deleteIfThere } from "./owned.ts";
 export { Places } from "./places.ts";
 export { goBeforeGuests, goWithGuests } from "./priority.ts";
 export {

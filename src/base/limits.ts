@@ -255,7 +255,7 @@ export const sandboxLimits = {
   recoveryLockTimeoutMs: 1_500,
   /** Sandboxes whose state a new owner reads at once; each costs a child process for its lock, which is kept for its recovery. */
   recoveryReadsMax: 8,
-  /** What a new owner waits for a sandbox's VMM, and for its agent; those that are slower are waited for afterwards, longer, again and again. */
+  /** What a new owner waits for a sandbox's VMM, and for its agent; the slower ones are waited for afterwards, longer, with pauses. */
   recoveryVmmTimeoutMs: 1_500,
   recoveryAgentTimeoutMs: 3_000,
   recoveryLaterTimeoutMs: 10_000,
