@@ -16,10 +16,11 @@ async function open(t: TestScope, size = 1): Promise<World> {
   const host = { availableMib: 16_384 };
   const runtime = await MemoryRuntime.open(t);
   const { hypervisor, connectAgent, runDir, clock: slow, log } = runtime.deps;
+  const { networks } = runtime;
   const clock = { ...slow, sleep: async () => {} };
   const parts = { hypervisor, connectAgent, runDir, clock, log };
   const templates = new Templates({ ...parts, dir: join(t.dir, "templates"), disk: systemDisk, lock: acquireLock });
-  const pool = new Pool({ ...parts, size, availableMemoryMib: async () => host.availableMib });
+  const pool = new Pool({ ...parts, networks, size, availableMemoryMib: async () => host.availableMib });
   Object.assign(runtime.deps, { templates, pool });
   await runtime.reopen();
   return { runtime, host };
@@ -92,4 +93,39 @@ test("a VM that waited for a sandbox which did not come to be is ended", async (
   await assert.rejects(sandboxes.create({ image: "missing" }), { reason: "IMAGE_NOT_FOUND" });
   assert.equal(live(world), 1);
   assert.equal((await readdir(world.runtime.deps.runDir)).length, 1);
+});
+
+test("where a network is asked for, a VM waits in the place where that will be, with its network device", async (t) => {
+  const world = await open(t);
+  const { hypervisor, guests, networks } = world.runtime;
+  const { sandboxes } = world.runtime.core;
+  const config = { image: "busybox", network: { mode: "bridge" } } as const;
+  const idOfWaiting = async (): Promise<string> => {
+    let found = "";
+    await until(() => {
+      found = [...networks.prepared.keys()].find((id) => guests.guests.get(id)?.networks.length === 1) ?? "";
+      return found !== "";
+    });
+    return found;
+  };
+  const calls = (what: string): number => hypervisor.calls.filter((call) => call.startsWith(what)).length;
+  await sandboxes.create(config);
+  const waiting = await idOfWaiting();
+  const second = await sandboxes.create(config);
+  assert.deepEqual([second.id, calls("attach"), calls(`plugDevice ${waiting}`)], [waiting, 1, 1]);
+  assert.match((await second.info()).network?.namespace ?? "", new RegExp(`${waiting}$`));
+  assert.equal(guests.guest(waiting).networks.length, 2, "it was told of its own network");
+  // One with another kind of network takes none.
+  await sandboxes.create({ image: "busybox", network: { mode: "user" } });
+  assert.equal(calls("attach"), 1);
+  // What has the name of its namespace is another one by now.
+  const stray = await idOfWaiting();
+  networks.isAt = async () => {
+    hypervisor.vms.get(stray)?.end({ cause: "died", detail: "the test" });
+    return false;
+  };
+  const third = await sandboxes.create(config);
+  assert.deepEqual([third.id, calls("attach"), (await third.info()).state], [stray, 1, "running"]);
+  await world.runtime.core.release();
+  assert.equal(networks.prepared.size, 0);
 });

@@ -1,7 +1,8 @@
 /**
  * VMs that run and wait for the sandbox that they will be of: copies of a template that have rehearsed a container, so that what comes
  * next is quick even where every instruction is translated when it first runs. Each has the id that its sandbox will have: what a
- * killed owner leaves of them is found by it, and belongs to no sandbox.
+ * killed owner leaves of them is found by it, and belongs to no sandbox. Where the sandbox is to have a network, its VM waits in the
+ * place where that will be, with a network device that the guest has found.
  *
  * Invariant: a VM is handed out once, and only for the template that it is a copy of; whatever goes wrong here, a sandbox starts in
  * the usual way.
@@ -11,12 +12,14 @@ import { join } from "node:path";
 import type { AgentLink, ConnectAgent } from "../agent-client/index.ts";
 import { BelljarError, type Clock, type Log, messageChain, newId, poolLimits, sandboxLimits } from "../base/index.ts";
 import type { Hypervisor, Vm, VmConfig, VmState } from "../hypervisor/interface.ts";
-import type { BootTemplate, VmPool } from "../sandbox/index.ts";
+import { type NetworkState, type Networks, networkPath, type OwnNetworkState } from "../network/index.ts";
+import { type BootTemplate, devicesOf, guestWords, type VmPool } from "../sandbox/index.ts";
 import { rehearse } from "./rehearsal.ts";
 
 export interface PoolDeps {
   readonly hypervisor: Hypervisor;
   readonly connectAgent: ConnectAgent;
+  readonly networks: Networks;
   /** Sockets go below it, as those of sandboxes do. */
   readonly runDir: string;
   readonly clock: Clock;
@@ -37,6 +40,8 @@ interface Waiting {
 
 interface Kind {
   readonly config: VmConfig;
+  /** Undefined for none. */
+  readonly mode: OwnNetworkState["mode"] | undefined;
   readonly template: BootTemplate;
 }
 
@@ -83,7 +88,8 @@ export class Pool implements VmPool {
     if (found === undefined) return undefined;
     this.#waiting.delete(id);
     if (found.digest !== digest) {
-      await this.#end(found);
+      // Its place is the sandbox's by now, and so is its directory.
+      await this.#endVm(found.vm);
       return undefined;
     }
     const state = found.vm.save();
@@ -91,12 +97,12 @@ export class Pool implements VmPool {
     return state;
   }
 
-  started(id: string, config: VmConfig, template: BootTemplate): void {
+  started(id: string, config: VmConfig, template: BootTemplate, network: NetworkState | undefined): void {
     const kind = this.#given.get(id);
-    if (kind === undefined || this.#closing.signal.aborted) return;
+    if (kind === undefined || this.#closing.signal.aborted || network?.mode === "netns") return;
     this.#given.delete(id);
     this.#kinds.delete(kind);
-    this.#kinds.set(kind, { config, template });
+    this.#kinds.set(kind, { config, mode: network?.mode, template });
     for (const [oldest] of this.#kinds) {
       if (this.#kinds.size <= poolLimits.kindsMax) break;
       this.#kinds.delete(oldest);
@@ -112,13 +118,14 @@ export class Pool implements VmPool {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await this.#filling;
     clearInterval(this.#watch);
+    this.#given.clear();
     await this.drain();
   }
 
-  /** Ends those that wait; more are started when sandboxes are. */
+  /** Ends those that wait for nobody in particular yet; more are started when sandboxes are. */
   async drain(): Promise<void> {
-    const all = [...this.#waiting.values()];
-    this.#waiting.clear();
+    const all = [...this.#waiting.values()].filter(({ id }) => !this.#given.has(id));
+    for (const { id } of all) this.#waiting.delete(id);
     await Promise.all(all.map((each) => this.#end(each)));
   }
 
@@ -147,8 +154,8 @@ export class Pool implements VmPool {
     return undefined;
   }
 
-  async #add(kind: string, { config, template }: Kind): Promise<void> {
-    const { hypervisor, runDir: runs, connectAgent, clock, log } = this.#deps;
+  async #add(kind: string, { config, mode, template }: Kind): Promise<void> {
+    const { hypervisor, networks, runDir: runs, connectAgent, clock, log } = this.#deps;
     const { signal } = this.#closing;
     const id = newId();
     const runDir = join(runs, id);
@@ -157,17 +164,24 @@ export class Pool implements VmPool {
     let link: AgentLink | undefined;
     try {
       const memoryFile = { path: template.memoryPath, use: "private", template: template.digest } as const;
+      const network = mode === undefined ? undefined : await networks.prepare(id, mode, runDir, signal);
+      const networkNamespace = network === undefined ? undefined : networkPath(network);
       vm = await hypervisor.start(
-        { ...config, id, runDir, memoryFile },
+        { ...config, id, runDir, memoryFile, networkNamespace },
         { signal, loadDevicesFrom: template.devicesPath },
       );
       await vm.resume();
+      for (const nic of devicesOf(network)) await vm.plugDevice(nic);
       const timeoutMs = sandboxLimits.bootTimeoutMs;
       link = await connectAgent({ socketPath: vm.agentSocketPath, timeoutMs, signal, log });
       await rehearse(link, clock.nowMs(), signal);
+      const words = guestWords({ state: { network }, machine: { vm } });
+      // One that it will not have, so that the real one is quick.
+      if (words !== undefined) await link.call("configureNetwork", words, { signal });
     } catch (error) {
       await link?.close();
       await vm?.kill();
+      await networks.giveUp(id);
       await rm(runDir, { recursive: true, force: true });
       throw error;
     }
@@ -179,12 +193,12 @@ export class Pool implements VmPool {
     log.info("a VM waits for a sandbox", { sandbox: id });
   }
 
-  /** One that has ended by itself. */
+  /** One that has ended by itself. What is left of it is its sandbox's when that is just being made. */
   async #forget(id: string, vm: Vm): Promise<void> {
     const found = this.#waiting.get(id);
-    if (found?.vm !== vm) return;
+    if (found?.vm !== vm || this.#given.has(id)) return;
     this.#waiting.delete(id);
-    await rm(found.runDir, { recursive: true, force: true });
+    await this.#end(found);
   }
 
   async #look(): Promise<void> {
@@ -198,10 +212,17 @@ export class Pool implements VmPool {
     return availableMib >= memoryMib + poolLimits.reserveMib;
   }
 
-  async #end({ vm, runDir }: Waiting): Promise<void> {
+  async #end({ id, vm, runDir }: Waiting): Promise<void> {
+    await this.#endVm(vm);
+    await this.#deps.networks.giveUp(id).catch((error: unknown) => {
+      this.#deps.log.warn("the network of a VM that waited is left", { cause: messageChain(error).join(": ") });
+    });
+    await rm(runDir, { recursive: true, force: true });
+  }
+
+  async #endVm(vm: Vm): Promise<void> {
     await vm.kill().catch((error: unknown) => {
       this.#deps.log.warn("a VM that waited could not be ended", { cause: messageChain(error).join(": ") });
     });
-    await rm(runDir, { recursive: true, force: true });
   }
 }

@@ -15,6 +15,7 @@ import {
   readAvailableMib,
 } from "../hypervisor/index.ts";
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
+import { openNetworks } from "../network/index.ts";
 import { type Capability, inspectHost } from "../resources/index.ts";
 import {
   type CheckpointInfo,
@@ -87,11 +88,13 @@ export class Host {
   async openRuntime(): Promise<RuntimeCore> {
     const { paths, log, poolSize: size = 0 } = this.#deps;
     const hypervisor = this.#hypervisor;
-    const pool = { hypervisor, connectAgent, runDir: paths.run, clock: systemClock, log, size };
+    const networks = openNetworks({ rootDir: paths.root });
+    const pool = { hypervisor, connectAgent, networks, runDir: paths.run, clock: systemClock, log, size };
     return await openRuntime({
       hypervisor,
       templates: this.templates,
       pool: size === 0 ? undefined : new Pool({ ...pool, availableMemoryMib: readAvailableMib }),
+      networks,
       acceleration: this.#probe(),
       guestImages: this.guestImages,
       images: await this.images(),

@@ -11,11 +11,12 @@ import {
   bridgeName,
   chooseAddress,
   chooseRange,
+  hostRules,
   listPorts,
-  makeBridge,
   makePort,
   portName,
   removeLink,
+  uplinkLines,
   usedRanges,
   writeHostRules,
 } from "./bridge.ts";
@@ -55,19 +56,31 @@ export class BridgeNetworks {
     return address;
   }
 
-  /** The bridge, this sandbox's link to it, and the host's rules for all of these. */
+  /** This sandbox's link to the bridge, before anybody has planned anything with it. */
+  async prepare(id: string, { namespace, mtu }: OwnNetworkState): Promise<void> {
+    await makePort(await this.#host(), { sandboxId: id, namespace, mtu, isThere: false }, undefined);
+  }
+
+  /**
+   * The bridge, this sandbox's link to it, and the host's rules for all of these. Answers what is to be done at the other end of it.
+   * @param isThere the link is
+   */
   async make(
     id: string,
-    state: OwnNetworkState,
+    { namespace, mtu }: OwnNetworkState,
+    isThere: boolean,
     planned: Iterable<OwnNetworkState>,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  ): Promise<readonly string[]> {
     const host = await this.#host();
-    await makeBridge(host);
-    await makePort(host, id, state, signal);
+    await makePort(host, { sandboxId: id, namespace, mtu, isThere }, hostRules(host, [...planned].filter(isBridge)));
+    return uplinkLines(host);
+  }
+
+  /** Those that are linked to this one, and those that it is linked to, are told in the rules of their own namespaces. */
+  async admit(state: OwnNetworkState, planned: Iterable<OwnNetworkState>): Promise<void> {
     const all = [...planned].filter(isBridge);
-    await writeHostRules(host, all);
-    for (const each of [state, ...all.filter((other) => isLinkedTo(state, other))]) await this.#admit(each, all);
+    if (linkedFrom(state, all).length > 0) await this.#admit(state, all);
+    for (const other of all.filter((each) => isLinkedTo(state, each))) await this.#admit(other, all);
   }
 
   /** Who is linked to this one, in the rules of its own namespace. One that is not made yet is told when it is. */

@@ -9,7 +9,7 @@ import { BelljarError, type Field, parseJson } from "../base/index.ts";
 import { overlaps, parseRange, type Range, rangeText, toText } from "./addresses.ts";
 import { UPLINK } from "./layout.ts";
 import { linkedPeers } from "./links.ts";
-import { inNamespace, tool } from "./namespace.ts";
+import { tool } from "./namespace.ts";
 import { EVERY_ADDRESS, type PublishedPort } from "./ports.ts";
 import type { OwnNetworkState } from "./state.ts";
 
@@ -77,53 +77,57 @@ export async function usedRanges(): Promise<readonly Range[]> {
     .flatMap((dst) => (dst === undefined ? [] : (parseRange(dst) ?? [])));
 }
 
-/** The bridge, and with it this host's forwarding. What is there is success. */
-export async function makeBridge({ name, range }: BridgeHost): Promise<void> {
+/** A sandbox's link to the bridge, on the host's side. */
+export interface BridgePort {
+  readonly sandboxId: string;
+  /** Of its other end. */
+  readonly namespace: string;
+  readonly mtu: number;
+  readonly isThere: boolean;
+}
+
+/** The bridge, and with it this host's forwarding; a port of it; and rules, unless none are to change. A bridge that is there is success. */
+export async function makePort(
+  { name, range }: BridgeHost,
+  { sandboxId, namespace, mtu, isThere }: BridgePort,
+  rules: string | undefined,
+): Promise<void> {
+  const port = portName(sandboxId);
+  const add = `link add ${port} mtu ${mtu} type veth peer name ${UPLINK} mtu ${mtu} netns ${namespace}`;
   const script = [
     `ip link show dev ${name} >/dev/null 2>&1 || ip link add ${name} type bridge`,
     "ip -batch - <<'LINKS'",
     `link set ${name} address ${BRIDGE_MAC} up`,
     `address replace ${gatewayOf(range)}/${range.prefix} dev ${name}`,
+    ...(isThere ? [] : [add]),
+    `link set ${port} master ${name} up`,
+    `link set ${port} type bridge_slave isolated on`,
     "LINKS",
     `echo 1 >/proc/sys/net/ipv6/conf/${name}/disable_ipv6`,
     `echo 0 >/proc/sys/net/ipv4/conf/${name}/send_redirects`,
     // Ports that are published on a loopback address.
     `echo 1 >/proc/sys/net/ipv4/conf/${name}/route_localnet`,
     "[ $(cat /proc/sys/net/ipv4/ip_forward) = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward",
+    ...(rules === undefined ? [] : ["nft -f - <<'RULES'", rules, "RULES"]),
     "",
   ].join("\n");
   await tool("sh", ["-eu"], { input: Buffer.from(script) });
 }
 
-/** A sandbox's link to the bridge. */
-export async function makePort(
-  { name, range }: BridgeHost,
-  sandboxId: string,
-  { namespace, mtu }: OwnNetworkState,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const port = portName(sandboxId);
+/** The other end of the link, in the sandbox's namespace, as lines of a shell's. */
+export function uplinkLines({ range }: BridgeHost): readonly string[] {
   const gateway = gatewayOf(range);
-  const links = [
-    `link add ${port} mtu ${mtu} type veth peer name ${UPLINK} mtu ${mtu} netns ${namespace}`,
-    `link set ${port} master ${name} up`,
-    `link set ${port} type bridge_slave isolated on`,
-    "",
-  ].join("\n");
-  await tool("ip", ["-batch", "-"], { input: Buffer.from(links), signal });
-  const inside = [
+  return [
     // The host finds the guest's address here, though it is the guest's.
     `echo 1 >/proc/sys/net/ipv4/conf/${UPLINK}/proxy_arp`,
     `echo 0 >/proc/sys/net/ipv4/neigh/${UPLINK}/proxy_delay`,
-    "ip -batch - <<'LINKS'",
+    "ip -batch - <<'UPLINK'",
     `link set ${UPLINK} up`,
     `route add ${gateway}/32 dev ${UPLINK}`,
     `route add default via ${gateway} dev ${UPLINK}`,
     `neighbour replace ${gateway} lladdr ${BRIDGE_MAC} dev ${UPLINK} nud permanent`,
-    "LINKS",
-    "",
-  ].join("\n");
-  await inNamespace(namespace, ["sh", "-eu"], { input: Buffer.from(inside), signal });
+    "UPLINK",
+  ];
 }
 
 /** What is not there is success. */

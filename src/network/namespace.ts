@@ -18,31 +18,50 @@ export async function makeNamespace(name: string, signal: AbortSignal | undefine
   await tool("ip", ["netns", "add", name], { signal });
 }
 
-/** The link to the guest, and the rules. */
+/** The VMM's end of the link to the guest, which is down. */
+const LINK = [
+  // IPv6 is closed by not being there.
+  "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6",
+  "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6",
+  "echo 1 >/proc/sys/net/ipv4/ip_forward",
+  "echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects",
+  "echo 0 >/proc/sys/net/ipv4/conf/default/send_redirects",
+  `ip tuntap add ${TAP} mode tap`,
+];
+
+/** What a VM needs to be started in it: nothing gets in or out. */
+export async function layLink(namespace: string, signal: AbortSignal | undefined): Promise<void> {
+  await inNamespace(namespace, ["sh", "-eu"], { input: Buffer.from([...LINK, ""].join("\n")), signal });
+}
+
+export interface Filling {
+  readonly rules: string;
+  /** The link to the guest is there. */
+  readonly hasLink: boolean;
+  /** What the way out asks for, as lines of a shell's, when the rules stand. */
+  readonly uplink: readonly string[];
+}
+
+/** The rules, and then the link to the guest and the way out. */
 export async function fillNamespace(
   { namespace, address, macAddress, mtu }: OwnNetworkState,
-  rules: string,
+  { rules, hasLink, uplink }: Filling,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const script = [
-    // IPv6 is closed by not being there.
-    "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6",
-    "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6",
-    "echo 1 >/proc/sys/net/ipv4/ip_forward",
-    "echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects",
-    "echo 0 >/proc/sys/net/ipv4/conf/default/send_redirects",
+    ...(hasLink ? [] : LINK),
     "nft -f - <<'RULES'",
     rules,
     "RULES",
     "ip -batch - <<'LINKS'",
     "link set lo up",
-    `tuntap add ${TAP} mode tap`,
     `link set ${TAP} address ${GATEWAY_MAC} mtu ${mtu} up`,
     `address add ${GATEWAY}/32 dev ${TAP}`,
     `route add ${address}/32 dev ${TAP}`,
     // Nobody has to be asked, and nobody can answer in the guest's place.
     `neighbour replace ${address} lladdr ${macAddress} dev ${TAP} nud permanent`,
     "LINKS",
+    ...uplink,
     "",
   ].join("\n");
   await inNamespace(namespace, ["sh", "-eu"], { input: Buffer.from(script), signal });

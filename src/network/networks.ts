@@ -2,7 +2,7 @@
  * The networks of one root's sandboxes on this host. `plan` decides and makes nothing; its answer is written down; then `make` makes
  * it, and `remove` undoes it, as often as it is asked, for whoever has the state. What no state speaks of, `sweep` finds by its name.
  */
-import { randomBytes } from "node:crypto";
+import { stat } from "node:fs/promises";
 import { BelljarError, isId, type ProcessIdentity, parseJson } from "../base/index.ts";
 import { type Disk, Turns } from "../store/index.ts";
 import { BridgeNetworks } from "./bridge-networks.ts";
@@ -11,9 +11,10 @@ import { deniedGiven, makeGiven, planGiven, removeEndpoint, removeGiven, scanGiv
 import type { FoundNetwork } from "./given-scan.ts";
 import type { EndpointState, GivenNetworkState } from "./given-state.ts";
 import { type NetworkWatch, watchGiven } from "./given-watch.ts";
+import { networkPath } from "./guest.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
 import { choosePorts } from "./host-ports.ts";
-import { MTU, randomMac, TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
+import { TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
 import { linkedPeers } from "./links.ts";
 import {
   fillNamespace,
@@ -24,10 +25,11 @@ import {
   removeNamespace,
 } from "./namespace.ts";
 import { hasNames, resolvePolicy } from "./policy.ts";
+import { PreparedNetworks } from "./prepared-networks.ts";
 import { type Rates, shapingArguments } from "./rates.ts";
 import { readSets, renewedSets } from "./renewed-names.ts";
 import { addressSets, DENIED, namespaceRules, TABLE } from "./rules.ts";
-import { endSlirp, findSlirp, startSlirp } from "./slirp.ts";
+import { endSlirp, findSlirp, openSlirp } from "./slirp.ts";
 import type { NetworkState, OwnNetworkState } from "./state.ts";
 import { readTraffic, type Traffic } from "./traffic.ts";
 
@@ -49,8 +51,18 @@ export interface Networks {
   plan(id: string, settings: NetworkSettings): Promise<NetworkState>;
   /** What a former owner has planned is taken too. */
   adopt(state: NetworkState): void;
+  /**
+   * A place for the VM of a sandbox that is not there yet, from which nothing gets out; `plan` for this id takes it.
+   * @param runDir of that sandbox
+   * @throws BelljarError what `make` throws; nothing is left then
+   */
+  prepare(id: string, mode: OwnNetworkState["mode"], runDir: string, signal: AbortSignal): Promise<OwnNetworkState>;
+  /** The sandbox did not come to be: its place is removed, unless it was made a network. */
+  giveUp(id: string): Promise<void>;
   /** On an error the caller removes what there is. @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`, `PORT_IN_USE` */
   make(state: NetworkState, settings: NetworkSettings, options: MakeOptions): Promise<void>;
+  /** Whether this process is in the namespace that the network has now. */
+  isAt(state: NetworkState, pid: number): Promise<boolean>;
   /** After the VMM has ended. What is not there is success. */
   remove(state: NetworkState): Promise<void>;
   /** What is in a given namespace now. @throws BelljarError `NAMESPACE_INVALID`, `NETWORK_UNAVAILABLE` */
@@ -90,6 +102,13 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   };
   const bridge = new BridgeNetworks(prefix.slice("belljar-".length, -1), rootDir, disk);
 
+  const ownOnes = (): readonly OwnNetworkState[] => [...planned.values()].filter(isOwn);
+
+  const prepared = new PreparedNetworks({
+    joinBridge: (place) => turns.take(() => bridge.prepare(idOf(place.namespace), place)),
+    leaveBridge: ({ namespace }) => turns.take(() => bridge.remove(idOf(namespace), ownOnes())),
+  });
+
   const remove = async (namespace: string, uplink: OwnNetworkState["uplink"]): Promise<void> => {
     const programs = uplink === undefined ? await findSlirp(namespace) : [uplink];
     for (const program of programs) await endSlirp(program);
@@ -110,14 +129,11 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       const { allow } = await resolvePolicy(settings.policy, lookUpName, []);
       const nameServer = await hostNameServer();
       return await turns.take(async () => {
-        const own = [...planned.values()].filter(isOwn);
+        const own = ownOnes();
         const taken = own.flatMap(({ ports }) => ports);
         const state: OwnNetworkState = {
-          mode,
-          namespace: prefix + id,
-          macAddress: randomMac(randomBytes(5)),
+          ...prepared.place(mode, prefix + id),
           address: isBridge ? await bridge.address(own) : USER_ADDRESS,
-          mtu: MTU,
           nameServer,
           ports: await choosePorts(settings.ports, taken),
           ...(isBridge ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
@@ -136,17 +152,31 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
         await makeGiven(state, signal);
         return;
       }
+      const { mode, namespace } = state;
       const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
-      await makeNamespace(state.namespace, signal);
-      await fillNamespace(state, namespaceRules(state, destinations), signal);
-      if (state.mode === "bridge") {
-        await turns.take(() => bridge.make(idOf(state.namespace), state, [...planned.values()].filter(isOwn), signal));
+      const hasLink = prepared.take(namespace);
+      if (!hasLink) await makeNamespace(namespace, signal);
+      const rules = namespaceRules(state, destinations);
+      if (mode === "bridge") {
+        const uplink = await turns.take(() => bridge.make(idOf(namespace), state, hasLink, ownOnes()));
+        await fillNamespace(state, { rules, hasLink, uplink }, signal);
+        await turns.take(() => bridge.admit(state, ownOnes()));
         tell();
       } else {
+        await fillNamespace(state, { rules, hasLink, uplink: [] }, signal);
         const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
-        await startSlirp(state.namespace, state.ports, runDir, onSpawn, signal);
+        await openSlirp(state, runDir, onSpawn, signal);
       }
-      await slowDown(state.namespace, state.rates, signal);
+      await slowDown(namespace, state.rates, signal);
+    },
+
+    prepare: (id, mode, runDir, signal) => prepared.prepare(mode, prefix + id, runDir, signal),
+
+    giveUp: (id) => prepared.remove(prefix + id),
+
+    isAt: async (state, pid) => {
+      const [wanted, own] = await Promise.all([stat(networkPath(state)), stat(`/proc/${pid}/ns/net`)]);
+      return own.dev === wanted.dev && own.ino === wanted.ino;
     },
 
     remove: async (state) => {
@@ -156,11 +186,12 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
         return;
       }
       const { mode, namespace, uplink } = state;
+      prepared.take(namespace);
       if (mode === "user") await remove(namespace, uplink);
       else await removeNamespace(namespace);
       await turns.take(async () => {
         planned.delete(keyOf(state));
-        if (mode === "bridge") await bridge.remove(idOf(namespace), [...planned.values()].filter(isOwn));
+        if (mode === "bridge") await bridge.remove(idOf(namespace), ownOnes());
       });
       if (mode === "bridge") tell();
     },
@@ -211,12 +242,13 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     sweep: (ids) =>
       turns.take(async () => {
         const removed = new Set<string>();
+        const kept = new Set([...ids, ...prepared.namespaces.map(idOf)]);
         for (const name of await listNamespaces(prefix)) {
-          if (!isId(idOf(name)) || ids.has(idOf(name))) continue;
+          if (!isId(idOf(name)) || kept.has(idOf(name))) continue;
           await remove(name, undefined);
           removed.add(idOf(name));
         }
-        for (const id of await bridge.settle(ids, [...planned.values()].filter(isOwn))) removed.add(id);
+        for (const id of await bridge.settle(kept, ownOnes())) removed.add(id);
         return [...removed];
       }),
   };
@@ -251,7 +283,12 @@ export const noNetworks: Networks = {
     throw new BelljarError("NETWORK_UNAVAILABLE", "this runtime has no networks");
   },
   adopt: () => {},
+  prepare: async () => {
+    throw new BelljarError("NETWORK_UNAVAILABLE", "this runtime has no networks");
+  },
+  giveUp: async () => {},
   make: async () => {},
+  isAt: async () => false,
   remove: async () => {},
   scan: async () => ({ interfaces: [], routes: [], neighbours: [], owners: [] }),
   refit: async () => {},

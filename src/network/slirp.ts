@@ -22,6 +22,7 @@ import {
 import { namespacePath, UPLINK, USER_UPLINK } from "./layout.ts";
 import { explain } from "./namespace.ts";
 import { type PublishedPort, portText } from "./ports.ts";
+import type { OwnNetworkState } from "./state.ts";
 
 const PROGRAM = "slirp4netns";
 /** Where it says that it is ready. */
@@ -29,7 +30,6 @@ const READY_FD = 3;
 
 /** A pure function of what is asked. */
 export function slirpArguments(namespace: string, apiSocket: string, ports: readonly PublishedPort[]): string[] {
-  const hasUdp = ports.some(({ protocol }) => protocol === "udp");
   return [
     PROGRAM,
     "--netns-type=path",
@@ -38,7 +38,7 @@ export function slirpArguments(namespace: string, apiSocket: string, ports: read
     `--cidr=${USER_UPLINK.range}`,
     // The rules close the host's loopback, and say whom the guest asks for names; this is the second lock. With it answers over UDP to
     // the host's own loopback are lost (libslirp 4.7).
-    ...(hasUdp ? [] : ["--disable-host-loopback"]),
+    ...(hasUdp(ports) ? [] : ["--disable-host-loopback"]),
     "--disable-dns",
     // Without files, without new programs, with one right: to listen on low ports.
     "--enable-sandbox",
@@ -48,6 +48,10 @@ export function slirpArguments(namespace: string, apiSocket: string, ports: read
     namespacePath(namespace),
     UPLINK,
   ];
+}
+
+function hasUdp(ports: readonly PublishedPort[]): boolean {
+  return ports.some(({ protocol }) => protocol === "udp");
 }
 
 /** What it leaves in the sandbox's run directory. */
@@ -82,11 +86,23 @@ export async function startSlirp(
         throw explain(PROGRAM, new BelljarError("HOST_TOOL_FAILED", `${PROGRAM} ${how}: ${words.slice(-1_000)}`));
       }
     });
-    for (const port of ports) await publishStep("host", "publish a port", () => publishPort(api, port));
+    await publishPorts(ports, runDir);
   } catch (error) {
     await endSlirp(identity);
     throw error;
   }
+}
+
+/** The one that waits in a prepared namespace, if it can publish these ports; otherwise a new one. `startSlirp` says the rest. */
+export async function openSlirp(
+  { namespace, ports, uplink }: OwnNetworkState,
+  runDir: string,
+  onSpawn: (identity: ProcessIdentity) => Promise<void>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (uplink !== undefined && !hasUdp(ports) && (await isAlive(uplink))) return await publishPorts(ports, runDir);
+  if (uplink !== undefined) await endSlirp(uplink);
+  await startSlirp(namespace, ports, runDir, onSpawn, signal);
 }
 
 /** One that is gone is success. */
@@ -115,6 +131,12 @@ export async function findSlirp(namespace: string): Promise<ProcessIdentity[]> {
     if (identity !== undefined) found.push(identity);
   }
   return found;
+}
+
+/** By the one whose files are in this directory. @throws BelljarError `PORT_IN_USE`, `NETWORK_FAILED` */
+async function publishPorts(ports: readonly PublishedPort[], runDir: string): Promise<void> {
+  const api = join(runDir, FILES.api);
+  for (const port of ports) await publishStep("host", "publish a port", () => publishPort(api, port));
 }
 
 /** Under the host's number: the namespace's rules turn it into the guest's. */

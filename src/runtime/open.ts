@@ -285,7 +285,8 @@ class Runtime implements RuntimeCore {
       return await this.checkpoints.start(template, settleTemplateStart(config, options));
     }
     const { pool } = this.#deps;
-    const id = pool?.idFor(poolKind(config)) ?? newId();
+    const kind = poolKind(config);
+    const id = (kind === undefined ? undefined : pool?.idFor(kind)) ?? newId();
     try {
       const unlinked = settleSandboxConfig({ ...config, template }, id);
       const settled = await resolveLinks(unlinked, (name) => this.#named(name));

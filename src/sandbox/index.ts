@@ -23,6 +23,7 @@ export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
+export { devicesOf, guestWords } from "./network.ts";
 export {
   addInterface,
   type PresentInterface,

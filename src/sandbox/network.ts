@@ -87,6 +87,12 @@ export function devicesOf(network: NetworkState | undefined): readonly DeviceCon
   return network === undefined ? [] : nicsOf(network).map(deviceOf);
 }
 
+/** Those that the VM does not have: one that has waited for its sandbox has them. */
+export function missingNics({ devices = [] }: VmState, network: NetworkState | undefined): readonly DeviceConfig[] {
+  const ids = new Set(devices.map(({ id }) => id));
+  return devicesOf(network).filter(({ id }) => !ids.has(id));
+}
+
 /** Those that may be plugged without the VM's state saying so. */
 export function doubtfulDevices(network: NetworkState | undefined): readonly DeviceConfig[] {
   if (network?.mode !== "netns") return [];

@@ -44,10 +44,10 @@ import type { LoadSource } from "./load-source.ts";
 import { abortable, endError, Machine, type MachineDeps } from "./machine.ts";
 import {
   configureGuest,
-  devicesOf,
   doubtfulDevices as doubtfulNics,
   guestWords,
   makeNetwork,
+  missingNics,
   type NamesOfOthers,
   namesOfOthers,
   placeNics,
@@ -319,7 +319,7 @@ export class Sandbox<C extends SandboxedContainer> {
     };
     const vm = await startVm(
       { ...this.#deps, log: this.log },
-      { config, guestImage: image.digest, settings, memoryPath: this.memoryPath },
+      { config, guestImage: image.digest, settings, memoryPath: this.memoryPath, network },
       {
         ...options,
         onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
@@ -327,7 +327,7 @@ export class Sandbox<C extends SandboxedContainer> {
     );
     this.#machine = new Machine(this.#machineDeps(), vm, { id: this.id, settings, ...this.#names });
     // All kinds of networks start from the same template, which has none. The guest finds it while it does other things.
-    for (const nic of devicesOf(network)) await this.#machine.whileAlive(vm.plugDevice(nic));
+    for (const nic of missingNics(vm.save(), network)) await this.#machine.whileAlive(vm.plugDevice(nic));
     await this.update((state) => ({
       ...state,
       vm: vm.save(),

@@ -4,6 +4,7 @@
  */
 import { BelljarError, type Log, messageChain, throwIfAborted } from "../base/index.ts";
 import type { Hypervisor, StartOptions, Vm, VmConfig } from "../hypervisor/interface.ts";
+import type { NetworkState, Networks } from "../network/index.ts";
 import { linkMemory } from "./base-memory.ts";
 import type { SandboxSettings } from "./config.ts";
 import { endProcess } from "./end-process.ts";
@@ -18,6 +19,7 @@ export interface BootOptions {
 
 interface StartDeps {
   readonly hypervisor: Hypervisor;
+  readonly networks: Networks;
   readonly templates?: TemplateSource | undefined;
   readonly pool?: VmPool | undefined;
   readonly log: Log;
@@ -29,6 +31,8 @@ interface StartWish {
   readonly settings: SandboxSettings;
   /** Name of the sandbox's own for the file of its memory. */
   readonly memoryPath: string;
+  /** Where the VMM is to run. */
+  readonly network: NetworkState | undefined;
 }
 
 /** What would end a boot too is not tried twice. */
@@ -47,8 +51,7 @@ export async function startVm(deps: StartDeps, wish: StartWish, options: BootOpt
     const template = await findTemplate(deps, wish, options);
     if (template !== undefined) {
       const vm = (await takeWaiting(deps, wish, template, options)) ?? (await startCopy(deps, wish, template, options));
-      // A VMM stays in the network namespace in which it was started: none can wait for one that is not there yet.
-      if (wish.config.networkNamespace === undefined) deps.pool?.started(wish.config.id, wish.config, template);
+      deps.pool?.started(wish.config.id, wish.config, template, wish.network);
       return vm;
     }
   } catch (thrown) {
@@ -78,15 +81,19 @@ async function findTemplate(
 
 /** One that runs already and has waited for this sandbox. */
 async function takeWaiting(
-  { hypervisor, pool, log }: StartDeps,
-  { config, memoryPath: own }: StartWish,
+  { hypervisor, networks, pool, log }: StartDeps,
+  { config, memoryPath: own, network }: StartWish,
   { digest, memoryPath }: BootTemplate,
   { signal, onSpawn }: BootOptions,
 ): Promise<Vm | undefined> {
-  const waiting = config.networkNamespace === undefined ? await pool?.take(config.id, digest) : undefined;
+  const waiting = await pool?.take(config.id, digest);
   if (waiting === undefined) return undefined;
   try {
     throwIfAborted(signal);
+    // A VMM stays in the network namespace in which it was started; another one may have its name by now.
+    if (network !== undefined && !(await networks.isAt(network, waiting.vmm.pid))) {
+      throw new BelljarError("NETWORK_FAILED", "it is in another network namespace");
+    }
     const path = await linkMemory(memoryPath, own);
     await onSpawn?.(waiting.vmm);
     return await hypervisor.attach({ ...waiting, memoryFile: { path, use: "private", template: digest } });

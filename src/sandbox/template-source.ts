@@ -1,5 +1,6 @@
 /** Where a sandbox gets its guest from, if it need not be booted. The folder above has it. */
 import type { VmConfig, VmState } from "../hypervisor/interface.ts";
+import type { NetworkState } from "../network/index.ts";
 
 /** A booted guest, frozen: VMs of its configuration start from it. */
 export interface BootTemplate {
@@ -32,5 +33,5 @@ export interface VmPool {
   /** The VM that waits under this id, if it is a copy of this template; it is the caller's then, who takes it over. */
   take(id: string, digest: string): Promise<VmState | undefined>;
   /** A sandbox was started from a template: there may be more of its kind. `config` is what it was started with. */
-  started(id: string, config: VmConfig, template: BootTemplate): void;
+  started(id: string, config: VmConfig, template: BootTemplate, network: NetworkState | undefined): void;
 }

@@ -8,6 +8,7 @@ import {
   type NetworkState,
   type Networks,
   networkPath,
+  type OwnNetworkState,
   withFound,
 } from "../../src/network/index.ts";
 
@@ -43,8 +44,22 @@ export class MemoryNetworks implements Networks {
       ports: ports.map((port, index) => (port.hostPort === 0 ? { ...port, hostPort: 40_000 + index } : port)),
       ...(links === undefined ? {} : { links }),
     };
+    this.prepared.delete(id);
     this.planned.set(networkName(state), state);
     return state;
+  }
+
+  /** By id, until it is planned. */
+  readonly prepared = new Map<string, OwnNetworkState>();
+
+  async prepare(id: string, mode: OwnNetworkState["mode"]): Promise<OwnNetworkState> {
+    const place = { mode, namespace: `belljar-00000000-${id}`, ...this.guest, mtu: 1500, ports: [] };
+    this.prepared.set(id, place);
+    return place;
+  }
+
+  async giveUp(id: string): Promise<void> {
+    this.prepared.delete(id);
   }
 
   adopt(state: NetworkState): void {
@@ -54,6 +69,10 @@ export class MemoryNetworks implements Networks {
   async make(state: NetworkState): Promise<void> {
     this.made.set(networkName(state), state);
     this.#enter("make");
+  }
+
+  async isAt(): Promise<boolean> {
+    return true;
   }
 
   async remove(state: NetworkState): Promise<void> {

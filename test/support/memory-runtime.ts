@@ -78,6 +78,7 @@ export class MemoryRuntime {
   readonly hypervisor = new MemoryHypervisor();
   readonly guests = new MemoryGuests(this.hypervisor);
   readonly memory = new MemoryGuestMemory();
+  readonly networks = new MemoryNetworks();
   readonly pci: MemoryPciHost;
   readonly deps: RuntimeDeps;
   /** Path to its owners: how many share it, or that one has it alone. */
@@ -100,7 +101,7 @@ export class MemoryRuntime {
       connectAgent: this.guests.connect,
       memory: this.memory,
       cgroups: noCgroups,
-      networks: new MemoryNetworks(),
+      networks: this.networks,
       rootDir: join(dir, "root"),
       runDir: join(dir, "run"),
       clock: systemClock,
