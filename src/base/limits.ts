@@ -454,8 +454,9 @@ export const checkpointLimits = {
   /** Restores that wait for their containers to be given, and how long all of them may take to come. */
   restoreSessionsMax: 64,
   restoreSessionTimeoutMs: 180_000,
-  /** Copies of one snapshot that are started at the same time. */
+  /** Copies of one snapshot that are started at the same time; and how long they have the CPUs, when all are, before their agents do. */
   copiesAtOnce: 4,
+  introductionQuietMs: 1_000,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */
   freezeTimeoutMs: 30_000,
   /** Of one block of a guest's memory, in a list of pages. */

@@ -62,11 +62,11 @@ export interface StartCopyOptions {
 }
 
 export interface StartedCopy {
-  /** Settles when the agent in it has answered, and knows what has become of it. */
-  readonly answered: Promise<void>;
+  /** Its agent has answered, and knows what has become of it; otherwise it is for the caller to ask. */
+  readonly isIntroduced: boolean;
 }
 
-/** Its containers run when it resolves; its agent may take longer. On an error what was started is for the caller to end. */
+/** Its containers run when it resolves. On an error what was started is for the caller to end. */
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
@@ -100,16 +100,13 @@ export async function startCopy(
   const toldAtMs = await sandbox.machine.comeBack(wayBack(snapshot.state, sandbox), signal);
   if (toldAtMs !== undefined) {
     await sandbox.update((now) => ({ ...now, returning: { ...returning, toldAtMs } }));
-    const answered = sandbox.agent();
-    // Whoever wants something of it waits for it.
-    answered.catch(() => {});
-    return { answered };
+    return { isIntroduced: false };
   }
   await sandbox.agent(signal);
   const failures = sandbox.machine.hookFailures;
   if (event === "resumed") tellHookFailures(sandbox.log, failures);
   else refuseHookFailures(failures);
-  return { answered: Promise.resolve() };
+  return { isIntroduced: true };
 }
 
 /** Another network must be known to the guest before anything of it runs: its connections to the outside are another's. */

@@ -21,7 +21,7 @@ async function watch(sandbox: HostSandbox, containerId: string): Promise<void> {
     try {
       // In a paused VM nothing answers, and nothing ends.
       await sandbox.until((state) => (state.state === "paused" ? undefined : true), signal);
-      const answer = await machine.call(
+      const answer = await machine.patient.call(
         "waitProcess",
         { containerId, processId: "", waitMs: linkLimits.longPollMs },
         { timeoutMs: linkLimits.longPollMs + linkLimits.longPollSlackMs, signal },

@@ -49,11 +49,13 @@ export class Outputs {
 
   /** The log of the container's present start, whether it still runs or not. */
   async log(id: string): Promise<OutputLog> {
+    this.#hurry();
     return (await this.#output(id)).log;
   }
 
   /** A reader that holds the process up while it reads on, and for a while afterwards. */
   async attach(id: string, stream: StreamNumber, offset: bigint): Promise<OutputCursor> {
+    this.#hurry();
     const { log, readers } = await this.#output(id);
     const isOver = stateOf(this.#sandbox, id).state === "stopped";
     const leaseMs = streamLimits.readerLeaseMs;
@@ -75,7 +77,7 @@ export class Outputs {
     const output = await this.#output(id);
     if (output.pump !== undefined) return;
     output.pump = new OutputPump({
-      agent: this.#sandbox.machine,
+      agent: this.#sandbox.machine.patient,
       address: { containerId: id, processId: "" },
       log: output.log,
       streams: config.tty === true ? [1] : streams,
@@ -86,6 +88,11 @@ export class Outputs {
       },
     });
     output.pump.start();
+  }
+
+  /** Somebody wants to see what there is: of a copy whose agent was not asked yet, nothing has come. */
+  #hurry(): void {
+    if (this.#sandbox.hasMachine && this.#sandbox.state.state === "running") this.#sandbox.agent().catch(() => {});
   }
 
   /** The container's rings are about to go: takes what they still have, and says in the log that this was all. */

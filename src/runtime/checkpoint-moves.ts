@@ -9,6 +9,7 @@ import type {
   RewindOptions,
   SandboxHandle,
 } from "./interface.ts";
+import type { Introductions } from "./introductions.ts";
 import type { ManagedSandbox, ManagedSandboxDeps } from "./managed-sandbox.ts";
 
 export interface CheckpointMoves {
@@ -22,6 +23,7 @@ export interface CheckpointMoves {
 export interface CheckpointsDeps {
   readonly runtime: RuntimeDeps;
   readonly memory: GuestMemory;
+  readonly introductions: Introductions;
   /** Does the work under a name that nobody else takes meanwhile. */
   readonly make: <T>(
     name: string,

@@ -341,7 +341,13 @@ test("fork: one pause for all, names with numbers, all or nothing", async (t) =>
     forks.map(({ name }) => name),
     ["f1", "f2", "f3"],
   );
-  for (const fork of forks) assert.equal(runtime.guests.guest(fork.id).thaws.at(-1)?.event, "forked");
+  const told = (fork: SandboxHandle | undefined): boolean =>
+    runtime.guests.guest(fork?.id ?? "").thaws.at(-1)?.event === "forked";
+  // Their containers run. Their agents are asked when the CPUs are free again, or when somebody wants something of one.
+  assert.deepEqual(forks.map(told), [false, false, false]);
+  assert.equal((await forks[1]?.exec(["echo", "on"]))?.stdout, "on\n");
+  assert.deepEqual(forks.map(told), [false, true, false]);
+  await until(() => forks.every(told));
   // They share one file of memory, which is nobody's but theirs.
   const inodes = await Promise.all(
     forks.map(async ({ id }) => (await stat(join(runtime.sandboxesDir, id, "memory"))).ino),

@@ -164,6 +164,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const linked = { ...own, disks };
     const snapshot = count > 1 ? await laySnapshot(this.#deps.memory, linked, join(dir, "memory"), signal) : linked;
     const made = new Map<number, ManagedSandbox>();
+    using _batch = count > 1 ? this.#deps.introductions.batch() : undefined;
     const waiting = names.entries();
     const failures: unknown[] = [];
     const work = async (): Promise<void> => {

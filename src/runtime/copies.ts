@@ -32,7 +32,7 @@ export interface CopyWish extends CopiedNetworkConfig {
 }
 
 export async function makeCopy(
-  { runtime, managed: managedDeps, memory, onMade }: CheckpointsDeps,
+  { runtime, managed: managedDeps, memory, introductions, onMade }: CheckpointsDeps,
   { id, name, snapshot, event, hostname = id, ports, network, keepExec, ends, signal }: CopyWish,
 ): Promise<ManagedSandbox> {
   const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
@@ -55,7 +55,7 @@ export async function makeCopy(
   const sandbox = await Sandbox.create(deps, first);
   const managed = new ManagedSandbox(managedDeps(), sandbox);
   onMade(managed);
-  const { answered } = await sandbox.exclusive("create", async () => {
+  const { isIntroduced } = await sandbox.exclusive("create", async () => {
     try {
       await makeDisks(snapshot.disks, disksDir);
       for (const path of layers.own) await linkInto(path, disksDir);
@@ -71,6 +71,9 @@ export async function makeCopy(
       throw error;
     }
   });
-  await managed.takeUp(sandboxLimits.monitorGraceMs, answered);
+  await managed.takeUp(
+    sandboxLimits.monitorGraceMs,
+    isIntroduced ? undefined : introductions.introduce(() => sandbox.agent(), sandbox.gone),
+  );
   return managed;
 }

@@ -54,7 +54,7 @@ export interface HibernationDeps {
   /** Its VM is about to end. */
   readonly letGo: () => Promise<void>;
   /** Its VM is looked after from now on, and what runs in it. */
-  readonly takeUp: (answered: Promise<void>) => Promise<void>;
+  readonly takeUp: (introduced: Promise<void> | undefined) => Promise<void>;
 }
 
 export interface HibernateOptions {
@@ -244,7 +244,7 @@ export class Hibernation {
       force: true,
     });
     this.activity.touch();
-    await this.#deps.takeUp(started.answered);
+    await this.#deps.takeUp(started.isIntroduced ? undefined : sandbox.agent());
     await this.#sweep().catch((error: unknown) => this.#warn("what a sandbox has woken from is left", error));
   }
 

@@ -88,7 +88,7 @@ export class ManagedSandbox {
       ...{ runtime: deps.runtime, memory: deps.memory, sandbox, outputs: this.outputs, copies: this.copies },
       monitor: this.#monitor,
       letGo: () => this.#network.stop(),
-      takeUp: (answered) => this.takeUp(0, answered),
+      takeUp: (introduced) => this.takeUp(0, introduced),
     });
     this.#idleWatch = new IdleWatch({
       sandbox,
@@ -164,13 +164,13 @@ export class ManagedSandbox {
 
   /**
    * Takes up what a former owner has let go of, or a copy that has just been made.
-   * @param answered of a copy whose containers run before its agent has answered
+   * @param introduced of a copy whose containers run before its agent has answered
    */
-  async takeUp(graceMs = 0, answered?: Promise<void>): Promise<void> {
+  async takeUp(graceMs = 0, introduced?: Promise<void>): Promise<void> {
+    introduced?.catch((thrown: unknown) => this.#agentFailed(BelljarError.from(thrown)));
     await this.supervise(graceMs);
     for (const { id } of this.state.containers) await this.container(id).watch();
     this.#followMain(undefined, this.state);
-    answered?.catch((thrown: unknown) => this.#agentFailed(BelljarError.from(thrown)));
   }
 
   async start({ signal }: CallOptions = {}): Promise<void> {

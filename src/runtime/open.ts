@@ -25,6 +25,7 @@ import type {
   SandboxInfo,
   Volumes,
 } from "./interface.ts";
+import { Introductions } from "./introductions.ts";
 import { findSandboxIds, findVmms, isRemoved, type Note, type Recovered, removeLeftovers } from "./leftovers.ts";
 import { resolveLinks } from "./links.ts";
 import { ManagedSandbox, type ManagedSandboxDeps } from "./managed-sandbox.ts";
@@ -118,6 +119,7 @@ class Runtime implements RuntimeCore {
     this.checkpoints = new RuntimeCheckpoints({
       runtime: deps,
       memory: this.#memory,
+      introductions: new Introductions(deps.clock),
       make: (name, work, signal) => this.#make(name, work, signal),
       managed: () => this.#managedDeps(),
       onMade: (managed) => void this.#managed.set(managed.sandbox.id, managed),

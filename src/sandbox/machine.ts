@@ -75,6 +75,8 @@ export class Machine implements AgentCaller {
   #resumedAtMs: number | undefined;
   #hookFailures: readonly HookFailure[] = [];
   #ready: Promise<string> | undefined;
+  /** Of a copy that need not be asked soon: until it is. */
+  #meeting: PromiseWithResolvers<void> | undefined;
 
   constructor(deps: MachineDeps, vm: Vm, options: MachineOptions) {
     this.vm = vm;
@@ -115,8 +117,20 @@ export class Machine implements AgentCaller {
       const error = BelljarError.from(thrown);
       if (error.reason !== "CANCELLED") this.#ready = undefined;
       throw this.#withConsole(error);
+    } finally {
+      this.#meeting?.resolve();
     }
   }
+
+  /** For what can wait until somebody else has asked the agent of a copy for the first time. */
+  readonly patient: AgentCaller = {
+    call: async (method, request, options) => {
+      const signal = options?.signal;
+      const over = signal === undefined ? this.lifetime : AbortSignal.any([this.lifetime, signal]);
+      if (this.#meeting !== undefined) await this.whileAlive(abortable(this.#meeting.promise, over));
+      return await this.call(method, request, options);
+    },
+  };
 
   async call<M extends AgentMethod>(
     method: M,
@@ -208,6 +222,7 @@ export class Machine implements AgentCaller {
       return undefined;
     }
     this.#returning = { ...returning, toldAtMs };
+    this.#meeting = Promise.withResolvers();
     this.log.debug("a copy was brought back by the guest's wake program", { networkSteps: way?.networkSteps.length });
     return toldAtMs;
   }
