@@ -1,5 +1,5 @@
 /**
- * Kills whoever makes or removes a network at every step of it, in real namespaces and without VMs, and looks at the host after the next
+ * Kills whoever makes, prepares or removes a network at every step of it, in real namespaces and without VMs, and looks at the host after the next
  * owner: nothing is left, and what is others' is as it was.
  */
 import { spawn } from "node:child_process";
@@ -18,6 +18,8 @@ const NEXT = "00000000000c";
 export const killedModes = ["user", "bridge", "netns"] as const;
 export type KilledMode = (typeof killedModes)[number];
 
+const verbs = ["make", "make-prepared", "give-up", "remove"] as const;
+
 export interface NetworkPlace {
   /** Runs a command on the host of the test's own. */
   readonly within: readonly string[];
@@ -28,7 +30,7 @@ export interface NetworkPlace {
 
 export interface NetworkKill {
   readonly mode: KilledMode;
-  readonly verb: "make" | "remove";
+  readonly verb: (typeof verbs)[number];
   readonly point: string;
   /** False: the operation did not come by this step. */
   readonly hit: boolean;
@@ -82,10 +84,17 @@ export class NetworkKills {
     const there = await this.#look();
     const removed = await this.#succeed("remove", ID);
     if (there === before) throw new Error(`nothing was made: ${made.errors}`);
-    for (const [verb, steps] of [
-      ["make", stepsOf(made)],
-      ["remove", stepsOf(removed)],
-    ] as const) {
+    const done = new Map<NetworkKill["verb"], Ended>([
+      ["make", made],
+      ["remove", removed],
+    ]);
+    if (mode !== "netns") {
+      done.set("make-prepared", await this.#succeed("make-prepared", ID, settings));
+      await this.#succeed("remove", ID);
+      done.set("give-up", await this.#succeed("give-up", ID, settings));
+    }
+    for (const verb of verbs) {
+      const steps = stepsOf(done.get(verb));
       const points = steps.flatMap((step) => ["before", "during", "after"].map((phase) => `${phase} ${step}`));
       while (
         points.length > 0 &&
@@ -178,7 +187,8 @@ async function programs(): Promise<string> {
   return found.join("\n");
 }
 
-function stepsOf({ errors }: Ended): string[] {
+/** None of what is not done. */
+function stepsOf({ errors = "" }: Partial<Ended> = {}): string[] {
   return [...errors.matchAll(/^step (.*)$/gm)].map(([, step = ""]) => step);
 }
 

@@ -1,14 +1,21 @@
 /**
  * Makes, removes and sweeps networks in the network namespace that it runs in, as the owner of a root would: what is planned is in files
- * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`, `recover ROOT`, which
- * removes what was half made or half removed; prints JSON. `KILL_AT` ends it at a step, as `PHASE STEP-NUMBER`, and
+ * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `make-prepared ROOT ID SETTINGS`, which makes it in a place that was prepared
+ * for it, `give-up ROOT ID SETTINGS`, which prepares such a place for nobody, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`,
+ * `recover ROOT`, which removes what was half made or half removed; prints JSON. `KILL_AT` ends it at a step, as `PHASE STEP-NUMBER`, and
  * `SHOW_STEPS` lists the steps on standard error.
  */
 import { subscribe } from "node:diagnostics_channel";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, decodeField, messageChain, STEP_CHANNEL, type Step } from "../../src/base/index.ts";
-import { decodeNetworkSettings, decodeNetworkState, type NetworkState, openNetworks } from "../../src/network/index.ts";
+import {
+  decodeNetworkSettings,
+  decodeNetworkState,
+  type NetworkSettings,
+  type NetworkState,
+  openNetworks,
+} from "../../src/network/index.ts";
 
 const [verb, root = "", id = "", text = "{}"] = process.argv.slice(2);
 const networks = openNetworks({ rootDir: root });
@@ -36,10 +43,25 @@ subscribe(STEP_CHANNEL, (message) => {
 const known = (await readdir(root)).filter((name) => name.endsWith(".planned")).map((name) => name.slice(0, 12));
 for (const each of known) networks.adopt(await read(each));
 
+function settingsOf(json: string): NetworkSettings {
+  return decodeNetworkSettings(decodeField(JSON.parse(json), "settings", "INVALID_ARGUMENT"));
+}
+
+async function prepare({ mode }: NetworkSettings): Promise<void> {
+  if (mode === "netns") throw new Error("nothing can be prepared in a namespace of somebody else's");
+  await networks.prepare(id, mode, root, new AbortController().signal);
+}
+
 try {
   switch (verb) {
+    case "give-up":
+      await prepare(settingsOf(text));
+      await networks.giveUp(id);
+      break;
+    case "make-prepared":
     case "make": {
-      const settings = decodeNetworkSettings(decodeField(JSON.parse(text), "settings", "INVALID_ARGUMENT"));
+      const settings = settingsOf(text);
+      if (verb === "make-prepared") await prepare(settings);
       const state = await networks.plan(id, settings);
       await writeFile(path(id), JSON.stringify(state));
       const onUplink = async (made: NetworkState): Promise<void> => await writeFile(path(id), JSON.stringify(made));
