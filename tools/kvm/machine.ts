@@ -116,7 +116,7 @@ function machineArguments(config: MachineConfig): string[] {
     ...assignableDevices(),
     ...["-kernel", config.kernelPath, "-initrd", config.initrdPath],
     // The timer is wired as it should be; the check of it, whose interrupts go through the IOMMU, fails under load.
-    ...["-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check intel_iommu=on iommu=pt"],
+    ...["-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check idle=poll intel_iommu=on iommu=pt"],
   ];
 }
 
