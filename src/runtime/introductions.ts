@@ -1,7 +1,7 @@
 /**
  * When the agents of copies are asked for the first time. The guest's wake program has their containers run before that, and being asked
- * costs an emulated guest more than all that it has done since it runs: of copies that are made together each is asked in its turn, and
- * none before all of them are made and have had the CPUs for a while. Whoever wants something of a copy's agent does not wait for that.
+ * costs an emulated guest a third of a second of CPU: of copies that are made together each is asked in its turn, and none before all of
+ * them are made and have had the CPUs for a while. Whoever wants something of a copy's agent does not wait for that.
  */
 import { availableParallelism } from "node:os";
 import { type Clock, checkpointLimits, Places, sandboxLimits } from "../base/index.ts";

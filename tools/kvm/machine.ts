@@ -115,6 +115,7 @@ function machineArguments(config: MachineConfig): string[] {
     ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"],
     ...assignableDevices(),
     ...["-kernel", config.kernelPath, "-initrd", config.initrdPath],
+    // A CPU that polls when it is idle: one that halts has been seen not to wake any more, at no load, until the test's time was over.
     // The timer is wired as it should be; the check of it, whose interrupts go through the IOMMU, fails under load.
     ...["-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check idle=poll intel_iommu=on iommu=pt"],
   ];
