@@ -3,7 +3,7 @@
  * copy of a guest has it too, waiting: in one that was just put into another process, starting a program is the slowest thing there is.
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import type { Readable, Writable } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { toolLimits } from "../src/base/limits.ts";
@@ -20,6 +20,7 @@ export interface Identity {
 export type ApplyIdentity = (identity: Identity) => Promise<void>;
 
 const PROGRAM = "belljar-wake";
+const ENTROPY_BYTES = 64;
 
 interface Waiting {
   readonly child: ChildProcessByStdio<Writable, Readable, null>;
@@ -38,7 +39,18 @@ export class IdentityProgram {
 
   /** @throws BelljarError `AGENT_FAILED`; the next call starts another one */
   readonly apply: ApplyIdentity = (identity) =>
-    this.#turns.take(async () => {
+    // It runs, and waits: the time is not old when it is set.
+    this.#ask(() => identityMessage(identity.entropy, identity.realtimeMs()));
+
+  /** Ends the connections of these addresses. @throws BelljarError `AGENT_FAILED` */
+  readonly disconnect = (addresses: readonly string[]): Promise<void> =>
+    this.#ask(() => {
+      const steps = addresses.map((address) => ({ kind: "disconnect", address, keepInside: false }) as const);
+      return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), steps });
+    });
+
+  #ask(message: () => Buffer): Promise<void> {
+    return this.#turns.take(async () => {
       const { child, ended } = await this.#waitingProgram();
       const { promise: late, reject } = Promise.withResolvers<never>();
       const timer = setTimeout(() => {
@@ -47,8 +59,7 @@ export class IdentityProgram {
       }, toolLimits.timeoutMs);
       const answer = new Promise<Buffer>((resolve) => child.stdout.once("data", resolve));
       try {
-        // It runs, and waits: the time is not old when it is set.
-        child.stdin.write(identityMessage(identity.entropy, identity.realtimeMs()));
+        child.stdin.write(message());
         const { errno } = decodeWakeAnswer(await Promise.race([answer, ended, late]));
         if (errno !== 0) throw failure(`was refused by the kernel with errno ${errno}`);
       } finally {
@@ -56,6 +67,7 @@ export class IdentityProgram {
         child.stdout.removeAllListeners("data");
       }
     });
+  }
 
   #waitingProgram(): Promise<Waiting> {
     this.#waiting ??= this.#start().catch((error: unknown) => {

@@ -73,6 +73,7 @@ async function main(): Promise<void> {
       system,
       capacity,
       runTool,
+      disconnect: identityProgram.disconnect,
       procDir,
       hasWaker: () => waker.isThere,
       interfaces: () => plannedInterfaces(disks.sysDir),

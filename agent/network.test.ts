@@ -52,7 +52,10 @@ test("network: of a copied guest nothing is left of what the interface had befor
   const sysDir = await tempDir(t);
   const ran = await guest(sysDir, "eth1", "0x1003\n", "02:00:00:00:00:99\n");
   const addressesOf = (): readonly string[] => ["10.0.2.9/32"];
-  await configureNetwork({ sysDir, addressesOf, runTool: async (_, args) => void ran.push([...args]) }, request);
+  const runTool = async (_: string, args: readonly string[]) => void ran.push([...args]);
+  const disconnect = async (addresses: readonly string[]) => void ran.push(["disconnect", ...addresses]);
+  await configureNetwork({ sysDir, addressesOf, runTool, disconnect }, request);
+  assert.deepEqual(ran[1], ["disconnect", "10.0.2.9"]);
   assert.deepEqual(ran[0]?.at(-1)?.split("\n").slice(0, 6), [
     "ip link set eth1 address 02:00:00:00:00:01",
     "ip addr flush dev eth1",

@@ -18,6 +18,8 @@ export interface NetworkDeps {
   readonly sysDir: string;
   /** `/proc` unless told. */
   readonly procDir?: string;
+  /** Ends the connections of addresses. */
+  readonly disconnect?: ((addresses: readonly string[]) => Promise<void>) | undefined;
   /** Addresses of an interface, each with its prefix; the guest's own unless told. */
   readonly addressesOf?: (name: string) => readonly string[];
 }
@@ -64,12 +66,14 @@ export async function configureNetwork(deps: NetworkDeps, request: NetworkReques
   }
   const lines: string[] = [];
   const unchanged = new Set<string>();
+  const before = new Set<string>();
   const { moves, found } = await findAll(deps, interfaces);
   lines.push(...moves);
   for (const each of interfaces) {
     const change = await interfaceLines(deps, each, found.get(each) ?? "");
     lines.push(...change.lines);
     if (change.keeps) unchanged.add(each.name);
+    for (const address of change.present) before.add(address);
   }
   if (request.replaceRoutes === true) {
     lines.push(...(await staleRoutes(deps, request)));
@@ -89,6 +93,9 @@ export async function configureNetwork(deps: NetworkDeps, request: NetworkReques
   }
   // One shell for all of it: a new program takes an emulated guest a tenth of a second.
   if (lines.length > 0) await deps.runTool("busybox", ["sh", "-ec", lines.join("\n")]);
+  // Nothing would get out on their connections, and who has them would wait for long.
+  const left = before.difference(new Set(interfaces.flatMap(({ addresses }) => addresses)));
+  if (left.size > 0) await deps.disconnect?.([...left].map((range) => range.replace(/\/.*/, "")));
 }
 
 /** `default` says nothing of its family. */
@@ -153,7 +160,7 @@ async function interfaceLines(
   deps: NetworkDeps,
   { name, macAddress, mtu, addresses }: InterfaceRequest,
   found: string,
-): Promise<{ readonly lines: readonly string[]; readonly keeps: boolean }> {
+): Promise<{ readonly lines: readonly string[]; readonly keeps: boolean; readonly present: ReadonlySet<string> }> {
   checked(macAddress, MAC_ADDRESS, "hardware address");
   for (const address of addresses) checked(address, RANGE, "range");
   if (!Number.isInteger(mtu) || mtu < 68 || mtu > 65_535)
@@ -166,9 +173,9 @@ async function interfaceLines(
   const present = new Set((deps.addressesOf ?? ownAddresses)(found));
   const isSame = present.size === addresses.length && addresses.every((address) => present.has(address));
   if (isUp && isSame && found === name) {
-    const present = await read("mtu");
-    const resize = present === "" || Number(present) === mtu ? [] : [`ip link set ${name} mtu ${mtu}`];
-    return { lines: [...readdress, ...resize], keeps: true };
+    const mtuNow = await read("mtu");
+    const resize = mtuNow === "" || Number(mtuNow) === mtu ? [] : [`ip link set ${name} mtu ${mtu}`];
+    return { lines: [...readdress, ...resize], keeps: true, present: new Set() };
   }
   const lines = [...readdress];
   if (isUp) {
@@ -180,7 +187,7 @@ async function interfaceLines(
     `ip link set ${name} mtu ${mtu} up`,
     ...addresses.map((address) => `${ipFor(address, "")} addr add ${address} dev ${name}`),
   );
-  return { lines, keeps: false };
+  return { lines, keeps: false, present };
 }
 
 /** Name of the interface at this place, once its driver has made it. */

@@ -111,6 +111,7 @@ export async function rehearse(): Promise<void> {
     capacity: { fit: async (vm) => vm, makeRoom: async (vm) => vm },
     runTool: async () => {},
     procDir: "/proc",
+    disconnect: async () => {},
     hasWaker: () => true,
     interfaces: () => [],
     instance: "rehearsal",

@@ -19,6 +19,8 @@ export interface ServiceDeps extends ContainerDeps {
   >;
   readonly capacity: Pick<Capacity, "fit" | "makeRoom">;
   readonly runTool: RunTool;
+  /** Ends the guest's connections that have these addresses. */
+  readonly disconnect: (addresses: readonly string[]) => Promise<void>;
   /** Whether the program is there that wakes copies without the agent. */
   readonly hasWaker: () => boolean;
   readonly interfaces: WakePlanDeps["interfaces"];

@@ -55,7 +55,7 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
     if (renamed) for (const container of await containers.all()) await container.refreshNames();
   };
   const configureNetworkOf = (request: ConfigureNetworkRequest): Promise<void> =>
-    configureNetwork({ ...deps.plugged, procDir: deps.procDir }, request);
+    configureNetwork({ ...deps.plugged, procDir: deps.procDir, disconnect: deps.disconnect }, request);
   return {
     hello: async () => ({
       protocolVersion: PROTOCOL_VERSION,
@@ -74,9 +74,9 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
     freeze: async ({ saving }, { signal }) => {
       const { failures, wake } = await standstill.freeze(saving, signal);
       if (wake === undefined) return { hookFailures: [...failures] };
-      const { files, furtherPids, thaw, interfaces = [] } = wake;
+      const { files, furtherPids, thaw, interfaces = [], disconnects = false } = wake;
       const present = interfaces.map((each) => ({ ...each, addresses: [...each.addresses] }));
-      const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces: present };
+      const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces: present, disconnects };
       return { hookFailures: [...failures], wake: plan };
     },
 

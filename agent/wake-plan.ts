@@ -29,5 +29,6 @@ export function wakePlan(
     furtherPids: furtherPids(containers, procDir),
     thaw: cgroups.thawPlan(),
     interfaces: interfaces(),
+    disconnects: true,
   };
 }

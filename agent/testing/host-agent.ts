@@ -85,6 +85,7 @@ export async function startHostAgent(options: HostAgentOptions = {}): Promise<Ho
     mounter: directoryMounter,
     cgroups: new Cgroups(join(dir, "cgroup")),
     names: new NameFiles(),
+    disconnect: async () => {},
     hasWaker: () => true,
     interfaces: () => [INTERFACE],
     identity: new IdentityFiles({ dir: join(dir, "identity"), newUuid: randomUuid, nowMs: () => Date.now() }),

@@ -1,6 +1,6 @@
 /*
  * Does for a guest what Node has no system calls for (random numbers, the time), and brings a copy of it back: who it is, where it is in
- * which network, and its containers going on. All as one message on standard input says; each is answered on standard output.
+ * which network, without the connections of its source, and its containers going on. All as one message on standard input says; each is answered on standard output.
  *
  * One of it waits for the agent, and one for the host, on a port of its own. The agent could bring a copy back too, and does so where it
  * must; but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
@@ -32,7 +32,10 @@ enum {
 };
 enum { O_WRONLY = 1, O_RDWR = 2, O_ASYNC = 020000, F_SETFL = 4, F_SETOWN = 8, SIGKILL = 9, SIGIO = 29, SCHED_FIFO = 1 };
 /* The socket never waits: the kernel has answered a request when it has been written. */
-enum { AF_NETLINK = 16, SOCK_RAW = 3, SOCK_CLOEXEC = 02000000, SOCK_NONBLOCK = 04000, NETLINK_ROUTE = 0, NLMSG_ERROR = 2 };
+enum { AF_NETLINK = 16, SOCK_RAW = 3, SOCK_CLOEXEC = 02000000, SOCK_NONBLOCK = 04000 };
+enum { NETLINK_ROUTE = 0, NETLINK_SOCK_DIAG = 4, NLMSG_ERROR = 2, NLMSG_DONE = 3 };
+enum { NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_DUMP = 0x300, SOCK_DIAG_BY_FAMILY = 20, SOCK_DESTROY = 21 };
+enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, TCP_LISTEN = 10 };
 #define RNDADDENTROPY 0x40085203
 #define RNDRESEEDCRNG 0x5207
 #define SECOND 1000000000L
@@ -40,7 +43,7 @@ enum { AF_NETLINK = 16, SOCK_RAW = 3, SOCK_CLOEXEC = 02000000, SOCK_NONBLOCK = 0
 /* What the kernel says when something is wrong. */
 enum { ENOENT = 2, ESRCH = 3, EIO = 5, EINVAL = 22, EADDRNOTAVAIL = 99 };
 
-enum { MESSAGE_MAX = 64 * 1024, PATH_MAX = 112 };
+enum { MESSAGE_MAX = 64 * 1024, PATH_MAX = 112, DISCONNECT_ROUNDS = 16 };
 
 struct time {
   long s, ns;
@@ -56,16 +59,16 @@ struct message {
   u8 entropy[64];
 };
 
-enum { OP_WRITE = 1, OP_KILL = 2, OP_NETLINK = 3 };
+enum { OP_WRITE = 1, OP_KILL = 2, OP_NETLINK = 3, OP_DISCONNECT = 4 };
 
-/* What is removed may be gone: that is as it should be. */
-enum { MAY_BE_GONE = 1 };
+/* What is removed may be gone: that is as it should be. Connections of the guest with itself stay. */
+enum { MAY_BE_GONE = 1, KEEP_INSIDE = 1 };
 
 struct op {
   u32 kind;
   /* Of the whole, header included. */
   u32 bytes;
-  /* Of what is written or asked, or the process that is ended. */
+  /* Of what is written or asked, of an address, or the process that is ended. */
   u32 length;
   u32 flags;
   char path[PATH_MAX];
@@ -175,11 +178,106 @@ static long configure(int netlink, struct op *op) {
   return 0;
 }
 
+/* struct inet_diag_sockid: which connection it is. Ports and addresses are as on the wire. */
+struct connection {
+  unsigned short from_port, to_port;
+  u32 from[4], to[4], interface, cookie[2];
+};
+
+/* struct inet_diag_req_v2 */
+struct question {
+  struct request header;
+  u8 family, protocol, extensions, pad;
+  u32 states;
+  struct connection which;
+};
+
+/* struct inet_diag_msg */
+struct found {
+  struct request header;
+  u8 family, state, timer, retransmits;
+  struct connection which;
+};
+
+/* Whether one end of a connection is what the operation says. A socket of IPv6 may have an address of IPv4, written as one of its own. */
+static int is_at(u8 family, u32 *end, struct op *op) {
+  u32 *at = (u32 *)op->data;
+  if (op->length == 16)
+    return family == AF_INET6 && end[0] == at[0] && end[1] == at[1] && end[2] == at[2] && end[3] == at[3];
+  if (family == AF_INET) return end[0] == at[0];
+  return end[0] == 0 && end[1] == 0 && end[2] == 0xffff0000 && end[3] == at[0];
+}
+
+static int is_meant(struct found *found, struct op *op) {
+  if (!is_at(found->family, found->which.from, op)) return 0;
+  return !((op->flags & KEEP_INSIDE) && is_at(found->family, found->which.to, op));
+}
+
+static long open_diagnosis(void) {
+  return call3(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+}
+
+static void ask_about(struct question *question, int type, int flags, u8 family) {
+  question->header.bytes = sizeof *question;
+  question->header.type = type;
+  question->header.flags = NLM_F_REQUEST | flags;
+  question->family = family;
+  question->protocol = IPPROTO_TCP;
+}
+
+/* Has the kernel list all connections of a family, and end those of the address. Answers how many, or what went wrong. */
+static long disconnect_family(int lister, int ender, u8 family, struct op *op) {
+  static u8 list[16 * 1024];
+  /* What is not said of them stays zero. */
+  static struct question listing, ending;
+  long ended = 0;
+  ask_about(&listing, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family);
+  listing.states = ~(1u << TCP_LISTEN);
+  long got = call3(WRITE, lister, (long)&listing, sizeof listing);
+  while (got >= 0) {
+    got = call3(READ, lister, (long)list, sizeof list);
+    for (long at = 0; at + (long)sizeof(struct reply) - 1024 <= got;) {
+      struct reply *reply = (struct reply *)(list + at);
+      struct found *found = (struct found *)(list + at);
+      if (reply->header.type == NLMSG_DONE) return ended;
+      if (reply->header.type == NLMSG_ERROR) return reply->error;
+      if (reply->header.bytes < sizeof *found || reply->header.bytes > got - at) return -EIO;
+      if (is_meant(found, op)) {
+        u8 *from = (u8 *)&found->which, *to = (u8 *)&ending.which;
+        for (long i = 0; i < sizeof ending.which; i += 1) to[i] = from[i];
+        ask_about(&ending, SOCK_DESTROY, NLM_F_ACK, found->family);
+        long error = ask(ender, &ending.header);
+        if (error == 0) ended += 1;
+        else if (!is_gone(error)) return error;
+      }
+      at += (reply->header.bytes + 3) & ~3;
+    }
+  }
+  return got;
+}
+
+/* Until none is left: while some are ended, the kernel's list may pass others over. */
+static long disconnect(struct op *op) {
+  if (op->length != 4 && op->length != 16) return -EINVAL;
+  long lister = open_diagnosis(), ender = open_diagnosis(), ended = lister < 0 ? lister : ender;
+  for (int round = 0; ended >= 0 && round < DISCONNECT_ROUNDS; round += 1) {
+    ended = op->length == 16 ? 0 : disconnect_family(lister, ender, AF_INET, op);
+    if (ended >= 0) {
+      long more = disconnect_family(lister, ender, AF_INET6, op);
+      ended = more < 0 ? more : ended + more;
+    }
+    if (ended == 0) break;
+  }
+  if (lister >= 0) call1(CLOSE, lister);
+  if (ender >= 0) call1(CLOSE, ender);
+  return ended < 0 ? ended : 0;
+}
+
 static int is_whole(struct op *op, u32 room) {
   if (room < sizeof *op || op->bytes < sizeof *op || op->bytes > room) return 0;
   if (op->kind == OP_KILL) return 1;
   if (op->length > op->bytes - sizeof *op) return 0;
-  return op->kind == OP_NETLINK || (op->kind == OP_WRITE && op->path[PATH_MAX - 1] == 0);
+  return op->kind == OP_NETLINK || op->kind == OP_DISCONNECT || (op->kind == OP_WRITE && op->path[PATH_MAX - 1] == 0);
 }
 
 static void carry_out(int random, int netlink, struct message *message, struct answer *answer) {
@@ -195,7 +293,8 @@ static void carry_out(int random, int netlink, struct message *message, struct a
     }
     /* One that has ended meanwhile is as it should be. */
     if (op->kind == OP_KILL) call3(KILL, op->length, SIGKILL, 0);
-    else error = op->kind == OP_NETLINK ? configure(netlink, op) : write_file(op);
+    else if (op->kind == OP_NETLINK) error = configure(netlink, op);
+    else error = op->kind == OP_DISCONNECT ? disconnect(op) : write_file(op);
     if (error == 0) answer->done += 1;
     next += op->bytes;
   }

@@ -137,7 +137,8 @@ function familyOf(address: string): number {
   return address.includes(":") ? INET6 : INET;
 }
 
-function addressBytes(text: string): Buffer {
+/** As it is on the wire: 4 bytes or 16. */
+export function addressBytes(text: string): Buffer {
   if (familyOf(text) === INET) return Buffer.from(text.split(".").map(Number));
   // In groups alone, the longest run of zeros left out.
   const [before = "", after] = new URL(`http://[${text}]/`).hostname.slice(1, -1).split("::");

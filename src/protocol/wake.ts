@@ -3,6 +3,7 @@
  * guest-image/programs/wake.c; numbers are little-endian.
  */
 import { BelljarError } from "../base/errors.ts";
+import { addressBytes } from "./rtnetlink.ts";
 
 export type WakeStep =
   /** Written in place, and made as long as this. */
@@ -14,6 +15,13 @@ export type WakeStep =
       readonly requests: readonly Uint8Array[];
       /** They remove what may be gone. */
       readonly mayBeGone: boolean;
+    }
+  /** Ends the connections of TCP whose end in the guest is this address; those who have them are told so. */
+  | {
+      readonly kind: "disconnect";
+      readonly address: string;
+      /** Not those of the guest with itself. */
+      readonly keepInside: boolean;
     };
 
 /** A file as it is to be in a copy; see WakeFile in agent.proto for the words in it. */
@@ -41,6 +49,8 @@ export interface PlannedWake {
   readonly thaw: PlannedFile;
   /** Those that the host gave it; undefined when it does not say. */
   readonly interfaces?: readonly PlannedInterface[] | undefined;
+  /** The program knows of steps that end connections; that of an older guest does not. */
+  readonly disconnects?: boolean | undefined;
 }
 
 export interface WakeMessage {
@@ -62,8 +72,8 @@ const ENTROPY_BYTES = 64;
 const STEP_BYTES = 128;
 const PATH_BYTES = 112;
 export const WAKE_MESSAGE_BYTES_MAX = 64 * 1024;
-const KINDS = { write: 1, kill: 2, network: 3 } as const;
-const MAY_BE_GONE = 1;
+const KINDS = { write: 1, kill: 2, network: 3, disconnect: 4 } as const;
+const [MAY_BE_GONE, KEEP_INSIDE] = [1, 1];
 export const WAKE_ANSWER_BYTES = 8;
 
 /** @throws BelljarError `INVALID_ARGUMENT` when it is more than the program takes */
@@ -100,6 +110,10 @@ function encodeStep(step: WakeStep): Buffer {
   if (step.kind === "network") {
     head.writeUInt32LE(step.mayBeGone ? MAY_BE_GONE : 0, 12);
     return withData(head, Buffer.concat(step.requests));
+  }
+  if (step.kind === "disconnect") {
+    head.writeUInt32LE(step.keepInside ? KEEP_INSIDE : 0, 12);
+    return withData(head, addressBytes(step.address));
   }
   const path = Buffer.from(step.path);
   const text = Buffer.from(step.text);

@@ -212,7 +212,9 @@ test(
     const work = async (): Promise<void> => {
       for (const number of waiting) {
         const copy = await runtime.core.checkpoints.restore("often", { name: `copy-${number}` });
-        const { machineId = "" } = runtime.guests.guest(copy.id).thaws.at(-1) ?? {};
+        const news = () => runtime.guests.guest(copy.id).thaws.at(-1);
+        await until(() => news() !== undefined);
+        const machineId = news()?.machineId ?? "";
         seen.add(copy.id).add(machineId);
         await copy.delete({ force: true });
       }

@@ -167,10 +167,12 @@ export class ManagedSandbox {
    * @param introduced of a copy whose containers run before its agent has answered
    */
   async takeUp(graceMs = 0, introduced?: Promise<void>): Promise<void> {
-    introduced?.catch((thrown: unknown) => this.#agentFailed(BelljarError.from(thrown)));
+    introduced?.catch(() => {});
     await this.supervise(graceMs);
     for (const { id } of this.state.containers) await this.container(id).watch();
     this.#followMain(undefined, this.state);
+    // When all of that has begun: it may be the end of the VM.
+    introduced?.catch((thrown: unknown) => this.#agentFailed(BelljarError.from(thrown)));
   }
 
   async start({ signal }: CallOptions = {}): Promise<void> {

@@ -28,6 +28,7 @@ const PLAN: PlannedWake = {
   furtherPids: [41, 42],
   thaw: { path: "/freeze", text: "0" },
   interfaces: [INTERFACE],
+  disconnects: true,
 };
 const WORDS: WakeWords = {
   event: "forked",
@@ -43,16 +44,18 @@ const WORDS: WakeWords = {
 
 const { output } = AgentService.method.freeze;
 const said = (wake: PlannedWake): ReturnType<typeof readWakePlan> => {
-  const { files, furtherPids, thaw, interfaces: told = [] } = wake;
+  const { files, furtherPids, thaw, interfaces: told = [], disconnects = false } = wake;
   const interfaces = told.map((each) => ({ ...each, addresses: [...each.addresses] }));
-  return readWakePlan(create(output, { wake: { files: [...files], furtherPids: [...furtherPids], thaw, interfaces } }));
+  const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces, disconnects };
+  return readWakePlan(create(output, { wake: plan }));
 };
 
 const network: WakeStep = { kind: "network", requests: [linkRequest({ index: 2, mtu: 1400 })], mayBeGone: false };
+const disconnect: WakeStep = { kind: "disconnect", address: "10.0.0.2", keepInside: false };
 
 /** What is told of each, and where. */
 const stepsOf = (plan: PlannedWake, words: WakeWords, endProcesses: boolean): (readonly unknown[])[] =>
-  wakeSteps({ plan, networkSteps: [network] }, words, endProcesses).map((step) => {
+  wakeSteps({ plan, networkSteps: [network, disconnect] }, words, endProcesses).map((step) => {
     if (step.kind === "kill") return [step.pid];
     return step.kind === "write" ? [step.text, step.path] : [step.kind];
   });
@@ -61,6 +64,7 @@ test("a plan becomes steps: the network, files with their words, processes that 
   const texts = stepsOf(PLAN, WORDS, true).map(([text]) => text);
   assert.deepEqual(texts, [
     "network",
+    "disconnect",
     "jug",
     "127.0.1.1\tjug\n10.0.0.1\tother\n",
     "00ff\n",
@@ -71,6 +75,9 @@ test("a plan becomes steps: the network, files with their words, processes that 
   ]);
   const kept = stepsOf(PLAN, { ...WORDS, "machine-id": undefined }, false).flatMap(([, path]) => path ?? []);
   assert.deepEqual(kept, ["/proc/sys/kernel/hostname", "/hosts", "/identity", "/freeze"]);
+  // The program of an older guest does not know how.
+  const older = stepsOf({ ...PLAN, disconnects: false }, WORDS, false).map(([text]) => text);
+  assert.deepEqual(older.slice(0, 2), ["network", "jug"]);
   const hosts = "h".repeat(60_000);
   for (const text of ["{other}", "{constructor}", "{hosts}{hosts}"]) {
     const plan = { ...PLAN, files: [{ path: "/a", text }] };

@@ -64,7 +64,8 @@ export function readWakePlan({ wake }: Pick<FreezeResponse, "wake">): PlannedWak
   const files = wake.files.map(plan);
   const thaw = plan(wake.thaw);
   if (![...files, thaw].every(isPlannable)) return undefined;
-  return { files, furtherPids: [...wake.furtherPids], thaw, interfaces: readPlannedInterfaces(wake.interfaces) };
+  const interfaces = readPlannedInterfaces(wake.interfaces);
+  return { files, furtherPids: [...wake.furtherPids], thaw, interfaces, disconnects: wake.disconnects };
 }
 
 function isPlannable({ path, text }: PlannedFile): boolean {
@@ -82,7 +83,7 @@ export function wakeSteps(
   endProcesses: boolean,
 ): readonly WakeStep[] {
   const known = new Map<string, string | undefined>(Object.entries(words));
-  const steps: WakeStep[] = [...networkSteps];
+  const steps = networkSteps.filter(({ kind }) => kind !== "disconnect" || plan.disconnects === true);
   let room = WAKE_MESSAGE_BYTES_MAX;
   for (const { path, text } of plan.files) {
     const filled = fill(text, known, room);
@@ -129,6 +130,7 @@ export const decodeWakePlan: Decode<PlannedWake> = (field) => ({
   thaw: decodeFile(field.field("thaw")),
   // Those that were saved before a copy could have another network than its source say none.
   interfaces: field.field("interfaces").optional(decodePlannedInterfaces),
+  disconnects: field.field("disconnects").optional((word) => word.boolean()),
 });
 
 function decodeFile(field: Field): PlannedFile {

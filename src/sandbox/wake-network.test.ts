@@ -49,7 +49,9 @@ const present = (change: Partial<PlannedInterface> = {}): PlannedInterface => ({
 /** What is removed, and what is set; undefined when the agent has to. */
 function asked(...[interfaces, source, copy]: Parameters<typeof networkSteps>): readonly string[][] | undefined {
   return networkSteps(interfaces, source, copy)?.map((step) =>
-    step.kind === "network" ? step.requests.map((each) => Buffer.from(each).toString("hex")) : [step.kind],
+    step.kind === "network"
+      ? step.requests.map((each) => Buffer.from(each).toString("hex"))
+      : Object.values(step).map(String),
   );
 }
 
@@ -70,6 +72,7 @@ test("a copy on a bridge: the old addresses go, and the new ones come with the w
       DEFAULT,
       NEIGHBOUR,
     ),
+    ["disconnect", "10.88.0.2", "false"],
   ]);
   // What is not of the kernel's making of the hardware address stays on the link.
   const [gone] = asked([present({ addresses: ["10.88.0.2/32", "fe80::7/64"] })], source, copy) ?? [];
@@ -82,7 +85,10 @@ test("a copy on a bridge: the old addresses go, and the new ones come with the w
 test("a copy whose address is as before gets another hardware address, and its neighbours, which went with the old one", () => {
   const [source, copy] = [own("user", OLD, "10.0.2.15"), own("user", NEW, "10.0.2.15")];
   const steps = asked([present({ addresses: ["10.0.2.15/32"] })], source, copy);
-  assert.deepEqual(steps, [hex(linkRequest({ index, macAddress: NEW }), NEIGHBOUR)]);
+  assert.deepEqual(steps, [
+    hex(linkRequest({ index, macAddress: NEW }), NEIGHBOUR),
+    ["disconnect", "10.0.2.15", "true"],
+  ]);
 });
 
 test("the same network needs no steps, and none at all neither", () => {
@@ -118,6 +124,8 @@ test("another namespace: each device in its order, an address that stays with it
       addressRequest("set", { index: 6, address: "10.1.0.9/24" }),
       addressRequest("set", { index: 6, address: "2001:db8::9/64" }),
     ),
+    ["disconnect", "10.1.0.2", "false"],
+    ["disconnect", "10.0.0.2", "true"],
   ]);
 });
 

@@ -55,7 +55,16 @@ export function networkSteps(
     { kind: "network", mayBeGone: true, requests: requests.flatMap(({ gone }) => gone) },
     { kind: "network", mayBeGone: false, requests: requests.flatMap(({ set }) => set) },
   ] as const;
-  return steps.filter((step) => step.requests.length > 0);
+  return [...steps.filter((step) => step.requests.length > 0), ...disconnections(before, after)];
+}
+
+/** Connections to the outside are the source's: nothing comes on those of the copy, and whoever has them would wait for long. */
+function disconnections(before: GuestNetwork, after: GuestNetwork): readonly WakeStep[] {
+  const [had, has] = [before, after].map(
+    ({ interfaces }) =>
+      new Set(interfaces.flatMap(({ addresses }) => addresses.map((range) => range.replace(/\/.*/, "")))),
+  );
+  return [...(had ?? [])].map((address) => ({ kind: "disconnect", address, keepInside: has?.has(address) === true }));
 }
 
 /** None of its interfaces is just being plugged or unplugged. */

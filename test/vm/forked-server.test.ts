@@ -88,10 +88,13 @@ test("forks of a running server answer on ports of their own, and the source nev
 });
 
 /**
- * Says what has happened to it and where it is, whenever that has changed, and first of all when it goes on, since it was due then; and asks somebody outside as soon as it is a copy. */
+ * Says what has happened to it and where it is, whenever that has changed, and first of all when it goes on, since it was due then; and asks
+ * somebody outside as soon as it is a copy. It has a connection to the outside and one to itself, and says when it has lost one.
+ */
 const LOOK = `
   const { readFileSync } = require("fs");
   const { createServer, get } = require("http");
+  const net = require("net");
   const eventNow = () => readFileSync("/run/belljar/identity", "utf8").split("\\n")[0];
   let last = "";
   setInterval(() => {
@@ -105,7 +108,12 @@ const LOOK = `
     if (event !== "event=forked") return;
     get(process.argv[1], (answer) => answer.on("data", (text) => console.log(String(text)))).on("error", console.log);
   }, 50);
-  createServer((q, r) => r.end("hello from " + require("os").hostname())).listen(80);`;
+  createServer((q, r) => r.end("hello from " + require("os").hostname())).listen(80);
+  const { hostname, port } = new URL(process.argv[1]);
+  net.connect(port, hostname).on("error", ({ code }) => console.log("lost by " + code));
+  net.createServer((socket) => socket.pipe(socket)).listen(81, () => {
+    net.connect(81, "127.0.0.1").on("close", () => console.log("lost inside"));
+  });`;
 
 test("forks on a bridge are where they belong before anything of them runs", async (t) => {
   const timeoutMs = 60_000;
@@ -144,12 +152,19 @@ test("forks on a bridge are where they belong before anything of them runs", asy
     const { address, port } = places[index] ?? source;
     const what = `what ${name} was told outside`;
     await until(async () => (await output("logs", name)).includes("served"), { what, timeoutMs });
-    const [first = "", ...since] = (await output("logs", name)).split("\n");
+    const lines = (await output("logs", name)).split("\n");
+    // It may have heard of that before its clock told it to look.
+    assert.deepEqual(
+      lines.filter((line) => line.startsWith("lost")),
+      ["lost by ECONNABORTED"],
+    );
+    const [first = "", ...since] = lines.filter((line) => !line.startsWith("lost"));
     assert.match(first, new RegExp(`^event=created ${source.address} `));
     assert.match(since[0] ?? "", new RegExp(`^event=forked ${address} 02:`));
     assert.deepEqual(since.slice(1), [`served / to ${address}`], "it was in no other place, and came out at once");
     assert.match((await get(port)) ?? "", /^hello from /);
   }
+  assert.doesNotMatch(await output("logs", "source"), /lost/);
   const brought = daemon.stderrText().match(/a copy was brought back by the guest's wake program.*/g);
   assert.equal(brought?.length, 3, daemon.stderrText());
   for (const name of names) assert.match(await output("exec", name, "hostname"), /^[0-9a-f]{12}$/);

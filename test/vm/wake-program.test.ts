@@ -82,7 +82,7 @@ test("the wake program: each message as a whole, step by step, and nothing after
 
   // Steps that are none: EINVAL, and it goes on with the next message.
   for (const [at, value] of [
-    [96, 4],
+    [96, 5],
     [100, 127],
     [100, 4_096],
     [104, 4_096],
@@ -171,4 +171,65 @@ test("the wake program: what it is to ask the kernel of a network is done, or re
   }
   assert.match(await ofPlace("ip", "address"), /10\.88\.0\.9/);
   assert.deepEqual(await ask(encodeWake({ entropy, steps: [] })), [0, 0]);
+});
+
+/** Serves, and says what becomes of it and of its clients: first that it listens, then each line that it is told of. */
+const CONNECTIONS = `
+  const { connect, createServer } = require("net");
+  const [address, count] = [process.argv[1], 40];
+  const lost = {};
+  const note = (name) => ({ code }) => {
+    lost[name] = (lost[name] ?? 0) + 1;
+    lost[code] = (lost[code] ?? 0) + 1;
+    console.log(JSON.stringify(lost));
+  };
+  const server = createServer((socket) => socket.on("error", note("served"))).listen(80, async () => {
+    for (const host of [address, "127.0.0.1"]) {
+      for (let left = count; left > 0; left -= 1) {
+        const socket = connect({ host, port: 80, localAddress: host });
+        socket.on("error", note(host));
+        await new Promise((resolve) => socket.once("connect", resolve));
+      }
+    }
+    console.log("connected");
+  });`;
+
+test("the wake program: connections of an address are ended, whatever kind of socket has them, and no others", async (t) => {
+  const { ask, child } = await start(t, "unshare", "--net", await guestProgram(await tempDir(t), "wake"));
+  assert.deepEqual(await ask(encodeWake({ entropy, steps: [] })), [0, 0]);
+  const inPlace = ["nsenter", `--net=/proc/${child.pid}/ns/net`] as const;
+  for (const words of [
+    "link set lo up",
+    "link add eth0 type veth peer name peer",
+    "link set eth0 up",
+    "address add 10.88.0.2/32 dev eth0",
+  ]) {
+    await runTool(inPlace[0], [inPlace[1], "ip", ...words.split(" ")]);
+  }
+  const node = spawn(inPlace[0], [inPlace[1], process.execPath, "-e", CONNECTIONS, "10.88.0.2"]);
+  let said = "";
+  node.stdout.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  t.after(async () => {
+    node.kill("SIGKILL");
+    await until(() => node.exitCode !== null || node.signalCode !== null);
+  });
+  await until(() => said.includes("connected"), { what: "connections" });
+  assert.deepEqual(
+    await ask(encodeWake({ entropy, steps: [{ kind: "disconnect", address: "10.88.0.9", keepInside: false }] })),
+    [0, 1],
+  );
+  const own = { kind: "disconnect", address: "10.88.0.2" } as const;
+  assert.deepEqual(await ask(encodeWake({ entropy, steps: [{ ...own, keepInside: true }] })), [0, 1]);
+  assert.equal(said, "connected\n");
+  assert.deepEqual(await ask(encodeWake({ entropy, steps: [{ ...own, keepInside: false }] })), [0, 1]);
+  // Node listens on IPv6 for both, and connects from IPv4: either end is one of the address.
+  await until(() => said.includes(`"served":40`) && said.includes(`"10.88.0.2":40`), { what: "their ends" });
+  assert.doesNotMatch(said, /127\.0\.0\.1/);
+  // Neither IPv4 nor IPv6.
+  const broken = encodeWake({ entropy, steps: [{ ...own, keepInside: false }] });
+  broken.writeUInt32LE(5, 104);
+  assert.deepEqual(await ask(broken), [22, 0]);
+  assert.deepEqual(await ask(encodeWake({ entropy, steps: [{ ...own, address: "::1", keepInside: false }] })), [0, 1]);
 });

@@ -248,6 +248,13 @@ export declare type WakePlan = Message<"belljar.agent.v1.WakePlan"> & {
    * @generated from field: repeated belljar.agent.v1.WakeInterface interfaces = 4;
    */
   interfaces: WakeInterface[];
+
+  /**
+   * The program can end the connections of an address.
+   *
+   * @generated from field: bool disconnects = 5;
+   */
+  disconnects: boolean;
 };
 
 /**
