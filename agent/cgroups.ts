@@ -2,6 +2,7 @@
  * Control groups of the guest. All containers live below one group whose memory is bounded a little under what the guest has:
  * when the workload needs more than there is, the kernel kills in there and not the agent.
  *
+ *     /sys/fs/cgroup/agent                the agent, which a copy has stand still until somebody wants something of it
  *     /sys/fs/cgroup/belljar              all containers: memory.max
  *     /sys/fs/cgroup/belljar/ID           one container; stays until it is removed, keeps its counts, and is what is frozen
  *     /sys/fs/cgroup/belljar/ID/run       made by crun with the container's limits, removed by it when the init process ends
@@ -18,6 +19,7 @@ import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
 
 const TOP = "belljar";
+const AGENT = "agent";
 const CONTROLLERS = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 /** What the agent and the kernel may need on top of what they use when the agent starts. */
 const RESERVE_BYTES = 24 * 1024 * 1024;
@@ -45,6 +47,18 @@ export class Cgroups {
         await setFile(join(dir, "cgroup.subtree_control"), `+${controller}`).catch(() => {});
       }
     }
+  }
+
+  /** This process, and what it starts from now on, gets a group of its own. */
+  async takeAgent(): Promise<void> {
+    const dir = join(this.#root, AGENT);
+    await mkdir(dir, { recursive: true });
+    await setFile(join(dir, "cgroup.procs"), String(process.pid));
+  }
+
+  /** What has the agent stand still; `0` in the same file has it go on. */
+  restPlan(): PlannedFile {
+    return { path: join(this.#root, AGENT, "cgroup.freeze"), text: "1" };
   }
 
   /**

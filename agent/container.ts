@@ -33,6 +33,7 @@ export interface ContainerDeps extends PlaceDeps, LaunchDeps {
     | "freezeAll"
     | "thaw"
     | "thawAll"
+    | "restPlan"
     | "thawPlan"
     | "update"
     | "stats"

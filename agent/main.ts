@@ -64,6 +64,8 @@ async function main(): Promise<void> {
     const waker = new Waker();
     await waker.start();
     await cgroups.prepare();
+    // Not those who wait for the host: they wake the agent.
+    await cgroups.takeAgent();
     const capacity = new Capacity({ runTool, sysDir: "/sys", system, cgroups });
     await capacity.begin();
     pipes.prepare().catch((error: unknown) => report("pipes cannot be made", error));

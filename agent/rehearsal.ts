@@ -129,6 +129,7 @@ export async function rehearse(): Promise<void> {
       thaw: async () => {},
       thawAll: async () => {},
       thawPlan: () => ({ path: "/", text: "0" }),
+      restPlan: () => ({ path: "/", text: "1" }),
       update: async () => {},
       stats: async () => ({}),
       remove: async () => {},

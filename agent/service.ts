@@ -74,9 +74,9 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
     freeze: async ({ saving }, { signal }) => {
       const { failures, wake } = await standstill.freeze(saving, signal);
       if (wake === undefined) return { hookFailures: [...failures] };
-      const { files, furtherPids, thaw, interfaces = [], disconnects = false } = wake;
+      const { files, furtherPids, thaw, interfaces = [], disconnects = false, rest } = wake;
       const present = interfaces.map((each) => ({ ...each, addresses: [...each.addresses] }));
-      const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces: present, disconnects };
+      const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces: present, disconnects, rest };
       return { hookFailures: [...failures], wake: plan };
     },
 

@@ -17,7 +17,7 @@ import { Turns } from "./turns.ts";
 import { type WakePlanDeps, wakePlan } from "./wake-plan.ts";
 
 export interface StandstillDeps extends WakePlanDeps {
-  readonly cgroups: Pick<Cgroups, "freezeAll" | "thawAll" | "thawPlan">;
+  readonly cgroups: Pick<Cgroups, "freezeAll" | "restPlan" | "thawAll" | "thawPlan">;
   readonly identity: Pick<IdentityFiles, "announce" | "plan">;
   /** Whether the program is there that wakes copies without the agent. */
   readonly hasWaker: () => boolean;

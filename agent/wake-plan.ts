@@ -9,7 +9,7 @@ import { furtherPids } from "./end-processes.ts";
 import type { IdentityFiles } from "./identity-files.ts";
 
 export interface WakePlanDeps {
-  readonly cgroups: Pick<Cgroups, "thawPlan">;
+  readonly cgroups: Pick<Cgroups, "restPlan" | "thawPlan">;
   readonly identity: Pick<IdentityFiles, "plan">;
   readonly procDir: string;
   /** Of the guest, as they are now; undefined when there are more than may be told. */
@@ -30,5 +30,6 @@ export function wakePlan(
     thaw: cgroups.thawPlan(),
     interfaces: interfaces(),
     disconnects: true,
+    rest: cgroups.restPlan(),
   };
 }

@@ -58,6 +58,8 @@ export interface StartCopyOptions {
   /** `resumed`: the sandbox itself, which knows nothing of its having been away but the time. */
   readonly event: "restored" | "forked" | "resumed";
   readonly keepExec: boolean;
+  /** Nobody will want anything of its agent soon. */
+  readonly rests?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -70,16 +72,18 @@ export interface StartedCopy {
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
-  { event, keepExec, signal }: StartCopyOptions,
+  { event, keepExec, rests = false, signal }: StartCopyOptions,
 ): Promise<StartedCopy> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
   const { pages, stoppedAtMs } = snapshot;
+  const rest = rests ? snapshot.state.wake?.rest?.path : undefined;
   const returning: ReturningState = {
     event,
     generation: sandbox.state.generation,
     ...(event === "resumed" ? {} : newIdentity(sandbox.id)),
     endProcesses: !keepExec,
+    rest,
   };
   await using plain = await plainPages(snapshot, `${sandbox.memoryPath}.pages`, signal);
   await sandbox.load(
@@ -97,7 +101,7 @@ export async function startCopy(
     },
     { signal },
   );
-  const toldAtMs = await sandbox.machine.comeBack(wayBack(snapshot.state, sandbox), signal);
+  const toldAtMs = await sandbox.machine.comeBack(wayBack(snapshot.state, sandbox, rests), signal);
   if (toldAtMs !== undefined) {
     await sandbox.update((now) => ({ ...now, returning: { ...returning, toldAtMs } }));
     return { isIntroduced: false };
@@ -110,10 +114,14 @@ export async function startCopy(
 }
 
 /** Another network must be known to the guest before anything of it runs: its connections to the outside are another's. */
-function wayBack({ wake, network }: Snapshot["state"], { state, log }: HostSandbox): WayBack | undefined {
+function wayBack(
+  { wake, network }: Snapshot["state"],
+  { state, log }: HostSandbox,
+  rests: boolean,
+): WayBack | undefined {
   if (wake === undefined) return undefined;
   const steps = networkSteps(wake.interfaces, network, state.network);
-  if (steps !== undefined) return { plan: wake, networkSteps: steps };
+  if (steps !== undefined) return { plan: wake, networkSteps: steps, rests };
   log.info("a copy is brought back by its agent, which takes longer", {
     cause: "its network has other interfaces than its source's, or than the guest has",
   });

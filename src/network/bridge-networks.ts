@@ -13,7 +13,7 @@ import {
   chooseRange,
   hostRules,
   listPorts,
-  makePort,
+  portLines,
   portName,
   removeLink,
   uplinkLines,
@@ -56,13 +56,13 @@ export class BridgeNetworks {
     return address;
   }
 
-  /** This sandbox's link to the bridge, before anybody has planned anything with it. */
-  async prepare(id: string, { namespace, mtu }: OwnNetworkState): Promise<void> {
-    await makePort(await this.#host(), { sandboxId: id, namespace, mtu, isThere: false }, undefined);
+  /** What makes this sandbox's link to the bridge, as lines of a shell's, before anybody has planned anything with it. */
+  async prepare(id: string, { namespace, mtu }: OwnNetworkState): Promise<readonly string[]> {
+    return portLines(await this.#host(), { sandboxId: id, namespace, mtu, isThere: false }, undefined);
   }
 
   /**
-   * The bridge, this sandbox's link to it, and the host's rules for all of these. Answers what is to be done at the other end of it.
+   * What makes the bridge, this sandbox's link to it, and the host's rules for all of these, on the host and then in the sandbox's namespace.
    * @param isThere the link is
    */
   async make(
@@ -70,10 +70,10 @@ export class BridgeNetworks {
     { namespace, mtu }: OwnNetworkState,
     isThere: boolean,
     planned: Iterable<OwnNetworkState>,
-  ): Promise<readonly string[]> {
+  ): Promise<{ readonly host: readonly string[]; readonly within: readonly string[] }> {
     const host = await this.#host();
-    await makePort(host, { sandboxId: id, namespace, mtu, isThere }, hostRules(host, [...planned].filter(isBridge)));
-    return uplinkLines(host);
+    const rules = hostRules(host, [...planned].filter(isBridge));
+    return { host: portLines(host, { sandboxId: id, namespace, mtu, isThere }, rules), within: uplinkLines(host) };
   }
 
   /** Those that are linked to this one, and those that it is linked to, are told in the rules of their own namespaces. */

@@ -86,15 +86,18 @@ export interface BridgePort {
   readonly isThere: boolean;
 }
 
-/** The bridge, and with it this host's forwarding; a port of it; and rules, unless none are to change. A bridge that is there is success. */
-export async function makePort(
+/**
+ * The bridge, and with it this host's forwarding; a port of it; and rules, unless none are to change: as lines of a shell's. A bridge that is
+ * there is success.
+ */
+export function portLines(
   { name, range }: BridgeHost,
   { sandboxId, namespace, mtu, isThere }: BridgePort,
   rules: string | undefined,
-): Promise<void> {
+): readonly string[] {
   const port = portName(sandboxId);
   const add = `link add ${port} mtu ${mtu} type veth peer name ${UPLINK} mtu ${mtu} netns ${namespace}`;
-  const script = [
+  return [
     `ip link show dev ${name} >/dev/null 2>&1 || ip link add ${name} type bridge`,
     "ip -batch - <<'LINKS'",
     `link set ${name} address ${BRIDGE_MAC} up`,
@@ -109,9 +112,7 @@ export async function makePort(
     `echo 1 >/proc/sys/net/ipv4/conf/${name}/route_localnet`,
     "[ $(cat /proc/sys/net/ipv4/ip_forward) = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward",
     ...(rules === undefined ? [] : ["nft -f - <<'RULES'", rules, "RULES"]),
-    "",
-  ].join("\n");
-  await tool("sh", ["-eu"], { input: Buffer.from(script) });
+  ];
 }
 
 /** The other end of the link, in the sandbox's namespace, as lines of a shell's. */

@@ -13,13 +13,26 @@ export function namespacePrefix(rootDir: string): string {
   return `belljar-${createHash("sha256").update(rootDir).digest("hex").slice(0, 8)}-`;
 }
 
-/** @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`; `CANCELLED` */
-export async function makeNamespace(name: string, signal: AbortSignal | undefined): Promise<void> {
-  await tool("ip", ["netns", "add", name], { signal });
+/**
+ * Runs these lines in a shell, as far as the first that fails. One program for all of it: to start one costs this process, with all that it
+ * has mapped, several milliseconds in which it does nothing else.
+ * @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`; `CANCELLED`
+ */
+export async function runLines(lines: readonly string[], signal?: AbortSignal | undefined): Promise<void> {
+  await tool("sh", ["-eu"], { input: Buffer.from([...lines, ""].join("\n")), signal });
 }
 
-/** The VMM's end of the link to the guest, which is down. */
-const LINK = [
+export function namespaceLines(name: string): readonly string[] {
+  return [`ip netns add ${name}`];
+}
+
+/** These lines, in a shell in the namespace. */
+export function linesWithin(namespace: string, lines: readonly string[]): readonly string[] {
+  return [`nsenter --net=${namespacePath(namespace)} -- sh -eu <<'WITHIN'`, ...lines, "WITHIN"];
+}
+
+/** The VMM's end of the link to the guest, which is down: what a VM needs to be started in the namespace. Nothing gets in or out. */
+export const linkLines: readonly string[] = [
   // IPv6 is closed by not being there.
   "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6",
   "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6",
@@ -29,27 +42,9 @@ const LINK = [
   `ip tuntap add ${TAP} mode tap`,
 ];
 
-/** What a VM needs to be started in it: nothing gets in or out. */
-export async function layLink(namespace: string, signal: AbortSignal | undefined): Promise<void> {
-  await inNamespace(namespace, ["sh", "-eu"], { input: Buffer.from([...LINK, ""].join("\n")), signal });
-}
-
-export interface Filling {
-  readonly rules: string;
-  /** The link to the guest is there. */
-  readonly hasLink: boolean;
-  /** What the way out asks for, as lines of a shell's, when the rules stand. */
-  readonly uplink: readonly string[];
-}
-
-/** The rules, and then the link to the guest and the way out. */
-export async function fillNamespace(
-  { namespace, address, macAddress, mtu }: OwnNetworkState,
-  { rules, hasLink, uplink }: Filling,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const script = [
-    ...(hasLink ? [] : LINK),
+/** The rules, and then the link to the guest, which is there. */
+export function guestLines({ address, macAddress, mtu }: OwnNetworkState, rules: string): readonly string[] {
+  return [
     "nft -f - <<'RULES'",
     rules,
     "RULES",
@@ -61,10 +56,7 @@ export async function fillNamespace(
     // Nobody has to be asked, and nobody can answer in the guest's place.
     `neighbour replace ${address} lladdr ${macAddress} dev ${TAP} nud permanent`,
     "LINKS",
-    ...uplink,
-    "",
-  ].join("\n");
-  await inNamespace(namespace, ["sh", "-eu"], { input: Buffer.from(script), signal });
+  ];
 }
 
 /** Runs a program of the host's in the namespace, and answers what it printed. */

@@ -17,12 +17,15 @@ import { choosePorts } from "./host-ports.ts";
 import { TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
 import { linkedPeers } from "./links.ts";
 import {
-  fillNamespace,
+  guestLines,
   inNamespace,
+  linesWithin,
+  linkLines,
   listNamespaces,
-  makeNamespace,
+  namespaceLines,
   namespacePrefix,
   removeNamespace,
+  runLines,
 } from "./namespace.ts";
 import { hasNames, resolvePolicy } from "./policy.ts";
 import { PreparedNetworks } from "./prepared-networks.ts";
@@ -105,7 +108,11 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   const ownOnes = (): readonly OwnNetworkState[] => [...planned.values()].filter(isOwn);
 
   const prepared = new PreparedNetworks({
-    joinBridge: (place) => turns.take(() => bridge.prepare(idOf(place.namespace), place)),
+    make: (place, lines) =>
+      turns.take(async () => {
+        const port = place.mode === "bridge" ? await bridge.prepare(idOf(place.namespace), place) : [];
+        await runLines([...lines, ...port]);
+      }),
     leaveBridge: ({ namespace }) => turns.take(() => bridge.remove(idOf(namespace), ownOnes())),
   });
 
@@ -154,16 +161,18 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       }
       const { mode, namespace } = state;
       const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
-      const hasLink = prepared.take(namespace);
-      if (!hasLink) await makeNamespace(namespace, signal);
-      const rules = namespaceRules(state, destinations);
+      const isThere = prepared.take(namespace);
+      const own = isThere ? [] : namespaceLines(namespace);
+      const within = [...(isThere ? [] : linkLines), ...guestLines(state, namespaceRules(state, destinations))];
       if (mode === "bridge") {
-        const uplink = await turns.take(() => bridge.make(idOf(namespace), state, hasLink, ownOnes()));
-        await fillNamespace(state, { rules, hasLink, uplink }, signal);
-        await turns.take(() => bridge.admit(state, ownOnes()));
+        await turns.take(async () => {
+          const lines = await bridge.make(idOf(namespace), state, isThere, ownOnes());
+          await runLines([...own, ...lines.host, ...linesWithin(namespace, [...within, ...lines.within])], signal);
+          await bridge.admit(state, ownOnes());
+        });
         tell();
       } else {
-        await fillNamespace(state, { rules, hasLink, uplink: [] }, signal);
+        await runLines([...own, ...linesWithin(namespace, within)], signal);
         const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
         await openSlirp(state, runDir, onSpawn, signal);
       }

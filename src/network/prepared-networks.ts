@@ -3,13 +3,15 @@
  * VMM stays in the namespace in which it was started, so that it is there before anybody knows what will be asked of it.
  */
 import { randomBytes } from "node:crypto";
+import { throwIfAborted } from "../base/index.ts";
 import { MTU, randomMac, USER_ADDRESS } from "./layout.ts";
-import { layLink, makeNamespace, removeNamespace } from "./namespace.ts";
+import { linesWithin, linkLines, namespaceLines, removeNamespace } from "./namespace.ts";
 import { endSlirp, startSlirp } from "./slirp.ts";
 import type { OwnNetworkState } from "./state.ts";
 
 export interface PreparedNetworksDeps {
-  readonly joinBridge: (place: OwnNetworkState) => Promise<void>;
+  /** Runs these lines, and what else the mode asks for. */
+  readonly make: (place: OwnNetworkState, lines: readonly string[]) => Promise<void>;
   readonly leaveBridge: (place: OwnNetworkState) => Promise<void>;
 }
 
@@ -49,10 +51,10 @@ export class PreparedNetworks {
     const keep = (now: OwnNetworkState): void => void this.#places.set(namespace, now);
     keep(place);
     try {
-      await makeNamespace(namespace, signal);
-      await layLink(namespace, signal);
-      if (mode === "bridge") await this.#deps.joinBridge(place);
-      else await startSlirp(namespace, [], runDir, async (uplink) => keep({ ...place, uplink }), signal);
+      throwIfAborted(signal);
+      await this.#deps.make(place, [...namespaceLines(namespace), ...linesWithin(namespace, linkLines)]);
+      if (mode === "user")
+        await startSlirp(namespace, [], runDir, async (uplink) => keep({ ...place, uplink }), signal);
       return place;
     } catch (error) {
       await this.remove(namespace);

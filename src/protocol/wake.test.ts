@@ -19,6 +19,8 @@ test("a wake message is what its reader finds: steps in their order, texts of ev
     { kind: "kill", pid: 4_194_304 },
     { kind: "network", requests: [request(16), request(44)], mayBeGone: true },
     { kind: "network", requests: [request(20)], mayBeGone: false },
+    { kind: "disconnect", address: "10.0.2.15", keepInside: true },
+    { kind: "disconnect", address: "2001:db8:0:0:0:0:0:9", keepInside: false },
     { kind: "write", path: "/thaw", text: "0" },
   ];
   const message = encodeWake({ entropy, clock: { advanceMs: 12_345.5 }, steps });

@@ -51,6 +51,8 @@ export interface PlannedWake {
   readonly interfaces?: readonly PlannedInterface[] | undefined;
   /** The program knows of steps that end connections; that of an older guest does not. */
   readonly disconnects?: boolean | undefined;
+  /** Has the agent stand still; `0` in the same file has it go on. */
+  readonly rest?: PlannedFile | undefined;
 }
 
 export interface WakeMessage {

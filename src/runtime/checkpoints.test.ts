@@ -295,6 +295,22 @@ test("a copy with another network than its source has it before it runs; what fa
   assert.equal(failed.frozen, false);
 });
 
+test("an owner that dies before it has asked the agents of its forks leaves it to the next one to have them go on", async (t) => {
+  const { runtime, source } = await running(t);
+  const forks = await source.fork({ count: 2 });
+  const guests = forks.map(({ id }) => runtime.guests.guest(id));
+  assert.deepEqual(
+    guests.map(({ isResting }) => isResting),
+    [true, true],
+  );
+  await runtime.takeOver();
+  for (const { id } of forks) {
+    const fork = await runtime.core.sandboxes.get(id);
+    assert.equal((await fork.exec(["echo", "on"])).stdout, "on\n");
+    assert.equal(runtime.guests.guest(id).thaws.at(-1)?.sandboxId, id);
+  }
+});
+
 test("an owner that dies between the two leaves it to the next one to tell the agent", async (t) => {
   const { runtime, source } = await running(t);
   await source.checkpoint({ name: "first" });
@@ -344,10 +360,18 @@ test("fork: one pause for all, names with numbers, all or nothing", async (t) =>
   const told = (fork: SandboxHandle | undefined): boolean =>
     runtime.guests.guest(fork?.id ?? "").thaws.at(-1)?.event === "forked";
   // Their containers run. Their agents are asked when the CPUs are free again, or when somebody wants something of one.
-  assert.deepEqual(forks.map(told), [false, false, false]);
+  const resting = (): boolean[] => forks.map(({ id }) => runtime.guests.guest(id).isResting);
+  assert.deepEqual(
+    [forks.map(told), resting()],
+    [
+      [false, false, false],
+      [true, true, true],
+    ],
+  );
   assert.equal((await forks[1]?.exec(["echo", "on"]))?.stdout, "on\n");
   assert.deepEqual(forks.map(told), [false, true, false]);
   await until(() => forks.every(told));
+  assert.deepEqual(resting(), [false, false, false]);
   // They share one file of memory, which is nobody's but theirs.
   const inodes = await Promise.all(
     forks.map(async ({ id }) => (await stat(join(runtime.sandboxesDir, id, "memory"))).ino),

@@ -171,7 +171,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       for (const [index, name] of waiting) {
         if (failures.length > 0) return;
         try {
-          made.set(index, await this.#copy({ snapshot, name, keepExec, event: "forked", signal }));
+          made.set(
+            index,
+            await this.#copy({ snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal }),
+          );
         } catch (error) {
           failures.push(error);
         }

@@ -26,6 +26,8 @@ export interface CopyWish extends CopiedNetworkConfig {
   readonly event: "restored" | "forked";
   readonly hostname?: string | undefined;
   readonly keepExec: boolean;
+  /** Others are made with it: its agent is asked when all of them are. */
+  readonly isOneOfMany?: boolean | undefined;
   /** When the copy ends; as its source did unless told. */
   readonly ends?: CopyIdentity["ends"] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -33,7 +35,7 @@ export interface CopyWish extends CopiedNetworkConfig {
 
 export async function makeCopy(
   { runtime, managed: managedDeps, memory, introductions, onMade }: CheckpointsDeps,
-  { id, name, snapshot, event, hostname = id, ports, network, keepExec, ends, signal }: CopyWish,
+  { id, name, snapshot, event, hostname = id, ports, network, keepExec, isOneOfMany, ends, signal }: CopyWish,
 ): Promise<ManagedSandbox> {
   const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
   const deps = sandboxDeps(runtime);
@@ -60,7 +62,12 @@ export async function makeCopy(
       await makeDisks(snapshot.disks, disksDir);
       for (const path of layers.own) await linkInto(path, disksDir);
       await copyLogs(snapshot.logs, sandbox.logsDir);
-      const started = await startCopy({ sandbox, memory, guestImage }, snapshot, { event, keepExec, signal });
+      const started = await startCopy({ sandbox, memory, guestImage }, snapshot, {
+        event,
+        keepExec,
+        rests: isOneOfMany,
+        signal,
+      });
       await sandbox.update(running);
       return started;
     } catch (error) {

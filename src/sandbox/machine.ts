@@ -27,7 +27,7 @@ import type { Vm, VmEnd } from "../hypervisor/interface.ts";
 import { encodeWake, type HookFailure, type PlannedWake } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
 import { type GuestNamed, inGuestWords } from "./guest-ids.ts";
-import { resumeWith } from "./resume-with.ts";
+import { resumeWith, rouse } from "./resume-with.ts";
 import { type ReturningState, readWakePlan, type WakeWords, type WayBack, wakeSteps } from "./returning.ts";
 
 export interface MachineDeps {
@@ -287,6 +287,7 @@ export class Machine implements AgentCaller {
   }
 
   async #introduce(): Promise<string> {
+    await this.#rouse();
     const { agentInstance, thawConfigures } = await this.#agent.hello();
     const expected = this.#options.agentInstance;
     if (expected !== undefined && expected !== agentInstance) {
@@ -298,6 +299,16 @@ export class Machine implements AgentCaller {
     else await this.#tell(this.#returning, thawConfigures);
     this.#returning = undefined;
     return agentInstance;
+  }
+
+  /** One that does not go on will not answer, either. */
+  async #rouse(): Promise<void> {
+    const { rest: path } = this.#returning ?? {};
+    if (path === undefined) return;
+    const message = encodeWake({ entropy: randomBytes(ENTROPY_BYTES), steps: [{ kind: "write", path, text: "0" }] });
+    await rouse(this.vm, message, this.lifetime).catch((error: unknown) => {
+      this.log.warn("the agent of a copy was not told to go on", { cause: messageChain(error).join(": ") });
+    });
   }
 
   /**

@@ -1,5 +1,5 @@
-/** Lets a copy's CPUs run with a message for the guest's wake program, which brings the containers back before the agent could. */
-import { type Log, messageChain, standstillLimits } from "../base/index.ts";
+/** What the guest's wake program is told: to bring the containers of a copy back before the agent could, as its CPUs begin to run; and to have the agent go on. */
+import { BelljarError, type Log, messageChain, standstillLimits } from "../base/index.ts";
 import type { Vm, WakeLine } from "../hypervisor/interface.ts";
 import { decodeWakeAnswer, WAKE_ANSWER_BYTES } from "../protocol/index.ts";
 
@@ -35,6 +35,23 @@ export async function resumeWith(
     });
     if (errno > 0) warn(`the wake program failed with errno ${errno} after ${steps} steps`);
     return errno === 0;
+  } finally {
+    line.close();
+  }
+}
+
+/** Has the agent of a copy go on, which was told to stand still. @throws BelljarError `AGENT_FAILED`, `DEADLINE_EXCEEDED`, `VMM_DIED` */
+export async function rouse(
+  vm: Pick<Vm, "openWakeLine">,
+  message: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const line = await vm.openWakeLine();
+  if (line === undefined) throw new BelljarError("AGENT_FAILED", "the VM has no line to the guest's wake program");
+  try {
+    const { wakeTimeoutMs: timeoutMs } = standstillLimits;
+    const { errno } = decodeWakeAnswer(await line.ask(message, { answerBytes: WAKE_ANSWER_BYTES, timeoutMs, signal }));
+    if (errno !== 0) throw new BelljarError("AGENT_FAILED", `the wake program failed with errno ${errno}`);
   } finally {
     line.close();
   }

@@ -29,6 +29,7 @@ const PLAN: PlannedWake = {
   thaw: { path: "/freeze", text: "0" },
   interfaces: [INTERFACE],
   disconnects: true,
+  rest: { path: "/rest", text: "1" },
 };
 const WORDS: WakeWords = {
   event: "forked",
@@ -44,9 +45,9 @@ const WORDS: WakeWords = {
 
 const { output } = AgentService.method.freeze;
 const said = (wake: PlannedWake): ReturnType<typeof readWakePlan> => {
-  const { files, furtherPids, thaw, interfaces: told = [], disconnects = false } = wake;
+  const { files, furtherPids, thaw, interfaces: told = [], disconnects = false, rest } = wake;
   const interfaces = told.map((each) => ({ ...each, addresses: [...each.addresses] }));
-  const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces, disconnects };
+  const plan = { files: [...files], furtherPids: [...furtherPids], thaw, interfaces, disconnects, rest };
   return readWakePlan(create(output, { wake: plan }));
 };
 
@@ -54,8 +55,8 @@ const network: WakeStep = { kind: "network", requests: [linkRequest({ index: 2, 
 const disconnect: WakeStep = { kind: "disconnect", address: "10.0.0.2", keepInside: false };
 
 /** What is told of each, and where. */
-const stepsOf = (plan: PlannedWake, words: WakeWords, endProcesses: boolean): (readonly unknown[])[] =>
-  wakeSteps({ plan, networkSteps: [network, disconnect] }, words, endProcesses).map((step) => {
+const stepsOf = (plan: PlannedWake, words: WakeWords, endProcesses: boolean, rests = false): (readonly unknown[])[] =>
+  wakeSteps({ plan, networkSteps: [network, disconnect], rests }, words, endProcesses).map((step) => {
     if (step.kind === "kill") return [step.pid];
     return step.kind === "write" ? [step.text, step.path] : [step.kind];
   });
@@ -75,6 +76,9 @@ test("a plan becomes steps: the network, files with their words, processes that 
   ]);
   const kept = stepsOf(PLAN, { ...WORDS, "machine-id": undefined }, false).flatMap(([, path]) => path ?? []);
   assert.deepEqual(kept, ["/proc/sys/kernel/hostname", "/hosts", "/identity", "/freeze"]);
+  const resting = stepsOf(PLAN, WORDS, false, true);
+  assert.deepEqual(resting.slice(0, 2), [["1", "/rest"], ["network"]]);
+  assert.deepEqual(stepsOf({ ...PLAN, rest: undefined }, WORDS, false, true)[0], ["network"]);
   // The program of an older guest does not know how.
   const older = stepsOf({ ...PLAN, disconnects: false }, WORDS, false).map(([text]) => text);
   assert.deepEqual(older.slice(0, 2), ["network", "jug"]);
@@ -98,6 +102,7 @@ test("what a guest plans is taken as it is, or not at all", () => {
     { ...PLAN, thaw: { path: "/a", text: "x".repeat(wakeTextMaxLength + 1) } },
     { ...PLAN, furtherPids: Array.from({ length: descendantsMax + 1 }, () => 2) },
     { ...PLAN, furtherPids: [0] },
+    { ...PLAN, rest: { path: "rest", text: "" } },
   ]) {
     assert.equal(said(hostile), undefined);
   }
@@ -126,9 +131,11 @@ test("both come back from a state as they were written, and what is not possible
   const again = (value: unknown) => parseJson(JSON.stringify(value), "state", "STATE_CORRUPT");
   assert.deepEqual(decodeWakePlan(again(PLAN)), PLAN);
   // As they were written before they said.
-  assert.deepEqual(decodeWakePlan(again({ ...PLAN, interfaces: undefined })), { ...PLAN, interfaces: undefined });
+  const older = { ...PLAN, interfaces: undefined, disconnects: undefined, rest: undefined };
+  assert.deepEqual(decodeWakePlan(again(older)), older);
   const state = { event: "restored", generation: 1, machineId: "0".repeat(32), endProcesses: true, toldAtMs: 5 };
-  assert.deepEqual(decodeReturning(again(state)), { ...state, bootId: undefined });
+  assert.deepEqual(decodeReturning(again(state)), { ...state, bootId: undefined, rest: undefined });
+  assert.deepEqual(decodeReturning(again({ ...state, rest: "/rest" })).rest, "/rest");
   assert.throws(() => decodeReturning(again({ ...state, event: "created" })), { reason: "STATE_CORRUPT" });
   assert.throws(() => decodeWakePlan(again({ ...PLAN, thaw: { path: "x", text: "" } })), { reason: "STATE_CORRUPT" });
   const damaged = { ...PLAN, interfaces: [{ ...INTERFACE, addresses: ["all"] }] };

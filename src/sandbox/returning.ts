@@ -26,6 +26,8 @@ export interface CopyNews {
 export interface ReturningState extends CopyNews {
   /** The containers were told by the wake program, with this time in milliseconds since the epoch, and run. */
   readonly toldAtMs?: number | undefined;
+  /** The file by which its agent was told to stand still, and is told to go on. */
+  readonly rest?: string | undefined;
 }
 
 /** How a copy may come back without its agent. */
@@ -33,6 +35,8 @@ export interface WayBack {
   readonly plan: PlannedWake;
   /** Of its network, which is as its source's without any. */
   readonly networkSteps: readonly WakeStep[];
+  /** Its agent stands still from then on, where the guest knows how. */
+  readonly rests: boolean;
 }
 
 /** What stands for the words in planned files; those that are undefined leave their files as they are. */
@@ -65,7 +69,9 @@ export function readWakePlan({ wake }: Pick<FreezeResponse, "wake">): PlannedWak
   const thaw = plan(wake.thaw);
   if (![...files, thaw].every(isPlannable)) return undefined;
   const interfaces = readPlannedInterfaces(wake.interfaces);
-  return { files, furtherPids: [...wake.furtherPids], thaw, interfaces, disconnects: wake.disconnects };
+  const rest = wake.rest === undefined ? undefined : plan(wake.rest);
+  if (rest !== undefined && !isPlannable(rest)) return undefined;
+  return { files, furtherPids: [...wake.furtherPids], thaw, interfaces, disconnects: wake.disconnects, rest };
 }
 
 function isPlannable({ path, text }: PlannedFile): boolean {
@@ -73,17 +79,19 @@ function isPlannable({ path, text }: PlannedFile): boolean {
 }
 
 /**
- * The network is the first of them: should the kernel refuse something of it, nobody in the copy was told anything. The thaw is the last.
+ * The agent rests first, since it would wake to nothing of use. Then comes the network: should the kernel refuse something of it, nobody in
+ * the copy was told anything. The thaw is the last.
  * @throws BelljarError `INVALID_ARGUMENT` for a word that nobody knows, and for more text than there is room for: a short plan can ask for
  * a long word as often as it likes
  */
 export function wakeSteps(
-  { plan, networkSteps }: WayBack,
+  { plan, networkSteps, rests }: WayBack,
   words: WakeWords,
   endProcesses: boolean,
 ): readonly WakeStep[] {
   const known = new Map<string, string | undefined>(Object.entries(words));
-  const steps = networkSteps.filter(({ kind }) => kind !== "disconnect" || plan.disconnects === true);
+  const steps: WakeStep[] = rests && plan.rest !== undefined ? [{ kind: "write", ...plan.rest }] : [];
+  steps.push(...networkSteps.filter(({ kind }) => kind !== "disconnect" || plan.disconnects === true));
   let room = WAKE_MESSAGE_BYTES_MAX;
   for (const { path, text } of plan.files) {
     const filled = fill(text, known, room);
@@ -121,6 +129,7 @@ export function decodeReturning(field: Field): ReturningState {
     bootId: id("bootId"),
     endProcesses: field.field("endProcesses").boolean(),
     toldAtMs: field.field("toldAtMs").optional((time) => time.integer({ min: 1 })),
+    rest: field.field("rest").optional(decodePath),
   };
 }
 
@@ -131,11 +140,16 @@ export const decodeWakePlan: Decode<PlannedWake> = (field) => ({
   // Those that were saved before a copy could have another network than its source say none.
   interfaces: field.field("interfaces").optional(decodePlannedInterfaces),
   disconnects: field.field("disconnects").optional((word) => word.boolean()),
+  rest: field.field("rest").optional(decodeFile),
 });
+
+function decodePath(field: Field): string {
+  return field.string({ maxLength: wakePathMaxLength, pattern: /^\// });
+}
 
 function decodeFile(field: Field): PlannedFile {
   return {
-    path: field.field("path").string({ maxLength: wakePathMaxLength, pattern: /^\// }),
+    path: decodePath(field.field("path")),
     text: field.field("text").string({ maxLength: wakeTextMaxLength }),
   };
 }

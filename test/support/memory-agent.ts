@@ -156,6 +156,8 @@ export class MemoryGuest {
   isOlder = false;
   /** Its copies are brought back by a program of the guest, before the agent is asked. */
   hasWaker = true;
+  /** It was told to stand still until it is wanted. */
+  isResting = false;
   /** What that program is to say instead of doing what it is told. */
   wakeErrno = 0;
   /** What it was told: path and text of each file, pids of those to be ended. */
@@ -187,6 +189,8 @@ export class MemoryGuest {
           [...processes.values()].flatMap(({ id, pid, end }) => (id === "" || end !== undefined ? [] : [pid])),
         ),
         thaw: { path: "/thaw", text: "0" },
+        rest: { path: "/rest", text: "1" },
+        disconnects: true,
         interfaces: (this.networks.at(-1)?.interfaces ?? []).map((each, at) => {
           const { name = "", macAddress = "", mtu = 0, addresses = [] } = each;
           return { index: at + 2, name, macAddress, mtu, addresses };
@@ -205,6 +209,7 @@ export class MemoryGuest {
     const network = steps.flatMap((step) => (step.kind === "network" ? step.requests : []));
     this.woken.push({ files, killed, network });
     if (files.get("/thaw") === "0") this.frozen = false;
+    if (files.has("/rest")) this.isResting = files.get("/rest") === "1";
     for (const { processes } of this.containers.values()) {
       for (const process of processes.values()) if (killed.includes(process.pid)) process.signal(SIGKILL);
     }
@@ -377,6 +382,7 @@ export class MemoryGuests {
     };
     void guest.vm.ended.then(() => end(new BelljarError("AGENT_DISCONNECTED", "the agent's socket was closed")));
     await guest.vm.whileRunning();
+    if (guest.isResting) throw new BelljarError("AGENT_TIMEOUT", "the agent stands still");
     const link: AgentLink = {
       hello: {
         agentVersion: "1",

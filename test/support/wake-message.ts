@@ -22,6 +22,11 @@ export function decodeWake(bytes: Uint8Array): WakeMessage {
         begin += request.length;
       }
       steps.push({ kind: "network", requests, mayBeGone: step.readUInt32LE(12) === 1 });
+    } else if (step.readUInt32LE(0) === 4) {
+      const bytes = step.subarray(STEP_BYTES, STEP_BYTES + number);
+      const groups = Array.from({ length: number / 2 }, (_, at) => bytes.readUInt16BE(at * 2).toString(16));
+      const address = number === 4 ? bytes.join(".") : groups.join(":");
+      steps.push({ kind: "disconnect", address, keepInside: step.readUInt32LE(12) === 1 });
     } else {
       const path = step.toString("utf8", 16, step.indexOf(0, 16));
       steps.push({ kind: "write", path, text: step.toString("utf8", STEP_BYTES, STEP_BYTES + number) });

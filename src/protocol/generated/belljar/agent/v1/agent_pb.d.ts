@@ -255,6 +255,13 @@ export declare type WakePlan = Message<"belljar.agent.v1.WakePlan"> & {
    * @generated from field: bool disconnects = 5;
    */
   disconnects: boolean;
+
+  /**
+   * What is written first in a copy whose agent nobody wants anything of yet, and has that stand still; `0` in the same file has it go on.
+   *
+   * @generated from field: belljar.agent.v1.WakeFile rest = 6;
+   */
+  rest?: WakeFile | undefined;
 };
 
 /**
