@@ -32,7 +32,7 @@ export async function measureCreates(runtime: Runtime): Promise<Measurement[]> {
   ];
 }
 
-/** The same from a VM that waits, in a runtime of this process's own. */
+/** From a VM that waits, in a runtime of this process's own: with each kind of network and without one, in turns. */
 export async function measurePool(dir: string): Promise<Measurement[]> {
   const paths = resolvePaths(
     { root: join(dir, "pool"), run: join(dir, "pool-run") },
@@ -40,22 +40,35 @@ export async function measurePool(dir: string): Promise<Measurement[]> {
     process.getuid?.() ?? 0,
   );
   await using runtime = await Runtime.open({ paths, log: silentLog, poolSize: 1 });
-  const create = (): Promise<SandboxHandle> =>
-    runtime.sandboxes.create({ image: "busybox", container: { keepAlive: true } });
-  await untilOutput(create);
-  const values = await repeat(REPEATS, async () => {
-    await waiting(paths.run);
-    return await untilOutput(create);
-  });
-  return [{ name: "create from a VM that waits to a first command's output", unit: "ms", values }];
+  const measurements: Measurement[] = [];
+  // VMs wait for two kinds of sandboxes at most.
+  for (const network of ["user", "bridge"] as const) {
+    const modes = ["none", network] as const;
+    const values = new Map<string, number[]>(modes.map((mode) => [mode, []]));
+    const create = (mode: (typeof modes)[number]): Promise<SandboxHandle> =>
+      runtime.sandboxes.create({ image: "busybox", container: { keepAlive: true }, network: { mode } });
+    for (const mode of modes) await untilOutput(() => create(mode));
+    for (let turn = 0; turn < REPEATS; turn += 1) {
+      for (const mode of modes) {
+        await waiting(paths.run, modes.length);
+        values.get(mode)?.push(await untilOutput(() => create(mode)));
+      }
+    }
+    for (const [mode, each] of values) {
+      const beside = mode === network ? "" : `, beside ${network}`;
+      const name = `create with network ${mode} from a VM that waits to a first command's output${beside}`;
+      measurements.push({ name, unit: "ms", values: each });
+    }
+  }
+  return measurements;
 }
 
-/** One that waits has a run directory with sockets; between two sandboxes there is no other. */
-async function waiting(runDir: string): Promise<void> {
+/** Each that waits has a run directory with sockets; between two sandboxes there is no other. */
+async function waiting(runDir: string, wanted: number): Promise<void> {
   const untilMs = performance.now() + REFILL_MAX_MS;
   const count = async (): Promise<number> =>
     (await readdir(runDir, { recursive: true })).filter((name) => name.endsWith("agent.sock")).length;
-  while ((await count()) === 0) {
+  while ((await count()) < wanted) {
     if (performance.now() > untilMs) throw new Error("no VM waits");
     await sleep(REFILL_POLL_MS);
   }
