@@ -216,3 +216,16 @@ test("two commands at once without a daemon share the one that comes", async (t)
   assert.equal(second.status, 125);
   assert.match(second.stderr, new RegExp(`pid ${pid}`));
 });
+
+test("forks whose daemon is killed before it has asked their agents for anything: the next one finds them, and has them go on", async (t) => {
+  await ok(t, "run", "-d", "--name", "source", "busybox", "sh", "-c", COUNTER);
+  await ok(t, "fork", "source", "-n", "3", "--name", "fork-{n}");
+  const { pid } = await json<{ readonly pid: number }>(t, "daemon", "status");
+  process.kill(pid, "SIGKILL");
+  for (const name of ["fork-1", "fork-2", "fork-3"]) {
+    assert.equal(await ok(t, "exec", name, "echo", "on"), "on\n");
+    const { state, containers } = await json<Inspected>(t, "inspect", name);
+    assert.deepEqual([state, containers[0]?.state], ["running", "running"]);
+  }
+  await ok(t, "rm", "-f", "source", "fork-1", "fork-2", "fork-3");
+});
