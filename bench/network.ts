@@ -77,6 +77,7 @@ async function measureSubject(runtime: Runtime, subject: Subject): Promise<Measu
     const { host, ports } = await subject.place(sandbox);
     const [iperfPort = 0, httpPort = 0] = ports;
     await untilServed([...subject.from, "curl", "-sf", `http://${host}:${httpPort}/`]);
+    await untilServed([...subject.from, "iperf3", "-c", host, "-p", String(iperfPort), "-n", "1K"]);
     const iperf = async (...flags: string[]): Promise<number> => {
       const words = ["iperf3", "-J", "-c", host, "-p", String(iperfPort), "-t", String(SECONDS), "-O", "1", ...flags];
       const { end, error } = JSON.parse(await said([...subject.from, ...words]));
