@@ -21,6 +21,7 @@ export interface NetworkBench {
 }
 
 const TURNS = 3;
+const REST_MS = 1_000;
 const SECONDS = 2;
 const CREATIONS = 12;
 const [IPERF, HTTP] = [5201, 80];
@@ -77,9 +78,12 @@ async function measureSubject(runtime: Runtime, subject: Subject): Promise<Measu
     const { host, ports } = await subject.place(sandbox);
     const [iperfPort = 0, httpPort = 0] = ports;
     await untilServed([...subject.from, "curl", "-sf", `http://${host}:${httpPort}/`]);
-    await untilServed([...subject.from, "iperf3", "-c", host, "-p", String(iperfPort), "-n", "1K"]);
     const iperf = async (...flags: string[]): Promise<number> => {
-      const words = ["iperf3", "-J", "-c", host, "-p", String(iperfPort), "-t", String(SECONDS), "-O", "1", ...flags];
+      const server = ["iperf3", "-J", "-c", host, "-p", String(iperfPort)];
+      // Between two of its clients it does not listen for a moment.
+      await untilServed([...subject.from, ...server, "-n", "1K"]);
+      await sleep(REST_MS);
+      const words = [...server, "-t", String(SECONDS), "-O", "1", ...flags];
       const { end, error } = JSON.parse(await said([...subject.from, ...words]));
       if (error !== undefined) throw new Error(`iperf3 through ${subject.name}: ${error}`);
       return end.sum_received.bits_per_second / 8e6;
