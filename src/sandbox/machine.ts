@@ -119,15 +119,17 @@ export class Machine implements AgentCaller {
       throw this.#withConsole(error);
     } finally {
       this.#meeting?.resolve();
+      this.#meeting = undefined;
     }
   }
 
   /** For what can wait until somebody else has asked the agent of a copy for the first time. */
   readonly patient: AgentCaller = {
     call: async (method, request, options) => {
-      const signal = options?.signal;
-      const over = signal === undefined ? this.lifetime : AbortSignal.any([this.lifetime, signal]);
-      if (this.#meeting !== undefined) await this.whileAlive(abortable(this.#meeting.promise, over));
+      if (this.#meeting !== undefined) {
+        const over = AbortSignal.any([this.lifetime, ...(options?.signal === undefined ? [] : [options.signal])]);
+        await this.whileAlive(abortable(this.#meeting.promise, over));
+      }
       return await this.call(method, request, options);
     },
   };
