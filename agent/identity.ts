@@ -7,7 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 import type { Readable, Writable } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { toolLimits } from "../src/base/limits.ts";
-import { decodeWakeAnswer, encodeWake } from "../src/protocol/wake.ts";
+import { decodeWakeAnswer, encodeWake, WAKE_ENTROPY_BYTES } from "../src/protocol/wake.ts";
 import { Turns } from "./turns.ts";
 
 export interface Identity {
@@ -20,7 +20,6 @@ export interface Identity {
 export type ApplyIdentity = (identity: Identity) => Promise<void>;
 
 const PROGRAM = "belljar-wake";
-const ENTROPY_BYTES = 64;
 
 interface Waiting {
   readonly child: ChildProcessByStdio<Writable, Readable, null>;
@@ -46,7 +45,7 @@ export class IdentityProgram {
   readonly disconnect = (addresses: readonly string[]): Promise<void> =>
     this.#ask(() => {
       const steps = addresses.map((address) => ({ kind: "disconnect", address, keepInside: false }) as const);
-      return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), steps });
+      return encodeWake({ entropy: randomBytes(WAKE_ENTROPY_BYTES), steps });
     });
 
   #ask(message: () => Buffer): Promise<void> {

@@ -1,6 +1,7 @@
 /*
  * Does for a guest what Node has no system calls for (random numbers, the time), and brings a copy of it back: who it is, where it is in
- * which network, without the connections of its source, and its containers going on. All as one message on standard input says; each is answered on standard output.
+ * which network, without the connections of its source, and its containers going on. All as one message on standard input says; each is
+ * answered on standard output.
  *
  * One of it waits for the agent, and one for the host, on a port of its own. The agent could bring a copy back too, and does so where it
  * must; but in a VM that was just put into another process, under emulation, every piece of code is translated when it first runs, and the
@@ -89,6 +90,9 @@ struct reply {
   u8 request[1024];
 };
 
+/* Up to its error, or what stands for that in an answer of another kind. */
+#define REPLY_BYTES_MIN (long)(sizeof(struct request) + sizeof(int))
+
 struct answer {
   /* 0 when all was done; otherwise what the kernel refused with. */
   u32 error;
@@ -159,7 +163,7 @@ static long ask(int netlink, struct request *request) {
   long written = call3(WRITE, netlink, (long)request, request->bytes);
   if (written < 0) return written;
   long got = call3(READ, netlink, (long)&reply, sizeof reply);
-  if (got < (long)(sizeof reply.header + sizeof reply.error) || reply.header.type != NLMSG_ERROR) return -EIO;
+  if (got < REPLY_BYTES_MIN || reply.header.type != NLMSG_ERROR) return -EIO;
   return reply.error;
 }
 
@@ -236,7 +240,7 @@ static long disconnect_family(int lister, int ender, u8 family, struct op *op) {
   long got = call3(WRITE, lister, (long)&listing, sizeof listing);
   while (got >= 0) {
     got = call3(READ, lister, (long)list, sizeof list);
-    for (long at = 0; at + (long)sizeof(struct reply) - 1024 <= got;) {
+    for (long at = 0; at + REPLY_BYTES_MIN <= got;) {
       struct reply *reply = (struct reply *)(list + at);
       struct found *found = (struct found *)(list + at);
       if (reply->header.type == NLMSG_DONE) return ended;

@@ -180,9 +180,8 @@ export class Pool implements VmPool {
       if (words !== undefined) await link.call("configureNetwork", words, { signal });
     } catch (error) {
       await link?.close();
-      await vm?.kill();
-      await networks.giveUp(id);
-      await rm(runDir, { recursive: true, force: true });
+      if (vm !== undefined) await this.#endVm(vm);
+      await this.#clear(id, runDir);
       throw error;
     }
     await link.close();
@@ -214,6 +213,10 @@ export class Pool implements VmPool {
 
   async #end({ id, vm, runDir }: Waiting): Promise<void> {
     await this.#endVm(vm);
+    await this.#clear(id, runDir);
+  }
+
+  async #clear(id: string, runDir: string): Promise<void> {
     await this.#deps.networks.giveUp(id).catch((error: unknown) => {
       this.#deps.log.warn("the network of a VM that waited is left", { cause: messageChain(error).join(": ") });
     });

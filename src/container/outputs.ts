@@ -90,7 +90,7 @@ export class Outputs {
     output.pump.start();
   }
 
-  /** Somebody wants to see what there is: of a copy whose agent was not asked yet, nothing has come. */
+  /** Somebody wants to see what there is: of a copy whose agent was not asked yet, nothing has come. That it fails is told by the pump. */
   #hurry(): void {
     if (this.#sandbox.hasMachine && this.#sandbox.state.state === "running") this.#sandbox.agent().catch(() => {});
   }

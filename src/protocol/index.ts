@@ -44,6 +44,7 @@ export {
   type PlannedInterface,
   type PlannedWake,
   WAKE_ANSWER_BYTES,
+  WAKE_ENTROPY_BYTES,
   WAKE_MESSAGE_BYTES_MAX,
   type WakeAnswer,
   type WakeMessage,

@@ -70,7 +70,8 @@ export interface WakeAnswer {
 }
 
 const HEADER_BYTES = 96;
-const ENTROPY_BYTES = 64;
+/** What a guest is given at once: twice what its kernel's generator holds. */
+export const WAKE_ENTROPY_BYTES = 64;
 const STEP_BYTES = 128;
 const PATH_BYTES = 112;
 export const WAKE_MESSAGE_BYTES_MAX = 64 * 1024;
@@ -80,7 +81,8 @@ export const WAKE_ANSWER_BYTES = 8;
 
 /** @throws BelljarError `INVALID_ARGUMENT` when it is more than the program takes */
 export function encodeWake({ entropy, clock, steps }: WakeMessage): Buffer {
-  if (entropy.length !== ENTROPY_BYTES) throw new BelljarError("INVALID_ARGUMENT", "a guest is given 64 random bytes");
+  if (entropy.length !== WAKE_ENTROPY_BYTES)
+    throw new BelljarError("INVALID_ARGUMENT", "a guest is given 64 random bytes");
   const header = Buffer.alloc(HEADER_BYTES);
   if (clock !== undefined) {
     const isAdvance = "advanceMs" in clock;
@@ -90,8 +92,8 @@ export function encodeWake({ entropy, clock, steps }: WakeMessage): Buffer {
     header.writeBigInt64LE(BigInt(seconds), 8);
     header.writeBigInt64LE(BigInt(Math.floor((ms - seconds * 1000) * 1e6)), 16);
   }
-  header.writeInt32LE(ENTROPY_BYTES * 8, 24);
-  header.writeInt32LE(ENTROPY_BYTES, 28);
+  header.writeInt32LE(WAKE_ENTROPY_BYTES * 8, 24);
+  header.writeInt32LE(WAKE_ENTROPY_BYTES, 28);
   header.set(entropy, 32);
   const message = Buffer.concat([header, ...steps.map(encodeStep)]);
   if (message.length > WAKE_MESSAGE_BYTES_MAX) {

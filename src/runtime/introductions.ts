@@ -5,12 +5,15 @@
  */
 import { availableParallelism } from "node:os";
 import { type Clock, checkpointLimits, Places, sandboxLimits } from "../base/index.ts";
+import { abortable } from "../sandbox/index.ts";
 
 export class Introductions {
   readonly #clock: Clock;
   readonly #places = new Places(availableParallelism());
   #batches = 0;
   #quietFromMs = 0;
+  /** Settles when no copies are being made. */
+  #made = Promise.withResolvers<void>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -23,6 +26,9 @@ export class Introductions {
       [Symbol.dispose]: () => {
         this.#batches -= 1;
         this.#quietFromMs = performance.now() + checkpointLimits.introductionQuietMs;
+        if (this.#batches > 0) return;
+        this.#made.resolve();
+        this.#made = Promise.withResolvers();
       },
     };
   }
@@ -31,8 +37,9 @@ export class Introductions {
   async introduce(work: () => Promise<void>, signal: AbortSignal): Promise<void> {
     for (;;) {
       const restMs = this.#quietFromMs - performance.now();
-      if (this.#batches === 0 && restMs <= 0) break;
-      await this.#clock.sleep(Math.max(restMs, checkpointLimits.introductionQuietMs / 4), signal);
+      if (this.#batches > 0) await abortable(this.#made.promise, signal);
+      else if (restMs > 0) await this.#clock.sleep(restMs, signal);
+      else break;
     }
     using _place = await this.#places.take(sandboxLimits.recoveryAgentTimeoutMs, signal);
     await work();

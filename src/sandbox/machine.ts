@@ -24,7 +24,7 @@ import {
   throwIfAborted,
 } from "../base/index.ts";
 import type { Vm, VmEnd } from "../hypervisor/interface.ts";
-import { encodeWake, type HookFailure, type PlannedWake } from "../protocol/index.ts";
+import { encodeWake, type HookFailure, type PlannedWake, WAKE_ENTROPY_BYTES } from "../protocol/index.ts";
 import { dnsLines, type SandboxSettings } from "./config.ts";
 import { type GuestNamed, inGuestWords } from "./guest-ids.ts";
 import { resumeWith, rouse } from "./resume-with.ts";
@@ -59,8 +59,6 @@ export interface Returning extends ReturningState {
   readonly isInDoubt?: boolean | undefined;
 }
 
-/** Fresh random bytes for the guest's kernel: twice what its generator holds. */
-const ENTROPY_BYTES = 64;
 const NS_PER_MS = 1_000_000n;
 
 export class Machine implements AgentCaller {
@@ -162,7 +160,7 @@ export class Machine implements AgentCaller {
     return {
       hostname: settings.hostname,
       ...clock,
-      entropy: randomBytes(ENTROPY_BYTES),
+      entropy: randomBytes(WAKE_ENTROPY_BYTES),
       dnsLines: dnsLines(settings, nameServers),
       hostLines: [...(hostLines?.() ?? [])],
       replaceHosts: true,
@@ -251,7 +249,7 @@ export class Machine implements AgentCaller {
     const clock = stoppedAtMs === undefined ? { realtimeMs: toldAtMs } : { advanceMs: toldAtMs - stoppedAtMs };
     try {
       const steps = wakeSteps(way, words, news.endProcesses);
-      return encodeWake({ entropy: randomBytes(ENTROPY_BYTES), clock, steps });
+      return encodeWake({ entropy: randomBytes(WAKE_ENTROPY_BYTES), clock, steps });
     } catch (error) {
       this.log.warn("the guest's plan for a return cannot be followed", { cause: messageChain(error).join(": ") });
       return undefined;
@@ -307,7 +305,10 @@ export class Machine implements AgentCaller {
   async #rouse(): Promise<void> {
     const { rest: path } = this.#returning ?? {};
     if (path === undefined) return;
-    const message = encodeWake({ entropy: randomBytes(ENTROPY_BYTES), steps: [{ kind: "write", path, text: "0" }] });
+    const message = encodeWake({
+      entropy: randomBytes(WAKE_ENTROPY_BYTES),
+      steps: [{ kind: "write", path, text: "0" }],
+    });
     await rouse(this.vm, message, this.lifetime).catch((error: unknown) => {
       this.log.warn("the agent of a copy was not told to go on", { cause: messageChain(error).join(": ") });
     });
