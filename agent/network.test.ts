@@ -38,6 +38,7 @@ test("network: a new interface gets its addresses, routes and neighbours, in one
       "sh",
       "-ec",
       [
+        "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6",
         "ip link set eth0 mtu 1500 up",
         "ip addr add 10.0.2.15/32 dev eth0",
         "ip route replace 169.254.1.1/32 dev eth0",
@@ -56,12 +57,13 @@ test("network: of a copied guest nothing is left of what the interface had befor
   const disconnect = async (addresses: readonly string[]) => void ran.push(["disconnect", ...addresses]);
   await configureNetwork({ sysDir, addressesOf, runTool, disconnect }, request);
   assert.deepEqual(ran[1], ["disconnect", "10.0.2.9"]);
-  assert.deepEqual(ran[0]?.at(-1)?.split("\n").slice(0, 6), [
+  assert.deepEqual(ran[0]?.at(-1)?.split("\n").slice(0, 7), [
     "ip link set eth1 address 02:00:00:00:00:01",
     "ip addr flush dev eth1",
     "ip neigh flush dev eth1 || true",
     "ip link set eth1 down",
     "ip link set eth1 name eth0",
+    "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6",
     "ip link set eth0 mtu 1500 up",
   ]);
 });
@@ -170,9 +172,11 @@ test("network: interfaces whose names are one another's are moved out of the way
     "ip link set eth1 name moved1",
     "ip link set moved0 address 02:00:00:00:00:01",
     "ip link set moved0 name eth1",
+    "echo 1 >/proc/sys/net/ipv6/conf/eth1/disable_ipv6",
     "ip link set eth1 mtu 1500 up",
     "ip link set moved1 address 02:00:00:00:00:01",
     "ip link set moved1 name eth0",
+    "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6",
     "ip link set eth0 mtu 1500 up",
   ]);
 });

@@ -183,7 +183,10 @@ async function interfaceLines(
     if (found !== name) lines.push(`ip link set ${found} down`);
   }
   if (found !== name) lines.push(`ip link set ${found} name ${name}`);
+  // Without an address of IPv6 there is nobody to speak it with: no address of the link's own, no duplicates to look for, no groups to join.
+  const isWithout6 = addresses.every((address) => !address.includes(":"));
   lines.push(
+    `echo ${isWithout6 ? 1 : 0} >/proc/sys/net/ipv6/conf/${name}/disable_ipv6`,
     `ip link set ${name} mtu ${mtu} up`,
     ...addresses.map((address) => `${ipFor(address, "")} addr add ${address} dev ${name}`),
   );

@@ -18,6 +18,7 @@ typedef unsigned long u64;
 /* Numbers of Linux's interface on x86-64, from its headers. */
 enum { READ, WRITE, OPEN, CLOSE };
 enum {
+  LSEEK = 8,
   RT_SIGPROCMASK = 14,
   IOCTL = 16,
   GETPID = 39,
@@ -32,6 +33,7 @@ enum {
   CLOCK_GETTIME = 228,
 };
 enum { O_WRONLY = 1, O_RDWR = 2, O_ASYNC = 020000, F_SETFL = 4, F_SETOWN = 8, SIGKILL = 9, SIGIO = 29, SCHED_FIFO = 1 };
+enum { SEEK_END = 2 };
 /* The socket never waits: the kernel has answered a request when it has been written. */
 enum { AF_NETLINK = 16, SOCK_RAW = 3, SOCK_CLOEXEC = 02000000, SOCK_NONBLOCK = 04000 };
 enum { NETLINK_ROUTE = 0, NETLINK_SOCK_DIAG = 4, NLMSG_ERROR = 2, NLMSG_DONE = 3 };
@@ -101,6 +103,10 @@ struct answer {
 };
 
 static u8 buffer[MESSAGE_MAX];
+/* What the kernel lists of connections. */
+static u8 list[16 * 1024];
+/* Sockets of this program: to configure interfaces, to have connections listed, and to end them. Or why there is none. */
+static int configurer, lister, ender;
 
 static long call1(long number, long a) { return call(number, a, 0, 0, 0); }
 static long call3(long number, long a, long b, long c) { return call(number, a, b, c, 0); }
@@ -148,8 +154,8 @@ static long write_file(struct op *op) {
   long file = call3(OPEN, (long)op->path, O_WRONLY, 0);
   if (file < 0) return file;
   long written = call3(WRITE, file, (long)op->data, op->length);
-  /* Files of the kernel have no length, and say so. */
-  call3(FTRUNCATE, file, op->length, 0);
+  /* Cutting off nothing is work too, for a file system. Files of the kernel have no length, and say so. */
+  if (call3(LSEEK, file, 0, SEEK_END) > op->length) call3(FTRUNCATE, file, op->length, 0);
   call1(CLOSE, file);
   if (written < 0) return written;
   return written == op->length ? 0 : -EIO;
@@ -167,15 +173,14 @@ static long ask(int netlink, struct request *request) {
   return reply.error;
 }
 
-/* @param netlink the socket, or why there is none */
-static long configure(int netlink, struct op *op) {
+static long configure(struct op *op) {
   u8 *next = op->data;
   u8 *end = next + op->length;
-  if (netlink < 0) return netlink;
+  if (configurer < 0) return configurer;
   while (next < end) {
     struct request *request = (struct request *)next;
     if (end - next < sizeof *request || request->bytes < sizeof *request || request->bytes > end - next) return -EINVAL;
-    long error = ask(netlink, request);
+    long error = ask(configurer, request);
     if (error != 0 && !((op->flags & MAY_BE_GONE) && is_gone(error))) return error;
     next += (request->bytes + 3) & ~3;
   }
@@ -217,8 +222,13 @@ static int is_meant(struct found *found, struct op *op) {
   return !((op->flags & KEEP_INSIDE) && is_at(found->family, found->which.to, op));
 }
 
-static long open_diagnosis(void) {
-  return call3(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+static int open_netlink(int protocol) {
+  return call3(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+}
+
+static void open_diagnosis(void) {
+  lister = open_netlink(NETLINK_SOCK_DIAG);
+  ender = open_netlink(NETLINK_SOCK_DIAG);
 }
 
 static void ask_about(struct question *question, int type, int flags, u8 family) {
@@ -230,8 +240,7 @@ static void ask_about(struct question *question, int type, int flags, u8 family)
 }
 
 /* Has the kernel list all connections of a family, and end those of the address. Answers how many, or what went wrong. */
-static long disconnect_family(int lister, int ender, u8 family, struct op *op) {
-  static u8 list[16 * 1024];
+static long disconnect_family(u8 family, struct op *op) {
   /* What is not said of them stays zero. */
   static struct question listing, ending;
   long ended = 0;
@@ -263,18 +272,21 @@ static long disconnect_family(int lister, int ender, u8 family, struct op *op) {
 /* Until none is left: while some are ended, the kernel's list may pass others over. */
 static long disconnect(struct op *op) {
   if (op->length != 4 && op->length != 16) return -EINVAL;
-  long lister = open_diagnosis(), ender = open_diagnosis(), ended = lister < 0 ? lister : ender;
+  long ended = lister < 0 ? lister : ender;
   for (int round = 0; ended >= 0 && round < DISCONNECT_ROUNDS; round += 1) {
-    ended = op->length == 16 ? 0 : disconnect_family(lister, ender, AF_INET, op);
+    ended = op->length == 16 ? 0 : disconnect_family(AF_INET, op);
     if (ended >= 0) {
-      long more = disconnect_family(lister, ender, AF_INET6, op);
+      long more = disconnect_family(AF_INET6, op);
       ended = more < 0 ? more : ended + more;
     }
     if (ended == 0) break;
   }
+  if (ended >= 0) return 0;
+  /* There may be answers left that nobody has read. */
   if (lister >= 0) call1(CLOSE, lister);
   if (ender >= 0) call1(CLOSE, ender);
-  return ended < 0 ? ended : 0;
+  open_diagnosis();
+  return ended;
 }
 
 static int is_whole(struct op *op, u32 room) {
@@ -284,7 +296,7 @@ static int is_whole(struct op *op, u32 room) {
   return op->kind == OP_NETLINK || op->kind == OP_DISCONNECT || (op->kind == OP_WRITE && op->path[PATH_MAX - 1] == 0);
 }
 
-static void carry_out(int random, int netlink, struct message *message, struct answer *answer) {
+static void carry_out(int random, struct message *message, struct answer *answer) {
   u8 *next = (u8 *)(message + 1);
   u8 *end = (u8 *)message + message->bytes;
   long error = renew(random, message);
@@ -297,12 +309,20 @@ static void carry_out(int random, int netlink, struct message *message, struct a
     }
     /* One that has ended meanwhile is as it should be. */
     if (op->kind == OP_KILL) call3(KILL, op->length, SIGKILL, 0);
-    else if (op->kind == OP_NETLINK) error = configure(netlink, op);
+    else if (op->kind == OP_NETLINK) error = configure(op);
     else error = op->kind == OP_DISCONNECT ? disconnect(op) : write_file(op);
     if (error == 0) answer->done += 1;
     next += op->bytes;
   }
   answer->error = -error;
+}
+
+/* Has the kernel give what it gives when it is first written to: in a copy that would be more code to run. */
+static void have_memory(void) {
+  volatile u8 stack[8 * 1024];
+  for (long at = 0; at < sizeof stack; at += 1024) stack[at] = 0;
+  for (long at = 0; at < sizeof buffer; at += 1024) ((volatile u8 *)buffer)[at] = 0;
+  for (long at = 0; at < sizeof list; at += 1024) ((volatile u8 *)list)[at] = 0;
 }
 
 void _start(void) {
@@ -315,10 +335,12 @@ void _start(void) {
   call3(FCNTL, 0, F_SETFL, O_RDWR | O_ASYNC);
   int random = call3(OPEN, (long)"/dev/urandom", O_WRONLY, 0);
   if (random < 0) call1(EXIT, 1);
-  int netlink = call3(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+  configurer = open_netlink(NETLINK_ROUTE);
+  open_diagnosis();
+  have_memory();
   for (;;) {
     struct answer answer;
-    carry_out(random, netlink, receive(signals), &answer);
+    carry_out(random, receive(signals), &answer);
     call3(WRITE, 1, (long)&answer, sizeof answer);
   }
 }

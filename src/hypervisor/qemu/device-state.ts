@@ -16,6 +16,8 @@ export async function loadDevices(
   signal: AbortSignal,
 ): Promise<void> {
   await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "events", state: true }] }, { signal });
+  // A guest that was moved is asked to announce its addresses, five times. A copy's are others, and whoever is to know them learns them.
+  await qmp.execute("migrate-set-parameters", { "announce-rounds": 0 }, { signal });
   await using file = await open(path).catch((error: unknown) => {
     throw new BelljarError("VMM_START_FAILED", `the device state ${path} cannot be read`, { cause: error });
   });
