@@ -245,7 +245,7 @@ const redis: Workload = {
 const COMPILE = `mkdir /build; cd /build
 for i in 1 2 3; do echo "int part$i(int n) { int s = $i; for (int i = 0; i < n; i++) s = s * 31 + i % $((i + 2)); return s; }" > part$i.c; done
 echo 'int printf(const char *, ...); int part1(int), part2(int), part3(int);
-int main(void) { printf("%d %d %d\\n", part1(1000), part2(2000), part3(3000)); return 0; }' > main.c
+int main(void) { printf("%d %d %d", part1(1000), part2(2000), part3(3000)); return 0; }' > main.c
 printf 'prog: main.o part1.o part2.o part3.o\\n\\tgcc -o prog $^\\n%%.o: %%.c\\n\\tgcc -O2 -c -o $@ $<\\n' > Makefile
 while :; do
   rm -f prog *.o; make -s prog > log 2>&1 || cat log >> /built
