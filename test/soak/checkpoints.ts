@@ -5,6 +5,7 @@
  * shared memory and into Redis, and must not see one another. Every tenth time the copy's VM is ended too, and PostgreSQL recovers from what
  * is on its disk. With a root that is kept, the next run begins where the programs had begun. By hand, once for a release.
  */
+import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -183,7 +184,8 @@ const paths = resolvePaths(
   if (!images.includes("programs:latest")) {
     await runtime.images.import(await programsImage(), { name: "programs", kind: "rootfs" });
   }
-  const kept = `begun-${used.map(({ name }) => name).join("-")}`;
+  const chosen = used.map(({ name }) => name).join(" ");
+  const kept = `begun-${createHash("sha256").update(chosen).digest("hex").slice(0, 12)}`;
   const isKept = (await runtime.checkpoints.list()).some(({ name }) => name === kept);
   await using source = isKept ? await runtime.checkpoints.restore(kept) : await begin(runtime);
   if (!isKept) await source.checkpoint({ name: kept });
