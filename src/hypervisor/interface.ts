@@ -325,9 +325,27 @@ export interface MachineTraits {
   readonly commandLine: string;
 }
 
+/** A VMM that runs, and has no guest yet. */
+export interface WaitingVmm {
+  readonly vmm: ProcessIdentity;
+  /** Settles, never rejects, when the process is gone. */
+  readonly ended: Promise<unknown>;
+  /**
+   * It becomes the VM of this configuration, which is its own but for disks, devices and the name of the file of its memory; the VM is
+   * paused. On any error it is ended.
+   * @throws BelljarError as `start`
+   */
+  load(config: VmConfig, options: LoadOptions): Promise<Vm>;
+  /** Idempotent. */
+  kill(): Promise<void>;
+}
+
+/** Whose memory and device state a VMM is to have. */
+export type LoadOptions = StartOptions & { readonly loadDevicesFrom: string };
+
 export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Called as soon as there is a process, before the guest's first instruction. */
+  /** Called as soon as there is a process; the guest's first instruction comes after what it answers. */
   readonly onSpawn?: ((vmm: ProcessIdentity) => Promise<void>) | undefined;
   /** Start from device state written by `saveDevices` instead of booting; the VM comes up paused. */
   readonly loadDevicesFrom?: string | undefined;
@@ -349,6 +367,12 @@ export interface Hypervisor {
    * @throws BelljarError `VMM_MISSING`, `VMM_TOO_OLD`, `VMM_START_FAILED`, `NOT_ENOUGH_MEMORY`, `CANCELLED`
    */
   start(config: VmConfig, options?: StartOptions): Promise<Vm>;
+  /**
+   * Starts a VMM without a guest: it waits for the memory and device state of one. Disks and devices of the configuration are those that it
+   * has from the start, most often none.
+   * @throws BelljarError as `start`
+   */
+  startWaiting(config: VmConfig, options?: Pick<StartOptions, "signal">): Promise<WaitingVmm>;
   /**
    * Says in one digest what device state depends on: VMs with the same answer load what one of them saved. Names and
    * paths do not count.

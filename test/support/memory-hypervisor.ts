@@ -18,6 +18,7 @@ import type {
   DiskOverlay,
   Hypervisor,
   HypervisorInfo,
+  LoadOptions,
   MachineTraits,
   StartOptions,
   Vm,
@@ -26,6 +27,7 @@ import type {
   VmInfo,
   VmSize,
   VmState,
+  WaitingVmm,
 } from "../../src/hypervisor/index.ts";
 import { FIRST_SWITCH_PORT } from "../../src/hypervisor/index.ts";
 
@@ -34,6 +36,7 @@ const MIB = 1024 * 1024;
 export type MemoryCall =
   | "info"
   | "start"
+  | "startWaiting"
   | "attach"
   | "pause"
   | "resume"
@@ -133,6 +136,19 @@ export class MemoryHypervisor implements Hypervisor {
     }
   }
 
+  /** Those that wait, by id; one that is taken is a VM. */
+  readonly waiting = new Map<string, MemoryWaitingVmm>();
+
+  async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal"> = {}): Promise<WaitingVmm> {
+    throwIfAborted(options.signal);
+    await this.enter("startWaiting", config.id, options.signal);
+    const self = await identifyProcess(process.pid);
+    if (self === undefined) throw new BelljarError("INTERNAL", "this process cannot be seen");
+    const waiting = new MemoryWaitingVmm(this, config.id, { ...self, startTicks: self.startTicks + 1_000_000 });
+    this.waiting.set(config.id, waiting);
+    return waiting;
+  }
+
   async compatibility({ acceleration, memoryMib, cpus, boot }: VmConfig): Promise<string> {
     const text = JSON.stringify([acceleration, memoryMib, cpus, boot.kernelArguments]);
     return createHash("sha256").update(text).digest("hex");
@@ -169,6 +185,35 @@ export class MemoryHypervisor implements Hypervisor {
     }
     const error = this.#failures.get(call)?.shift();
     if (error !== undefined) throw error;
+  }
+}
+
+/** A VMM without a guest. */
+export class MemoryWaitingVmm implements WaitingVmm {
+  readonly vmm: ProcessIdentity;
+  readonly ended: Promise<void>;
+  /** Ends it, as a process ends by itself. */
+  readonly end: () => void;
+  readonly #hypervisor: MemoryHypervisor;
+
+  constructor(hypervisor: MemoryHypervisor, id: string, vmm: ProcessIdentity) {
+    this.#hypervisor = hypervisor;
+    this.vmm = vmm;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.ended = promise;
+    this.end = () => {
+      hypervisor.waiting.delete(id);
+      resolve();
+    };
+  }
+
+  async load(config: VmConfig, options: LoadOptions): Promise<Vm> {
+    this.#hypervisor.waiting.delete(config.id);
+    return await this.#hypervisor.start(config, options);
+  }
+
+  async kill(): Promise<void> {
+    this.end();
   }
 }
 

@@ -110,6 +110,67 @@ test("device state that was saved loads into another VM, which goes on where the
   await tickAfter(vm, saved);
 });
 
+test("a QEMU that waits becomes the VM that was saved, with disks and devices that come only then", async (t) => {
+  const path = join(t.dir, "disk.raw");
+  await writeFile(path, "");
+  await truncate(path, 1024 * 1024);
+  const disk = { path, format: "raw", readOnly: true } as const;
+  const disks: readonly DiskConfig[] = [
+    { ...disk, serial: "scsi", slot: 3 },
+    { ...disk, serial: "blk", driver: "virtio-blk", port: 2 },
+  ];
+  const config = await vmConfig(t, { disks });
+  const vm = await start(t, config);
+  await tickAfter(vm, 2);
+  await vm.pause();
+  const devices = join(t.dir, "devices");
+  await vm.saveDevices(devices);
+  const saved = lastTick(vm.consoleTail());
+  const fillMemory = async ({ pid }: { readonly pid: number }) => copyMemory((await vm.info()).pid, pid);
+
+  const own = { ...config, id: "waits", runDir: await tempDir(t) };
+  const waiting = await qemu.startWaiting({ ...own, disks: [] });
+  t.after(() => waiting.kill());
+  assert.deepEqual(
+    (await findVmmProcesses(t.dir)).map(({ identity }) => identity.pid).includes(waiting.vmm.pid),
+    true,
+  );
+  const spawned: number[] = [];
+  const from = performance.now();
+  const copy = await waiting.load(own, {
+    loadDevicesFrom: devices,
+    fillMemory,
+    onSpawn: async ({ pid }) => void spawned.push(pid),
+  });
+  t.after(() => copy.kill());
+  t.diagnostic(`loaded in ${Math.round(performance.now() - from)} ms`);
+  assert.deepEqual(spawned, [waiting.vmm.pid]);
+  assert.deepEqual(copy.save().disks, vm.save().disks);
+  await copy.resume();
+  const next = await tickAfter(copy, 0);
+  assert.ok(next > saved && next < saved + 100, `tick ${next} came after ${saved}`);
+  // What it saves in its turn is loaded by one that had all from the start.
+  await copy.pause();
+  const again = join(t.dir, "again");
+  await copy.saveDevices(again);
+  const { pid } = await copy.info();
+  const third = await qemu.start(
+    { ...config, id: "third", runDir: await tempDir(t) },
+    { loadDevicesFrom: again, fillMemory: async (vmm) => copyMemory(pid, vmm.pid) },
+  );
+  t.after(() => third.kill());
+  await third.resume();
+  await tickAfter(third, 0);
+
+  // Device state that does not fit ends it, and leaves nothing.
+  const other = { ...config, id: "other", runDir: await tempDir(t) };
+  const useless = await qemu.startWaiting({ ...other, disks: [] });
+  await assert.rejects(useless.load({ ...other, disks: [] }, { loadDevicesFrom: devices, fillMemory }), {
+    reason: "VMM_START_FAILED",
+  });
+  assert.deepEqual(await readdir(other.runDir), []);
+});
+
 test("device state that is damaged, or not there, starts nothing", async (t) => {
   const config = await vmConfig(t);
   const damaged = join(t.dir, "damaged");

@@ -36,6 +36,7 @@ async function makeWorld(t: TestScope, kernelArguments: readonly string[] = []):
       attach: (state) => qemu.attach(state),
       compatibility: (config) => qemu.compatibility(config),
       traits: (config) => qemu.traits(config),
+      startWaiting: (config, options) => qemu.startWaiting(config, options),
       start: async (config, options) => {
         const vm = await qemu.start(config, options);
         started.resolve(vm);

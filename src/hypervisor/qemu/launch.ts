@@ -5,10 +5,7 @@
 import { BelljarError, cancelledError, publishStep, systemClock, vmmLimits } from "../../base/index.ts";
 import type { StartOptions } from "../interface.ts";
 import { GuestConsole } from "./console.ts";
-import { loadDevices } from "./device-state.ts";
 import { diskInUseError, isLocked, lockedPath } from "./disk-lock.ts";
-import type { GrowthLine } from "./growth-arguments.ts";
-import { findMemoryBlocks } from "./memory-blocks.ts";
 import { checkVersion, qemuInfo } from "./qemu-binary.ts";
 import { QmpClient, tryConnect } from "./qmp.ts";
 import { type RunFiles, removeRunFiles } from "./run-files.ts";
@@ -23,11 +20,9 @@ export interface LaunchPlan {
   readonly networkNamespace?: string | undefined;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
-  readonly loadDevicesFrom?: string | undefined;
-  readonly loadDevicesAt?: number | undefined;
   readonly onSpawn?: StartOptions["onSpawn"];
-  readonly fillMemory?: StartOptions["fillMemory"] | undefined;
-  readonly memory: GrowthLine;
+  /** What is done to a QEMU that has answered, before it is anybody's. */
+  readonly begin: (started: Launched, signal: AbortSignal) => Promise<void>;
 }
 
 export interface Connections {
@@ -54,23 +49,16 @@ export async function launch(plan: LaunchPlan): Promise<Launched> {
     void process.ended.then((how) => {
       exit = how;
     });
-    await plan.onSpawn?.(process.identity);
+    // Moving a process to another control group takes the kernel 10 to 20 ms, in which QEMU gets ready.
+    const told = plan.onSpawn?.(process.identity);
+    told?.catch(() => {});
     connections = await openConnections(plan.files, signal, async () => {
       if (exit !== undefined) throw new BelljarError("VMM_DIED", `QEMU ${exit}`);
     });
-    if (plan.loadDevicesFrom === undefined) await connections.qmp.execute("cont", {}, { signal });
-    else {
-      if (plan.fillMemory !== undefined) {
-        await plan.fillMemory(process.identity, await findMemoryBlocks(connections.qmp, plan.memory));
-      }
-      await loadDevices(
-        connections.qmp,
-        plan.files.incomingSocket,
-        { path: plan.loadDevicesFrom, at: plan.loadDevicesAt ?? 0 },
-        signal,
-      );
-    }
-    return { process, ...connections };
+    await told;
+    const started = { process, ...connections };
+    await plan.begin(started, signal);
+    return started;
   } catch (error) {
     connections?.qmp.close();
     connections?.console.close();

@@ -1,18 +1,29 @@
 /** QEMU as a `Hypervisor`: starts VMs, takes over those that another process started. */
 import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts";
-import type { Hypervisor, HypervisorInfo, MachineTraits, StartOptions, Vm, VmConfig, VmState } from "../interface.ts";
+import type {
+  Hypervisor,
+  HypervisorInfo,
+  MachineTraits,
+  StartOptions,
+  Vm,
+  VmConfig,
+  VmState,
+  WaitingVmm,
+} from "../interface.ts";
 import { qemuArguments, x86 } from "./arguments.ts";
 import { compatibility, traits } from "./compatibility.ts";
 import { queryPlugged } from "./growth.ts";
 import { checkMemory, readAvailableMib } from "./host-memory.ts";
-import { launch, openConnections, startSignal } from "./launch.ts";
+import { type Launched, type LaunchPlan, launch, openConnections, startSignal } from "./launch.ts";
+import { loadGuest } from "./load-guest.ts";
 import { findOverlays } from "./overlays.ts";
 import { place } from "./placement.ts";
-import { checkPorts } from "./ports.ts";
 import { qemuInfo } from "./qemu-binary.ts";
-import { checkMemoryShared, QemuVm } from "./qemu-vm.ts";
+import { QemuVm } from "./qemu-vm.ts";
 import { runFiles } from "./run-files.ts";
+import { partsOf, sized } from "./vm-parts.ts";
 import { adoptVmm } from "./vmm-process.ts";
+import { WaitingQemu } from "./waiting-qemu.ts";
 
 export interface QemuDeps {
   readonly log: Log;
@@ -45,75 +56,42 @@ class Qemu implements Hypervisor {
   }
 
   async start(config: VmConfig, options: StartOptions = {}): Promise<Vm> {
-    const { id, runDir, acceleration, memoryMib, cpus, memoryMaxMib, cpusMax, pluggedCpus, boot, memoryFile } = config;
-    const files = runFiles(runDir);
-    const ports = checkPorts(config.ports ?? vmmLimits.portsDefault);
-    const sharedMemory = config.sharedMemory === true;
-    const wakePort = config.wakePort === true;
-    const switchPorts = checkPorts(config.switchPorts ?? 0, vmmLimits.switchPortsMax);
-    // Overlays are put over a running VM's disks; one that is started has what they came to.
-    const wanted = config.disks.map(({ overlays: _, joined: __, ...disk }) => disk);
-    const { disks, devices } = place({ ...config, disks: wanted }, ports, undefined, switchPorts);
-    for (const device of devices) checkMemoryShared(device, sharedMemory);
-    checkMemory(memoryMib, await this.#availableMemoryMib());
-    const { loadDevicesFrom } = options;
-    const args = qemuArguments({
-      id,
-      files,
-      acceleration,
-      memoryMib,
-      cpus,
-      memoryMaxMib,
-      cpusMax,
-      pluggedCpus,
-      boot,
-      disks,
-      devices,
-      sharedMemory,
-      wakePort,
-      ports,
-      switchPorts,
-      memoryFile,
-      incoming: loadDevicesFrom !== undefined,
+    const { loadDevicesFrom, loadDevicesAt, fillMemory } = options;
+    const load = loadDevicesFrom === undefined ? undefined : { loadDevicesFrom, loadDevicesAt, fillMemory };
+    const { incomingSocket } = runFiles(config.runDir);
+    const started = await this.#launch(config, load !== undefined, options, async (launched, signal) => {
+      if (load === undefined) await launched.qmp.execute("cont", {}, { signal });
+      else await loadGuest(launched, load, config, incomingSocket, signal);
     });
-    const started = await launch({
+    const vm = new QemuVm({ ...partsOf(config), ...started, log: this.#log });
+    return load === undefined ? vm : await sized(vm);
+  }
+
+  async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal"> = {}): Promise<WaitingVmm> {
+    const launched = await this.#launch(config, true, options, async () => {});
+    return new WaitingQemu(config, launched, this.#startTimeoutMs, this.#log);
+  }
+
+  async #launch(
+    config: VmConfig,
+    incoming: boolean,
+    { signal, onSpawn }: Pick<StartOptions, "signal" | "onSpawn">,
+    begin: LaunchPlan["begin"],
+  ): Promise<Launched> {
+    const { boot, networkNamespace } = config;
+    const parts = partsOf(config);
+    checkMemory(config.memoryMib, await this.#availableMemoryMib());
+    const { pluggedCpus } = config;
+    return await launch({
       binary: this.#binary,
-      args,
-      files,
-      networkNamespace: config.networkNamespace,
+      args: qemuArguments({ ...parts, pluggedCpus, boot, incoming }),
+      files: parts.files,
+      networkNamespace,
       timeoutMs: this.#startTimeoutMs,
-      signal: options.signal,
-      loadDevicesFrom,
-      loadDevicesAt: options.loadDevicesAt,
-      onSpawn: options.onSpawn,
-      fillMemory: options.fillMemory,
-      memory: config,
+      signal,
+      onSpawn,
+      begin,
     });
-    const still = {
-      id,
-      runDir,
-      acceleration,
-      memoryMib,
-      cpus,
-      memoryMaxMib,
-      cpusMax,
-      sharedMemory,
-      wakePort,
-      ports,
-      switchPorts,
-      memoryFile,
-    };
-    const parts = { ...still, plugged: { memoryMib: 0, cpus: pluggedCpus ?? 0 }, disks, devices, files };
-    const vm = new QemuVm({ ...parts, ...started, log: this.#log });
-    if (loadDevicesFrom === undefined) return vm;
-    try {
-      // The device state may have brought more.
-      await vm.size();
-      return vm;
-    } catch (error) {
-      await vm.kill();
-      throw error;
-    }
   }
 
   async compatibility(config: VmConfig): Promise<string> {
