@@ -421,10 +421,11 @@ export const traceLimits = {
 } as const;
 
 export const poolLimits = {
-  /** VMs that wait for sandboxes of one kind, at most. */
-  sizeMax: 16,
-  /** Kinds of sandboxes that VMs wait for: the last ones that were started. */
+  /** What waits for sandboxes of one kind, at most; and for how many kinds: the last ones that were started. */
+  sizeMax: 32,
   kindsMax: 2,
+  /** So much of a guest is copied for each of several forks that spare VMMs wait for; what is more they share. */
+  spareFillBytesMax: 32 * MIB,
   /** Ids that were given to sandboxes which have not been started yet. */
   reservationsMax: 1_000,
   /** After the start of a sandbox, before another VM is made to wait: the CPUs are the sandbox's. */
@@ -437,9 +438,8 @@ export const poolLimits = {
 export const checkpointLimits = {
   /** Sandboxes that one fork makes: each is a VM of its own. */
   forksMax: 256,
-  /** For the boot of a guest that a template is made of, once: longer than any other, for hosts that are slow or busy. */
+  /** For the boot of a guest that a template is made of: once, on hosts that are slow or busy; and how long it is left alone then. */
   templateBootTimeoutMs: 240_000,
-  /** How long a guest that has answered is left alone before it is made a template. */
   templateRestMs: 500,
   /** What the container that such a guest rehearses with may write. */
   rehearsalTmpfsBytes: 1024 * 1024,

@@ -14,6 +14,7 @@ export { packPages } from "./packed-pages.ts";
 export { Pool, type PoolDeps } from "./pool.ts";
 export { renameContainers } from "./renamed-containers.ts";
 export type { Snapshot } from "./snapshot.ts";
+export { type SpareKind, Spares, type SparesDeps, spareKind } from "./spares.ts";
 export { copyLogs, makeDisks, planDisks, replaceDisks, type StartedCopy, startCopy } from "./start-copy.ts";
 export type { TemplateState } from "./template-state.ts";
 export { type TemplateInfo, Templates, type TemplatesDeps } from "./templates.ts";

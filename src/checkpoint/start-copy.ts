@@ -6,7 +6,7 @@ import { BelljarError, machineIdOf } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
-import { networkSteps, type ReturningState, ROOT_SERIAL, type WayBack } from "../sandbox/index.ts";
+import { type LoadSource, networkSteps, type ReturningState, ROOT_SERIAL, type WayBack } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
 import { diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
@@ -60,6 +60,8 @@ export interface StartCopyOptions {
   readonly keepExec: boolean;
   /** Nobody will want anything of its agent soon. */
   readonly rests?: boolean | undefined;
+  /** As in what a sandbox is loaded from. */
+  readonly takeWaiting?: LoadSource["takeWaiting"];
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -72,7 +74,7 @@ export interface StartedCopy {
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
-  { event, keepExec, rests = false, signal }: StartCopyOptions,
+  { event, keepExec, rests = false, takeWaiting, signal }: StartCopyOptions,
 ): Promise<StartedCopy> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
@@ -94,6 +96,7 @@ export async function startCopy(
       memory: snapshot.memory,
       agentInstance,
       returning,
+      takeWaiting,
       stoppedAtMs,
       fillMemory: async ({ pid }, blocks) => {
         await memory.load(pid, blocks, pages, plain);

@@ -85,6 +85,7 @@ export function createContext(options: CommonOptions, holder: ContextHolder): Co
         log,
         signal,
         poolSize: (await load()).resolvePoolSize(environment),
+        spareCount: (await load()).resolveSpareCount(environment),
         onDaemonStarted: (pid) => {
           if (isTalkative) process.stderr.write(`belljar: started a daemon (pid ${pid})\n`);
         },

@@ -5,7 +5,7 @@
 import { join, resolve } from "node:path";
 import { connectAgent } from "../agent-client/index.ts";
 import { type Log, systemClock } from "../base/index.ts";
-import { Pool, Templates } from "../checkpoint/index.ts";
+import { Pool, Spares, Templates } from "../checkpoint/index.ts";
 import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages } from "../guest/index.ts";
 import {
   type AccelerationProbe,
@@ -43,11 +43,17 @@ export interface HostPaths {
   readonly cache: string;
 }
 
-export interface HostDeps {
+/** What is kept at hand for what is made next, of each kind; none unless told. */
+export interface KeptWaiting {
+  /** VMs that run, for new sandboxes. */
+  readonly poolSize?: number | undefined;
+  /** VMMs without a guest, for restores and forks. */
+  readonly spareCount?: number | undefined;
+}
+
+export interface HostDeps extends KeptWaiting {
   readonly paths: HostPaths;
   readonly log: Log;
-  /** VMs that wait for the next sandboxes of each kind; none unless told. */
-  readonly poolSize?: number | undefined;
 }
 
 export class Host {
@@ -86,21 +92,23 @@ export class Host {
 
   /** Takes the root and recovers what is in it. @throws BelljarError `ROOT_LOCKED` */
   async openRuntime(): Promise<RuntimeCore> {
-    const { paths, log, poolSize: size = 0 } = this.#deps;
+    const { paths, log, poolSize = 0, spareCount = 0 } = this.#deps;
     const hypervisor = this.#hypervisor;
     const networks = openNetworks({ rootDir: paths.root });
-    const pool = { hypervisor, connectAgent, networks, runDir: paths.run, clock: systemClock, log, size };
+    const runDir = paths.run;
+    const room = { networks, runDir, clock: systemClock, log, availableMemoryMib: readAvailableMib };
     return await openRuntime({
       hypervisor,
       templates: this.templates,
-      pool: size === 0 ? undefined : new Pool({ ...pool, availableMemoryMib: readAvailableMib }),
+      pool: poolSize === 0 ? undefined : new Pool({ ...room, size: poolSize, hypervisor, connectAgent }),
+      spares: spareCount === 0 ? undefined : new Spares({ ...room, size: spareCount, hypervisor }),
       networks,
       acceleration: this.#probe(),
       guestImages: this.guestImages,
       images: await this.images(),
       connectAgent,
       rootDir: paths.root,
-      runDir: paths.run,
+      runDir,
       clock: systemClock,
       log,
     });

@@ -5,7 +5,7 @@ import type { Tokens } from "./tokens.ts";
 
 export { CLIENT_HEADER } from "./call-log.ts";
 export type { Daemon, DaemonDeps, ServedRuntime } from "./daemon.ts";
-export type { Host, HostDeps, HostPaths } from "./host.ts";
+export type { Host, HostDeps, HostPaths, KeptWaiting } from "./host.ts";
 export { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "./places.ts";
 export { stopOnSignals } from "./signals.ts";
 export {

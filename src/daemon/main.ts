@@ -22,6 +22,8 @@ const { values } = parseArgs({
     cache: { type: "string" },
     /** VMs that wait for the next sandboxes. */
     pool: { type: "string", default: "0" },
+    /** VMMs that wait for the next copies. */
+    spares: { type: "string", default: "0" },
     /** What standard error was opened on, if it is a file that may be put aside. */
     "log-file": { type: "string" },
     "log-level": { type: "string", default: "info" },
@@ -51,7 +53,7 @@ try {
     templates: given("templates"),
     cache: given("cache"),
   };
-  const host = new Host({ paths, log, poolSize: Number(values.pool) });
+  const host = new Host({ paths, log, poolSize: Number(values.pool), spareCount: Number(values.spares) });
   const daemon = await serveDaemon({
     root: paths.root,
     runDir: paths.run,

@@ -1,19 +1,24 @@
 /** Checkpoints of one root: taken, listed, restored, removed; and forks, which are checkpoints that nobody keeps. */
 import { basename, join } from "node:path";
-import { BelljarError, checkName, checkpointLimits, messageChain, newId } from "../base/index.ts";
+import { BelljarError, checkName, checkpointLimits, messageChain, newId, poolLimits } from "../base/index.ts";
 import {
   type CheckpointState,
   CheckpointStore,
   checkpointDigest,
+  countPages,
   type FoundCheckpoint,
   isError,
   joinOverlays,
   laySnapshot,
+  PAGE_BYTES,
   packPages,
   renameContainers,
+  type Snapshot,
+  type SpareKind,
+  spareKind,
   warmSnapshot,
 } from "../checkpoint/index.ts";
-import { copiedNetwork } from "../network/index.ts";
+import { type CopiedNetworkConfig, copiedNetwork } from "../network/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
 import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
@@ -21,6 +26,7 @@ import { CheckpointUses } from "./checkpoint-uses.ts";
 import { CheckpointWaits } from "./checkpoint-waits.ts";
 import { type CopyWish, makeCopy } from "./copies.ts";
 import { settleForkOptions } from "./fork-options.ts";
+import { openGuestImage } from "./guest-image.ts";
 import type {
   CallOptions,
   CheckpointInfo,
@@ -162,7 +168,13 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       files: files.map((path) => join(dir, "disks", basename(path))),
     }));
     const linked = { ...own, disks };
-    const snapshot = count > 1 ? await laySnapshot(this.#deps.memory, linked, join(dir, "memory"), signal) : linked;
+    const spare = await this.#spareKind(linked, {});
+    // Spares have mapped the memory that the source's was mapped from: what they lack of the source's is small enough to be each one's own.
+    const isSpared =
+      count <= (spare === undefined ? 0 : (this.#deps.runtime.spares?.count(spare) ?? 0)) &&
+      countPages(linked.pages) * PAGE_BYTES <= poolLimits.spareFillBytesMax;
+    const isLaid = count > 1 && !isSpared;
+    const snapshot = isLaid ? await laySnapshot(this.#deps.memory, linked, join(dir, "memory"), signal) : linked;
     const made = new Map<number, ManagedSandbox>();
     using _batch = count > 1 ? this.#deps.introductions.batch() : undefined;
     const waiting = names.entries();
@@ -173,7 +185,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         try {
           made.set(
             index,
-            await this.#copy({ snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal }),
+            await this.#copy(
+              { snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal },
+              isLaid ? undefined : spare,
+            ),
           );
         } catch (error) {
           failures.push(error);
@@ -185,6 +200,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       await Promise.allSettled([...made.values()].map((copy) => copy.delete({ force: true })));
       throw failures[0];
     }
+    if (spare !== undefined) this.#deps.runtime.spares?.want(spare);
     const inOrder = [...made].sort(([one], [other]) => one - other);
     return inOrder.map(([, copy]) => new RuntimeSandbox(copy, this, true));
   }
@@ -241,7 +257,11 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const opened = await this.#store.open(found.id, signal);
     const snapshot = renameContainers(opened.snapshot, newIds(opened.snapshot.state, options.containers));
     const ends = { stopWithMain, autoRemove };
-    return await this.#copy({ snapshot, name, hostname, ports, network, keepExec, ends, event, signal });
+    const spare = await this.#spareKind(snapshot, { ports, network });
+    const wish = { snapshot, name, hostname, ports, network, keepExec, ends, event, signal };
+    const copy = await this.#copy(wish, spare);
+    if (spare !== undefined) this.#deps.runtime.spares?.want(spare);
+    return copy;
   }
 
   /** @throws BelljarError `CHECKPOINT_MISMATCH` */
@@ -296,10 +316,27 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     return { fits: findings.every(({ fits }) => fits), findings };
   }
 
-  async #copy(wish: Omit<CopyWish, "id" | "name"> & { readonly name?: string | undefined }): Promise<ManagedSandbox> {
-    const id = newId();
-    const name = wish.name === undefined ? id : checkName(wish.name, "the name");
-    return await this.#deps.make(name, (signal) => makeCopy(this.#deps, { ...wish, id, name, signal }), wish.signal);
+  async #copy(
+    wish: Omit<CopyWish, "id" | "name"> & { readonly name?: string | undefined },
+    spare: SpareKind | undefined,
+  ): Promise<ManagedSandbox> {
+    const { spares } = this.#deps.runtime;
+    const id = (spare === undefined ? undefined : spares?.idFor(spare)) ?? newId();
+    try {
+      const name = wish.name === undefined ? id : checkName(wish.name, "the name");
+      return await this.#deps.make(name, (signal) => makeCopy(this.#deps, { ...wish, id, name, signal }), wish.signal);
+    } catch (error) {
+      await spares?.giveBack(id);
+      throw error;
+    }
+  }
+
+  /** Which VMMs could wait for such a copy, where any do. */
+  async #spareKind(snapshot: Snapshot, wanted: CopiedNetworkConfig): Promise<SpareKind | undefined> {
+    const { runtime } = this.#deps;
+    if (runtime.spares === undefined) return undefined;
+    const image = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
+    return await spareKind(snapshot, image, copiedNetwork(snapshot.state.settings.network, wanted));
   }
 
   async #find(nameOrId: string): Promise<FoundCheckpoint> {

@@ -66,6 +66,7 @@ export async function makeCopy(
         event,
         keepExec,
         rests: isOneOfMany,
+        takeWaiting: () => runtime.spares?.take(id),
         signal,
       });
       await sandbox.update(running);

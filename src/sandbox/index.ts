@@ -21,6 +21,7 @@ export { endProcess } from "./end-process.ts";
 export { guestIdOf } from "./guest-ids.ts";
 export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
+export type { LoadSource } from "./load-source.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
 export { devicesOf, guestWords } from "./network.ts";

@@ -1,5 +1,5 @@
 /** What a VM that was saved is made of again, beside its configuration. */
-import type { MemoryFile, StartOptions } from "../hypervisor/interface.ts";
+import type { MemoryFile, StartOptions, WaitingVmm } from "../hypervisor/interface.ts";
 import type { ReturningState } from "./returning.ts";
 
 export interface LoadSource {
@@ -10,6 +10,8 @@ export interface LoadSource {
   readonly agentInstance: string;
   /** What its agent is told when it is first asked for something. */
   readonly returning: ReturningState;
+  /** A VMM that waits for it, if there is one, which is the caller's then. */
+  readonly takeWaiting?: (() => WaitingVmm | undefined) | undefined;
   /** When its clock stood still, in milliseconds since the epoch, if that is known. */
   readonly stoppedAtMs?: number | undefined;
 }

@@ -57,7 +57,7 @@ import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
 import { bootOf, savedConfig } from "./saved-config.ts";
-import { type BootOptions, startVm } from "./start-vm.ts";
+import { type BootOptions, loadVm, startVm } from "./start-vm.ts";
 import { isAtRest, type SandboxedContainer, type SandboxState } from "./state.ts";
 import type { TemplateSource, VmPool } from "./template-source.ts";
 
@@ -350,7 +350,8 @@ export class Sandbox<C extends SandboxedContainer> {
     const base = source.memory;
     const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal);
     const { devices, later } = placeNics(saved.devices ?? [], network);
-    const vm = await this.#deps.hypervisor.start(
+    const vm = await loadVm(
+      { ...this.#deps, network, waiting: source.takeWaiting?.(), log: this.log },
       {
         ...savedConfig(saved),
         devices,

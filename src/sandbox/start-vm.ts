@@ -3,7 +3,7 @@
  * is never a reason for its failure.
  */
 import { BelljarError, type Log, messageChain, throwIfAborted } from "../base/index.ts";
-import type { Hypervisor, StartOptions, Vm, VmConfig } from "../hypervisor/interface.ts";
+import type { Hypervisor, LoadOptions, StartOptions, Vm, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
 import type { NetworkState, Networks } from "../network/index.ts";
 import { linkMemory } from "./base-memory.ts";
 import type { SandboxSettings } from "./config.ts";
@@ -102,6 +102,31 @@ async function takeWaiting(
     throwIfAborted(signal);
     log.warn("a VM that waited for this sandbox was of no use", { cause: messageChain(error).join(": ") });
     return undefined;
+  }
+}
+
+interface LoadDeps extends Pick<StartDeps, "hypervisor" | "networks" | "log"> {
+  readonly network: NetworkState | undefined;
+  readonly waiting: WaitingVmm | undefined;
+}
+
+/** A VM that was saved: in a VMM that waits for it, where there is one that is of use. */
+export async function loadVm(
+  { hypervisor, networks, network, waiting, log }: LoadDeps,
+  config: VmConfig,
+  options: LoadOptions,
+): Promise<Vm> {
+  if (waiting === undefined) return await hypervisor.start(config, options);
+  try {
+    if (network !== undefined && !(await networks.isAt(network, waiting.vmm.pid))) {
+      throw new BelljarError("NETWORK_FAILED", "it is in another network namespace");
+    }
+    return await waiting.load(config, options);
+  } catch (error) {
+    await waiting.kill();
+    throwIfAborted(options.signal);
+    log.warn("a VMM that waited for this sandbox was of no use", { cause: messageChain(error).join(": ") });
+    return await hypervisor.start(config, options);
   }
 }
 

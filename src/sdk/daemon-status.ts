@@ -1,6 +1,7 @@
 /** The daemon as a client sees it: reached, asked who it is, told to stop. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { apiLimits, BelljarError, identifyProcess, isAlive, type Log } from "../base/index.ts";
+import type { KeptWaiting } from "../daemon/index.ts";
 import type { Checkpoints, Recovered, Sandboxes, Volumes } from "../runtime/index.ts";
 import type { Paths } from "./paths.ts";
 
@@ -15,12 +16,11 @@ export interface DaemonStatus {
   readonly recovered: readonly Recovered[];
 }
 
-export interface ConnectDaemonOptions {
+export interface ConnectDaemonOptions extends KeptWaiting {
   readonly paths: Paths;
   readonly log: Log;
   readonly socketPath: string;
   readonly startDaemon: boolean;
-  readonly poolSize?: number | undefined;
   readonly onStarted?: ((pid: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** How long a lost daemon is looked for. */
@@ -46,7 +46,7 @@ export async function connectDaemon(options: ConnectDaemonOptions): Promise<Conn
   const { ConnectedCheckpoints, ConnectedSandboxes, ConnectedVolumes, DaemonLauncher, DaemonLink } = await import(
     "./connected/index.ts"
   );
-  const launcher = options.startDaemon ? new DaemonLauncher(paths, log, options.poolSize) : undefined;
+  const launcher = options.startDaemon ? new DaemonLauncher(paths, log, options) : undefined;
   const link = new DaemonLink({ socketPath, launcher, reconnectTimeoutMs });
   const status = async (): Promise<DaemonStatus> => {
     const answer = await link.call({ what: "the daemon was asked for", repeatable: true }, ({ daemon }, call) =>

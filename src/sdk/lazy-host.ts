@@ -1,6 +1,6 @@
 /** Images and guest images of this host, whose code and files are touched when they are first used: listing sandboxes needs neither. */
 import type { Log } from "../base/index.ts";
-import { type Host, openHost } from "../daemon/index.ts";
+import { type Host, type KeptWaiting, openHost } from "../daemon/index.ts";
 import type { BuildOptions, GuestImage, GuestImages } from "../guest/index.ts";
 import type { ImageStore } from "../images/index.ts";
 import type { Capability } from "../resources/index.ts";
@@ -14,11 +14,11 @@ export class LazyHost implements HostParts {
   readonly templates: HostTemplates;
   readonly archives: CheckpointArchives;
   readonly #log: Log;
-  readonly #poolSize: number;
+  readonly #kept: KeptWaiting;
   #host: Promise<Host> | undefined;
 
-  constructor(paths: Paths, log: Log, poolSize = 0) {
-    this.#poolSize = poolSize;
+  constructor(paths: Paths, log: Log, kept: KeptWaiting = {}) {
+    this.#kept = kept;
     this.paths = paths;
     this.#log = log;
     const store = async (): Promise<ImageStore> => await (await this.open()).images();
@@ -52,7 +52,8 @@ export class LazyHost implements HostParts {
   }
 
   open(): Promise<Host> {
-    this.#host ??= openHost({ paths: this.paths, log: this.#log, poolSize: this.#poolSize });
+    const { poolSize, spareCount } = this.#kept;
+    this.#host ??= openHost({ paths: this.paths, log: this.#log, poolSize, spareCount });
     return this.#host;
   }
 

@@ -49,18 +49,19 @@ export function resolvePaths(options: PathOptions, env: NodeJS.ProcessEnv, userI
   return { root, run, guest, templates, cache: join(data, "cache") };
 }
 
-/** Of a daemon that the command line starts. */
-const POOL_DEFAULT = 0;
-
 /** How many VMs wait for the next sandboxes, of a daemon that is started. @throws BelljarError `INVALID_ARGUMENT` */
 export function resolvePoolSize(env: NodeJS.ProcessEnv, given?: string): number {
-  return parsePoolSize(given ?? env["BELLJAR_POOL"] ?? String(POOL_DEFAULT));
+  return parseCount(given ?? env["BELLJAR_POOL"] ?? "0", "a pool", "VMs may wait for sandboxes");
 }
 
-/** @throws BelljarError `INVALID_ARGUMENT` */
-function parsePoolSize(text: string): number {
+/** How many VMMs wait for the next copies, of a daemon that is started. @throws BelljarError `INVALID_ARGUMENT` */
+export function resolveSpareCount(env: NodeJS.ProcessEnv, given?: string): number {
+  return parseCount(given ?? env["BELLJAR_SPARES"] ?? "0", "a set of spares", "VMMs may wait for copies");
+}
+
+function parseCount(text: string, what: string, who: string): number {
   if (/^[0-9]{1,3}$/.test(text) && Number(text) <= poolLimits.sizeMax) return Number(text);
-  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(text)} is no size of a pool`, {
-    remedy: `Say how many VMs may wait for sandboxes: 0 to ${poolLimits.sizeMax}.`,
+  throw new BelljarError("INVALID_ARGUMENT", `${JSON.stringify(text)} is no size of ${what}`, {
+    remedy: `Say how many ${who}: 0 to ${poolLimits.sizeMax}.`,
   });
 }

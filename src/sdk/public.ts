@@ -91,5 +91,5 @@ export type {
 export type { RestartConfig, RestartState, TrailConfig, TrailSettings } from "../sandbox/index.ts";
 export type { DaemonStatus } from "./daemon-status.ts";
 export type { ArchiveOptions, CheckpointArchives, ExportOptions, HostParts, HostTemplates } from "./host-parts.ts";
-export { type PathOptions, type Paths, resolvePaths, resolvePoolSize } from "./paths.ts";
+export { type PathOptions, type Paths, resolvePaths, resolvePoolSize, resolveSpareCount } from "./paths.ts";
 export { type ConnectedRuntime, type ConnectOptions, type OpenOptions, Runtime } from "./runtime.ts";

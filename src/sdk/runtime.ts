@@ -36,6 +36,11 @@ export interface OpenOptions {
    * memory of a small VM and some seconds of CPU. Of a daemon that runs already, whoever started it has decided. None unless told.
    */
   readonly poolSize?: number | undefined;
+  /**
+   * VMMs that wait for the next restores and forks of a kind that was made before, which a third of the work is done for then. Each takes
+   * 30 MB of memory. As with `poolSize`, whoever started a daemon has decided. None unless told.
+   */
+  readonly spareCount?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -57,7 +62,7 @@ export const Runtime = {
   async open(options: OpenOptions = {}): Promise<Runtime> {
     throwIfAborted(options.signal);
     const paths = pathsOf(options);
-    const parts = new LazyHost(paths, options.log ?? silentLog, options.poolSize);
+    const parts = new LazyHost(paths, options.log ?? silentLog, options);
     const core = await (await parts.open()).openRuntime();
     return {
       ...membersOf(parts),
@@ -80,6 +85,7 @@ export const Runtime = {
       socketPath: options.socketPath ?? daemonSocketPath(paths.run),
       startDaemon: options.startDaemon !== false,
       poolSize: options.poolSize,
+      spareCount: options.spareCount,
       onStarted: options.onDaemonStarted,
       signal: options.signal,
     });

@@ -20,7 +20,7 @@ const sha256 = (text: string): string => createHash("sha256").update(text).diges
 
 export async function read(container: ContainerHandle, ...command: string[]): Promise<string> {
   const { stdout, stderr, exitCode } = await container.exec(command);
-  if (exitCode !== 0) throw new Error(`${container.name}: ${command[0]} ended with ${exitCode}: ${stderr}`);
+  if (exitCode !== 0) throw new Error(`${container.name}: ${command[0]} ended with ${exitCode}: ${stderr}${stdout}`);
   return stdout.trim();
 }
 

@@ -33,7 +33,7 @@ export function cliEnvironment(t: TestScope): NodeJS.ProcessEnv {
   cleanUpRoot(t, {});
   // VMs that wait would take the CPUs of those that are tested.
   const places = { BELLJAR_ROOT: join(t.dir, "root"), BELLJAR_RUN: join(t.dir, "run") };
-  return { BELLJAR_POOL: "0", ...process.env, ...places };
+  return { BELLJAR_POOL: "0", BELLJAR_SPARES: "0", ...process.env, ...places };
 }
 
 export function runCli(t: TestScope, args: readonly string[], options: CliOptions = {}): Promise<CliResult> {

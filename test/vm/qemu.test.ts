@@ -131,10 +131,7 @@ test("a QEMU that waits becomes the VM that was saved, with disks and devices th
   const own = { ...config, id: "waits", runDir: await tempDir(t) };
   const waiting = await qemu.startWaiting({ ...own, disks: [] });
   t.after(() => waiting.kill());
-  assert.deepEqual(
-    (await findVmmProcesses(t.dir)).map(({ identity }) => identity.pid).includes(waiting.vmm.pid),
-    true,
-  );
+  assert.deepEqual((await findVmmProcesses(t.dir)).map(({ identity }) => identity.pid).includes(waiting.vmm.pid), true);
   const spawned: number[] = [];
   const from = performance.now();
   const copy = await waiting.load(own, {

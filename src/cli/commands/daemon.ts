@@ -15,6 +15,7 @@ interface RunOptions extends CommonOptions {
   readonly tokenFile?: string;
   readonly otlpEndpoint?: string;
   readonly pool?: string;
+  readonly spares?: string;
 }
 
 export function addDaemonCommand(program: Command, holder: ContextHolder, setStatus: (status: number) => void): void {
@@ -33,6 +34,7 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
         "serve the API over TCP too, with TLS and tokens; whoever has a token owns this root",
       )
       .option("--pool <n>", "VMs that run and wait for the next sandboxes of a kind created before (BELLJAR_POOL)")
+      .option("--spares <n>", "VMMs that wait for the next restores and forks of a kind made before (BELLJAR_SPARES)")
       .option("--tls-cert <file>", "certificate for TCP, PEM")
       .option("--tls-key <file>", "its key, PEM")
       .option("--otlp-endpoint <url>", "send traces to this collector (OTEL_EXPORTER_OTLP_ENDPOINT)")
@@ -41,13 +43,18 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
     // Its log is all that it has to say.
     const isDefault = command.getOptionValueSource("logLevel") === "default";
     const context = createContext(isDefault ? { ...options, logLevel: "info" } : options, holder);
-    const { openHost, resolvePoolSize, startDaemon, stopOnSignals } = await import("../../sdk/index.ts");
+    const { openHost, resolvePoolSize, resolveSpareCount, startDaemon, stopOnSignals } = await import(
+      "../../sdk/index.ts"
+    );
     goBeforeGuests();
     const paths = await context.paths();
     const { log } = context;
     const remote = await remoteConfig(options);
     const inheritedFd = inheritedSocket(context.environment);
-    const host = await openHost({ paths, log, poolSize: resolvePoolSize(context.environment, options.pool) });
+    const { environment } = context;
+    const poolSize = resolvePoolSize(environment, options.pool);
+    const spareCount = resolveSpareCount(environment, options.spares);
+    const host = await openHost({ paths, log, poolSize, spareCount });
     const running = await startDaemon({
       root: paths.root,
       runDir: paths.run,

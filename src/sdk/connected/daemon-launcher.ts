@@ -8,7 +8,13 @@ import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
 import { apiLimits, BelljarError, hasErrno, type Log } from "../../base/index.ts";
-import { daemonLogPath, daemonProgram, daemonSocketPath, ROOT_LOCKED_STATUS } from "../../daemon/index.ts";
+import {
+  daemonLogPath,
+  daemonProgram,
+  daemonSocketPath,
+  type KeptWaiting,
+  ROOT_LOCKED_STATUS,
+} from "../../daemon/index.ts";
 import { acquireLock, type FileLock } from "../../store/index.ts";
 import type { Paths } from "../paths.ts";
 
@@ -25,16 +31,16 @@ export interface Launcher {
 export class DaemonLauncher implements Launcher {
   readonly #paths: Paths;
   readonly #log: Log;
-  readonly #poolSize: number;
+  readonly #kept: KeptWaiting;
   #child: ChildProcess | undefined;
   #startedPid: number | undefined;
   #retryAtMs = 0;
   /** Of several clients that find no daemon, the one that has it starts one. */
   #lock: FileLock | undefined;
 
-  /** @param poolSize VMs that wait for the next sandboxes of the daemon that is started */
-  constructor(paths: Paths, log: Log, poolSize = 0) {
-    this.#poolSize = poolSize;
+  /** @param kept by the daemon that is started */
+  constructor(paths: Paths, log: Log, kept: KeptWaiting = {}) {
+    this.#kept = kept;
     this.#paths = paths;
     this.#log = log;
   }
@@ -102,7 +108,9 @@ export class DaemonLauncher implements Launcher {
     const file = await open(logPath, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
     try {
       const places = ["--root", root, "--run", run, "--guest", guest, "--templates", templates, "--cache", cache];
-      const args = [...places, "--on-demand", "--pool", String(this.#poolSize), "--log-file", logPath];
+      const { poolSize = 0, spareCount = 0 } = this.#kept;
+      const kept = ["--pool", String(poolSize), "--spares", String(spareCount)];
+      const args = [...places, "--on-demand", ...kept, "--log-file", logPath];
       const child = spawn(process.execPath, [daemonProgram, ...args], {
         cwd: "/",
         detached: true,

@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { readdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type TestScope, test } from "../../test/support/harness.ts";
+import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
+import { until } from "../../test/support/until.ts";
+import { BelljarError } from "../base/index.ts";
+import type { SandboxHandle } from "../runtime/index.ts";
+import { Spares } from "./index.ts";
+
+interface World {
+  readonly runtime: MemoryRuntime;
+  readonly source: SandboxHandle;
+  /** Ids of those that wait. */
+  waiting(): readonly string[];
+}
+
+async function open(t: TestScope, size: number, mode?: "bridge"): Promise<World> {
+  const runtime = await MemoryRuntime.open(t);
+  const { hypervisor, runDir, clock: slow, log } = runtime.deps;
+  const clock = { ...slow, sleep: async () => {} };
+  const { networks } = runtime;
+  const spares = new Spares({ hypervisor, networks, runDir, clock, log, size, availableMemoryMib: async () => 16_384 });
+  Object.assign(runtime.deps, { spares });
+  await runtime.reopen();
+  const source = await runtime.core.sandboxes.create({
+    image: "busybox",
+    ...(mode === undefined ? {} : { network: { mode } }),
+  });
+  // The image's only layer.
+  await writeFile(join(dirname(runtime.deps.rootDir), `${"2".repeat(64)}.erofs`), "layer");
+  return {
+    runtime,
+    source,
+    waiting: () => [...runtime.hypervisor.waiting.keys()],
+  };
+}
+
+test("after the first copy the next ones take VMMs that wait, and others take their place", async (t) => {
+  const world = await open(t, 2);
+  assert.deepEqual(world.waiting(), []);
+  await world.source.fork(1);
+  await until(() => world.waiting().length === 2);
+  const waited = world.waiting();
+  const forks = await world.source.fork(2);
+  assert.deepEqual(forks.map(({ id }) => id).sort(), [...waited].sort());
+  for (const fork of forks) assert.equal((await fork.exec(["echo", "on"])).stdout, "on\n");
+  await until(() => world.waiting().length === 2);
+  // More forks than wait: what they have in common is laid into a file, which no spare has mapped.
+  const many = await world.source.fork(3);
+  assert.equal(many.length, 3);
+  assert.equal(world.waiting().length, 2);
+  const { id } = await world.source.checkpoint();
+  const [next] = world.waiting();
+  const restored = await world.runtime.core.checkpoints.restore(id);
+  assert.equal(restored.id, next);
+  await world.runtime.core.release();
+  assert.deepEqual(world.waiting(), []);
+  assert.equal((await readdir(world.runtime.deps.runDir)).length, world.runtime.hypervisor.live.length);
+});
+
+test("a spare that has ended, or is of no use, is no reason for a failure", async (t) => {
+  const world = await open(t, 1);
+  await world.source.fork(1);
+  const spare = async (): Promise<string> => {
+    await until(() => world.waiting().length === 1);
+    return world.waiting()[0] ?? "";
+  };
+  const ended = await spare();
+  world.runtime.hypervisor.waiting.get(ended)?.end();
+  const [one] = await world.source.fork(1);
+  assert.notEqual(one?.id, ended);
+  const useless = await spare();
+  world.runtime.hypervisor.fail("start", new BelljarError("VMM_START_FAILED", "the test"));
+  const [two] = await world.source.fork(1);
+  assert.deepEqual([two?.id, (await two?.info())?.state], [useless, "running"]);
+  // A copy that does not come to be takes its spare with it.
+  const last = await spare();
+  world.runtime.hypervisor.fail(
+    "start",
+    ...Array.from({ length: 2 }, () => new BelljarError("VMM_START_FAILED", "the test")),
+  );
+  await assert.rejects(world.source.fork(1), { reason: "VMM_START_FAILED" });
+  assert.equal(world.waiting().includes(last), false);
+  assert.equal((await readdir(world.runtime.deps.runDir)).includes(last), false);
+});
+
+test("a spare waits where its copy's network will be, and is not used when that is another one by now", async (t) => {
+  const world = await open(t, 1, "bridge");
+  const { networks } = world.runtime;
+  await world.source.fork(1);
+  await until(() => world.waiting().length === 1);
+  const [waiting = ""] = world.waiting();
+  assert.equal(networks.prepared.has(waiting), true);
+  const [fork] = await world.source.fork(1);
+  assert.equal(fork?.id, waiting);
+  assert.match((await fork?.info())?.network?.namespace ?? "", new RegExp(`${waiting}$`));
+  await until(() => world.waiting().length === 1);
+  networks.isAt = async () => false;
+  const [stray = ""] = world.waiting();
+  const [other] = await world.source.fork(1);
+  assert.deepEqual([other?.id, (await other?.info())?.state], [stray, "running"]);
+  await world.runtime.core.release();
+  assert.equal(networks.prepared.size, 0);
+});

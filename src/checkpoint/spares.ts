@@ -1,0 +1,91 @@
+/**
+ * VMMs that were started and have no guest: they wait for a copy. Starting one is half of what the host does for a copy; what is left is
+ * the memory, the device state and the disks of the guest.
+ *
+ * Invariant: a spare becomes a VM of the configuration that it was started with, whose memory is mapped from the same file.
+ */
+import { stat } from "node:fs/promises";
+import type { GuestImage } from "../guest/index.ts";
+import type { Hypervisor, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
+import { type NetworkSettings, networkPath } from "../network/index.ts";
+import { bootOf, savedConfig } from "../sandbox/index.ts";
+import type { Snapshot } from "./snapshot.ts";
+import { type Blueprint, type RoomDeps, WaitingRoom } from "./waiting-room.ts";
+
+export interface SparesDeps extends RoomDeps {
+  readonly hypervisor: Hypervisor;
+}
+
+/** Copies for which the same spares will do. */
+export interface SpareKind extends Blueprint {
+  readonly key: string;
+  readonly config: Omit<VmConfig, "id" | "runDir">;
+}
+
+export class Spares {
+  readonly #room: WaitingRoom<SpareKind, WaitingVmm>;
+
+  constructor(deps: SparesDeps) {
+    this.#room = new WaitingRoom(deps, {
+      what: "spare VMM",
+      make: ({ config }, { id, runDir, network }, signal) => {
+        const networkNamespace = network === undefined ? undefined : networkPath(network);
+        return deps.hypervisor.startWaiting({ ...config, id, runDir, networkNamespace }, { signal });
+      },
+      ended: (spare) => spare.ended,
+      end: (spare) => spare.kill(),
+    });
+  }
+
+  /** For a new copy: that of a spare, or a fresh one. */
+  idFor({ key }: SpareKind): string {
+    return this.#room.idFor(key);
+  }
+
+  count({ key }: SpareKind): number {
+    return this.#room.count(key);
+  }
+
+  take(id: string): WaitingVmm | undefined {
+    this.#room.started(id);
+    return this.#room.take(id);
+  }
+
+  /** The copy did not come to be. */
+  giveBack(id: string): Promise<void> {
+    return this.#room.giveBack(id);
+  }
+
+  /** There may be more copies of this kind. */
+  want(kind: SpareKind): void {
+    this.#room.want(kind.key, kind);
+  }
+
+  stop(): Promise<void> {
+    return this.#room.stop();
+  }
+}
+
+/** Undefined where no VMM can wait: in a namespace of somebody else's, and for memory or devices that other programs have a hand in. */
+export async function spareKind(
+  { state: { vm }, memory }: Pick<Snapshot, "state" | "memory">,
+  image: GuestImage,
+  network: NetworkSettings | undefined,
+): Promise<SpareKind | undefined> {
+  if (vm === undefined || vm.sharedMemory === true || network?.mode === "netns") return undefined;
+  if ((vm.devices ?? []).some(({ kind }) => kind !== "net")) return undefined;
+  const { disks: _, devices: __, ...rest } = savedConfig(vm);
+  const file = memory === undefined ? undefined : await stat(memory.path, { bigint: true });
+  const mode = network?.mode;
+  return {
+    key: JSON.stringify([rest, bootOf(image), mode, file && [`${file.dev}`, `${file.ino}`]]),
+    mode,
+    memoryMib: vm.memoryMib,
+    config: {
+      ...rest,
+      boot: bootOf(image),
+      disks: [],
+      ...(memory === undefined ? {} : { memoryFile: { ...memory, use: "private" } }),
+    },
+  };
+}
