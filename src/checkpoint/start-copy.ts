@@ -8,7 +8,7 @@ import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { type LoadSource, networkSteps, type ReturningState, ROOT_SERIAL, type WayBack } from "../sandbox/index.ts";
 import { copyBeginning } from "./checkpoint-files.ts";
-import { diskPlace } from "./copy-state.ts";
+import { type CopiedState, diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
 import type { GuestMemory } from "./memory/index.ts";
 import { plainPages } from "./packed-pages.ts";
@@ -60,6 +60,8 @@ export interface StartCopyOptions {
   readonly keepExec: boolean;
   /** Nobody will want anything of its agent soon. */
   readonly rests?: boolean | undefined;
+  /** What its state says once it runs; as it was unless told. */
+  readonly running?: ((now: CopiedState["first"]) => CopiedState["first"]) | undefined;
   /** As in what a sandbox is loaded from. */
   readonly takeWaiting?: LoadSource["takeWaiting"];
   readonly signal?: AbortSignal | undefined;
@@ -74,7 +76,7 @@ export interface StartedCopy {
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
-  { event, keepExec, rests = false, takeWaiting, signal }: StartCopyOptions,
+  { event, keepExec, rests = false, running = (now) => now, takeWaiting, signal }: StartCopyOptions,
 ): Promise<StartedCopy> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
@@ -106,13 +108,14 @@ export async function startCopy(
   );
   const toldAtMs = await sandbox.machine.comeBack(wayBack(snapshot.state, sandbox, rests), signal);
   if (toldAtMs !== undefined) {
-    await sandbox.update((now) => ({ ...now, returning: { ...returning, toldAtMs } }));
+    await sandbox.update((now) => running({ ...now, returning: { ...returning, toldAtMs } }));
     return { isIntroduced: false };
   }
   await sandbox.agent(signal);
   const failures = sandbox.machine.hookFailures;
   if (event === "resumed") tellHookFailures(sandbox.log, failures);
   else refuseHookFailures(failures);
+  await sandbox.update(running);
   return { isIntroduced: true };
 }
 

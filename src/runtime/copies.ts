@@ -54,7 +54,9 @@ export async function makeCopy(
   const layers = await findLayers(snapshot, join(runtime.rootDir, "images/layers"), disksDir);
   const paths = new Map([...planDisks(snapshot.disks, disksDir), ...layers.paths]);
   const { first, running } = copyState(snapshot.state, identity, paths);
-  const sandbox = await Sandbox.create(deps, first);
+  // Written down with the rest: it need not be said once more when it is made.
+  const cgroups = await deps.cgroups.plan(id);
+  const sandbox = await Sandbox.create(deps, { ...first, cgroups: cgroups.length === 0 ? undefined : cgroups });
   const managed = new ManagedSandbox(managedDeps(), sandbox);
   onMade(managed);
   const { isIntroduced } = await sandbox.exclusive("create", async () => {
@@ -62,15 +64,14 @@ export async function makeCopy(
       await makeDisks(snapshot.disks, disksDir);
       for (const path of layers.own) await linkInto(path, disksDir);
       await copyLogs(snapshot.logs, sandbox.logsDir);
-      const started = await startCopy({ sandbox, memory, guestImage }, snapshot, {
+      return await startCopy({ sandbox, memory, guestImage }, snapshot, {
         event,
         keepExec,
         rests: isOneOfMany,
+        running,
         takeWaiting: () => runtime.spares?.take(id),
         signal,
       });
-      await sandbox.update(running);
-      return started;
     } catch (error) {
       await managed.remove().catch((failure: unknown) => {
         // The state still says "create": the next owner of the root removes what is left.

@@ -36,6 +36,7 @@ import { type NetworkState, type Networks, networkPath } from "../network/index.
 import type { HostCgroups } from "../resources/index.ts";
 import { type acquireLock, type Disk, KeptLock, type StateSchema, Turns } from "../store/index.ts";
 import { linkMemory } from "./base-memory.ts";
+import { makeCgroup } from "./cgroup.ts";
 import { growthOf, maxSize } from "./config.ts";
 import { lockDirectory, lockToRead } from "./directory-lock.ts";
 import { type Doubtful, withDoubtful } from "./doubtful.ts";
@@ -301,7 +302,7 @@ export class Sandbox<C extends SandboxedContainer> {
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     await chmod(runDir, 0o700);
     const { disks, devices } = await this.devices.coldPlug(signal);
-    const cgroups = await this.#makeCgroup();
+    const cgroups = await makeCgroup(this, this.#deps.cgroups);
     const network = await makeNetwork(this, this.#deps.networks, runDir, signal);
     const config: VmConfig = {
       id: this.id,
@@ -346,9 +347,11 @@ export class Sandbox<C extends SandboxedContainer> {
     const runDir = join(this.#deps.runDir, this.id);
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     await chmod(runDir, 0o700);
-    const cgroups = await this.#makeCgroup();
+    const grouping = makeCgroup(this, this.#deps.cgroups);
+    grouping.catch(() => {});
+    const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal).finally(() => grouping);
+    const cgroups = await grouping;
     const base = source.memory;
-    const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal);
     const { devices, later } = placeNics(saved.devices ?? [], network);
     const vm = await loadVm(
       { ...this.#deps, network, waiting: source.takeWaiting?.(), log: this.log },
@@ -565,22 +568,6 @@ export class Sandbox<C extends SandboxedContainer> {
     if (after.devices === now || (after.devices === undefined && now.length === 0)) return after;
     if (before === after && (after.devices ?? []).length === now.length) return after;
     return { ...after, devices: now.length === 0 ? undefined : now };
-  }
-
-  /** The host's group for the VMM, in the state before it is there. A VM can do without one. */
-  async #makeCgroup(): Promise<readonly string[]> {
-    const { cgroups } = this.#deps;
-    const dirs = await cgroups.plan(this.id);
-    if (dirs.length === 0) return [];
-    await this.update((state) => ({ ...state, cgroups: dirs }));
-    try {
-      await cgroups.create(dirs);
-      return dirs;
-    } catch (error) {
-      this.log.warn("the VM has no control group on the host", { cause: messageChain(error).join(": ") });
-      await this.update((state) => ({ ...state, cgroups: undefined }));
-      return [];
-    }
   }
 
   #machineDeps(): MachineDeps {
