@@ -177,7 +177,7 @@ until ${PSQL} -c 'CREATE TABLE IF NOT EXISTS rows (n int PRIMARY KEY)'; do sleep
 [ -e /bank ] || { ${BIN}/pgbench -h /db -U postgres -i -I dtGvp -s 1 -q postgres && touch /bank; } > /dev/null 2>&1
 while :; do ${BIN}/pgbench -h /db -U postgres -n -c 2 -R 4 -T 1000000 postgres; sleep 1; done > /pgbench.log 2>&1 &
 n=$(${PSQL} -c 'SELECT coalesce(max(n), 0) FROM rows')
-while :; do n=$((n+1)); ${PSQL} -c "INSERT INTO rows VALUES ($n) ON CONFLICT DO NOTHING" && echo $n > /acknowledged; sleep 0.3; done`;
+while :; do n=$((n+1)); ${PSQL} -c "INSERT INTO rows VALUES ($n) ON CONFLICT DO NOTHING" && echo $n > /acknowledged.new && mv /acknowledged.new /acknowledged; sleep 0.3; done`;
 const BANK = `SELECT (SELECT count(*) FROM rows), (SELECT max(n) FROM rows), (SELECT count(*) FROM pgbench_history),
   (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT coalesce(sum(delta), 0) FROM pgbench_history),
   (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT coalesce(sum(delta), 0) FROM pgbench_history),
@@ -201,7 +201,7 @@ const postgres: Workload = {
 
 /** A client of Redis that knows every answer beforehand, over one connection, and keeps on disk what it was last told of. */
 const CLIENT = `
-import hashlib, socket, sys, time
+import hashlib, os, socket, sys, time
 who = sys.argv[1]
 connection = socket.create_connection(("127.0.0.1", 6379)); stream = connection.makefile("rb")
 def ask(*words):
@@ -220,7 +220,8 @@ while True:
     check(ask("SET", f"{who}:{n}", value(n)), "+OK")
     old = n * 7919 % n + 1 if n > 1 else 1
     check(ask("GET", f"{who}:{old}"), value(old))
-    with open(f"/acknowledged.{who}", "w") as out: out.write(str(n))
+    with open(f"/{who}.new", "w") as out: out.write(str(n))
+    os.replace(f"/{who}.new", f"/acknowledged.{who}")
     time.sleep(0.2)`;
 const REDIS = `mkdir -p /data; redis-server --dir /data --save '' --appendonly yes --appendfsync always --daemonize yes > /dev/null
 until redis-cli ping > /dev/null 2>&1; do sleep 0.2; done
@@ -236,7 +237,7 @@ const redis: Workload = {
     const counts = (await read(container, "sh", "-c", script)).split("\n").map(Number);
     const [one = 0, two = 0, countOne = 0, countTwo = 0] = counts;
     const isRight = counts.length === 4 && countOne >= one && countTwo >= two && countOne > 0 && countTwo > 0;
-    if (!isRight) throw new Error(`redis: ${counts.join(" ")}: ${await read(container, "sh", "-c", "cat /wrong")}`);
+    if (!isRight) throw new Error(`redis: ${counts.join(" ")}: ${await read(container, "sh", "-c", "cat /wrong 2>&1; true")}`);
     return Math.min(countOne, countTwo);
   },
 };

@@ -1,39 +1,48 @@
-/** VMs that wait for a sandbox, in a daemon: with every kind of network they are taken, and their network is that of the sandbox. */
+/** VMs and VMMs that wait for a sandbox, in a daemon: with every kind of network they are taken, and their network is that of the sandbox. */
 import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
-import { runCli, startCli, test } from "../support/harness.ts";
+import { runCli, startCli, type TestScope, test } from "../support/harness.ts";
 import { networkHost } from "../support/network-host.ts";
 import { until } from "../support/until.ts";
 
 const timeoutMs = 60_000;
 const SERVE = ["sh", "-c", 'echo "hello from $(hostname)" >/tmp/index.html; exec httpd -f -h /tmp'];
+const MODES = ["none", "user", "bridge"] as const;
 
-for (const mode of ["none", "user", "bridge"] as const) {
-  test(`a sandbox with network ${mode} takes the VM that waits for it, and is reached where it says`, async (t) => {
-    const host = await networkHost(t);
-    const daemon = startCli(t, ["daemon", "run", "--pool", "1"], { within: host.within });
-    const waiting = (): string[] =>
-      [...daemon.stderrText().matchAll(/a VM waits for a sandbox sandbox="?(\w+)/g)].map(([, id = ""]) => id);
-    await until(() => daemon.stderrText().includes("listening"), { what: "the daemon", timeoutMs });
-    const say = async (...args: readonly string[]): Promise<string> => {
-      const { status, stdout, stderr } = await runCli(t, args, { within: host.within });
-      assert.equal(status, 0, stderr);
-      return stdout.toString().trim();
-    };
-    const ports = mode === "none" ? [] : ["-p", "127.0.0.1::80"];
-    const run = (name: string): Promise<string> =>
-      say("run", "-d", "--name", name, "--network", mode, ...ports, "busybox", ...SERVE);
-    const namespaces = async (): Promise<number> =>
-      (await readdir("/run/netns")).filter((name) => waiting().some((id) => name.endsWith(id))).length;
+interface Place {
+  /** Ids of what has waited so far, the latest last. */
+  waiting(): readonly string[];
+  /** Namespaces of those that have waited. */
+  namespaces(): Promise<number>;
+  say(...args: readonly string[]): Promise<string>;
+  /** What the server of a sandbox answers. */
+  ask(name: string): Promise<{ readonly hostname: string; readonly answer: string }>;
+  run(name: string): Promise<string>;
+  stop(): Promise<void>;
+}
 
-    await run("first");
-    await until(() => waiting().length === 1, { what: "a VM that waits", timeoutMs });
-    assert.equal(await namespaces(), mode === "none" ? 0 : 1);
-    const id = await run("second");
-    assert.deepEqual(waiting(), [id]);
-    for (const name of mode === "none" ? [] : ["first", "second"]) {
-      const { hostname, ports: open } = JSON.parse(await say("inspect", "--json", name));
-      const url = `http://127.0.0.1:${open[0].hostPort}/`;
+/** A daemon that keeps something waiting, which its log calls `what`. */
+async function open(t: TestScope, mode: (typeof MODES)[number], option: string, what: string): Promise<Place> {
+  const host = await networkHost(t);
+  const daemon = startCli(t, ["daemon", "run", option, "1"], { within: host.within });
+  await until(() => daemon.stderrText().includes("listening"), { what: "the daemon", timeoutMs });
+  const line = new RegExp(`a ${what} waits for a sandbox sandbox="?(\\w+)`, "g");
+  const waiting = (): string[] => [...daemon.stderrText().matchAll(line)].map(([, id = ""]) => id);
+  const say = async (...args: readonly string[]): Promise<string> => {
+    const { status, stdout, stderr } = await runCli(t, args, { within: host.within });
+    assert.equal(status, 0, stderr);
+    return stdout.toString().trim();
+  };
+  const ports = mode === "none" ? [] : ["-p", "127.0.0.1::80"];
+  return {
+    waiting,
+    say,
+    namespaces: async () =>
+      (await readdir("/run/netns")).filter((name) => waiting().some((id) => name.endsWith(id))).length,
+    run: (name) => say("run", "-d", "--name", name, "--network", mode, ...ports, "busybox", ...SERVE),
+    ask: async (name) => {
+      const { hostname, ports: published } = JSON.parse(await say("inspect", "--json", name));
+      const url = `http://127.0.0.1:${published[0].hostPort}/`;
       let answer: string | undefined;
       await until(
         async () => {
@@ -42,12 +51,55 @@ for (const mode of ["none", "user", "bridge"] as const) {
         },
         { what: url, timeoutMs },
       );
-      assert.equal(answer?.trim(), `hello from ${hostname}`);
+      return { hostname, answer: answer?.trim() ?? "" };
+    },
+    stop: async () => {
+      daemon.kill("SIGTERM");
+      await daemon.done;
+    },
+  };
+}
+
+for (const mode of MODES) {
+  test(`a sandbox with network ${mode} takes the VM that waits for it, and is reached where it says`, async (t) => {
+    const place = await open(t, mode, "--pool", "VM");
+    await place.run("first");
+    await until(() => place.waiting().length === 1, { what: "a VM that waits", timeoutMs });
+    assert.equal(await place.namespaces(), mode === "none" ? 0 : 1);
+    const id = await place.run("second");
+    assert.deepEqual(place.waiting(), [id]);
+    for (const name of mode === "none" ? [] : ["first", "second"]) {
+      const { hostname, answer } = await place.ask(name);
+      assert.equal(answer, `hello from ${hostname}`);
     }
-    await until(() => waiting().length === 2, { what: "another one that waits", timeoutMs });
-    await say("rm", "-f", "first", "second");
-    daemon.kill("SIGTERM");
-    await daemon.done;
-    assert.equal(await namespaces(), 0, "what waited is gone with the daemon");
+    await until(() => place.waiting().length === 2, { what: "another one that waits", timeoutMs });
+    await place.say("rm", "-f", "first", "second");
+    await place.stop();
+    assert.equal(await place.namespaces(), 0, "what waited is gone with the daemon");
+  });
+
+  test(`copies with network ${mode} take the VMM that waits for them, and are reached where they say`, async (t) => {
+    const place = await open(t, mode, "--spares", "spare VMM");
+    await place.run("source");
+    const isServing = async (name: string): Promise<void> => {
+      if (mode !== "none") assert.match((await place.ask(name)).answer, /^hello from /);
+    };
+    await isServing("source");
+    await place.say("fork", "source", "--name", "first");
+    await until(() => place.waiting().length === 1, { what: "a VMM that waits", timeoutMs });
+    assert.equal(await place.namespaces(), mode === "none" ? 0 : 1);
+    const id = await place.say("fork", "source", "--name", "second");
+    assert.deepEqual(place.waiting(), [id]);
+    await isServing("second");
+    assert.equal(await place.say("exec", "second", "hostname"), id);
+    await until(() => place.waiting().length === 2, { what: "another one that waits", timeoutMs });
+    await place.say("checkpoint", "create", "source", "saved");
+    const restored = await place.say("restore", "saved", "--name", "third");
+    assert.deepEqual(place.waiting()[1], restored);
+    await isServing("third");
+    await until(() => place.waiting().length === 3, { what: "a third one that waits", timeoutMs });
+    await place.say("rm", "-f", "source", "first", "second", "third");
+    await place.stop();
+    assert.equal(await place.namespaces(), 0, "what waited is gone with the daemon");
   });
 }
