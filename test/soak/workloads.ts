@@ -237,7 +237,8 @@ const redis: Workload = {
     const counts = (await read(container, "sh", "-c", script)).split("\n").map(Number);
     const [one = 0, two = 0, countOne = 0, countTwo = 0] = counts;
     const isRight = counts.length === 4 && countOne >= one && countTwo >= two && countOne > 0 && countTwo > 0;
-    if (!isRight) throw new Error(`redis: ${counts.join(" ")}: ${await read(container, "sh", "-c", "cat /wrong 2>&1; true")}`);
+    if (!isRight)
+      throw new Error(`redis: ${counts.join(" ")}: ${await read(container, "sh", "-c", "cat /wrong 2>&1; true")}`);
     return Math.min(countOne, countTwo);
   },
 };
