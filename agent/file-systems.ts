@@ -10,7 +10,7 @@ export type FileSystem = (typeof fileSystems)[number];
 const OPTIONS: { readonly [type in FileSystem]: string } = {
   erofs: "nodev",
   // Without the last the kernel would write zeros over the tables of an empty disk, which then takes room on the host.
-  ext4: "nodev,noatime,noinit_itable",
+  ext4: "nodev,noatime,noinit_itable,no_prefetch_block_bitmaps",
   // Copies of one disk have one identity; xfs alone minds.
   xfs: "nodev,noatime,nouuid",
   btrfs: "nodev,noatime",

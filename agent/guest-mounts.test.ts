@@ -82,7 +82,7 @@ test("a disk is mounted once for all, filled from the first image, and let go by
   await mounts.release("b", "v-1");
   await mounts.release("b", "v-1");
   assert.deepEqual(said, [
-    "mount -t ext4 -o rw,nodev,noatime,noinit_itable /sda /disks/v-1",
+    "mount -t ext4 -o rw,nodev,noatime,noinit_itable,no_prefetch_block_bitmaps /sda /disks/v-1",
     "sync -f /disks/v-1/data.new",
     "umount /disks/v-1",
     "umount /disks/v-1",

@@ -1,7 +1,7 @@
 /**
  * The files by which a container's programs find names: /etc/hosts and /etc/hostname from the sandbox's host name,
- * /etc/resolv.conf from its DNS lines. Each container has them for itself, on its own writable disk, and may change them; new DNS
- * lines reach containers that run.
+ * /etc/resolv.conf from its DNS lines. Each container has them for itself, in the guest's memory, and may change them; new DNS lines
+ * reach containers that run.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

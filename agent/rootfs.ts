@@ -29,7 +29,10 @@ export type RootfsDisks =
 
 export interface MountedRootfs {
   readonly path: string;
-  /** Where processes of the container do not see it: for files that are the container's but not in its root. */
+  /**
+   * Where processes of the container do not see it: for files that are the container's but not in its root. In memory: a copy is told its
+   * names by writing there, which on a disk has the kernel find blocks and write a journal.
+   */
   readonly filesDir: string;
 }
 
@@ -68,7 +71,7 @@ export class OverlayMounter implements RootfsMounter {
         if (disks.kind === "disk") return await this.#mountDisk(dir, rootfs, disks.disk);
         return await this.#mountLayers(dir, rootfs, disks.layers, disks.upper, taken);
       } catch (error) {
-        await this.#unmountAll([join(dir, "rootfs"), join(dir, "disk")]).catch(() => {});
+        await this.#unmountAll(mountsIn(dir)).catch(() => {});
         await this.#releaseLayers(taken).catch(() => {});
         throw error;
       }
@@ -90,7 +93,7 @@ export class OverlayMounter implements RootfsMounter {
 
   unmount(dir: string, disks: RootfsDisks): Promise<void> {
     return this.#turns.take(async () => {
-      await this.#unmountAll([join(dir, "rootfs"), join(dir, "disk")]);
+      await this.#unmountAll(mountsIn(dir));
       if (disks.kind === "layers") await this.#releaseLayers(serialsOf(disks.layers));
     });
   }
@@ -98,8 +101,10 @@ export class OverlayMounter implements RootfsMounter {
   async #mountDisk(dir: string, rootfs: string, { serial, fileSystem }: RootDisk): Promise<MountedRootfs> {
     await loadFileSystems([fileSystem], this.#deps);
     const device = await findDisk(serial, this.#deps);
-    await this.#mountAll(dir, [mountLine(device, rootfs, fileSystem, false)]);
-    return { path: rootfs, filesDir: join(dir, "files") };
+    const filesDir = join(dir, "files");
+    await mkdir(filesDir);
+    await this.#mountAll(dir, [mountLine(device, rootfs, fileSystem, false), filesLine(filesDir)]);
+    return { path: rootfs, filesDir };
   }
 
   async #mountLayers(
@@ -118,7 +123,8 @@ export class OverlayMounter implements RootfsMounter {
       ({ serial }) => !this.#users.has(serial),
     );
     const disk = join(dir, "disk");
-    await mkdir(disk);
+    const filesDir = join(dir, "files");
+    for (const each of [disk, filesDir]) await mkdir(each);
     const wanted = [...fresh.map(({ serial }) => serial), ...(upper.kind === "disk" ? [upper.serial] : [])];
     const nodes = await findDisks(wanted, this.#deps);
     for (const { serial } of fresh) await mkdir(join(layersDir, serial), { recursive: true, mode: 0o700 });
@@ -134,6 +140,7 @@ export class OverlayMounter implements RootfsMounter {
       upper.kind === "disk"
         ? mountLine(upperNode, disk, "ext4", false)
         : `tmpfs ${disk} tmpfs rw,nodev,mode=700,size=${upper.sizeBytes} 0 0`,
+      filesLine(filesDir),
     );
     await this.#mountAll(dir, lines);
     if (upper.kind === "disk" && upper.hasGrown) await this.#deps.runTool("resize2fs", [upperNode]);
@@ -150,7 +157,7 @@ export class OverlayMounter implements RootfsMounter {
     await this.#deps.runTool("busybox", ["mount", "-t", "overlay", "-o", options, "overlay", rootfs], {
       cwd: layersDir,
     });
-    return { path: rootfs, filesDir: join(disk, "files") };
+    return { path: rootfs, filesDir };
   }
 
   async #mountAll(dir: string, lines: readonly string[]): Promise<void> {
@@ -184,6 +191,18 @@ export class OverlayMounter implements RootfsMounter {
     }
     for (const dir of dirs) await rmdir(dir).catch(() => {});
   }
+}
+
+/** Containers may write into these files, and fill no more than this with them. */
+const FILES_KIB = 1_024;
+
+function filesLine(filesDir: string): string {
+  return `tmpfs ${filesDir} tmpfs rw,nosuid,nodev,noexec,mode=755,size=${FILES_KIB}k 0 0`;
+}
+
+/** In the order in which they are unmounted. */
+function mountsIn(dir: string): readonly string[] {
+  return ["rootfs", "disk", "files"].map((name) => join(dir, name));
 }
 
 function serialsOf(layers: readonly RootDisk[]): readonly string[] {
