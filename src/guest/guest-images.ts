@@ -60,6 +60,8 @@ export interface GuestImages {
   list(): Promise<GuestImageInfo[]>;
   /** The image that a new sandbox boots. @throws BelljarError `GUEST_IMAGE_MISSING`, `GUEST_IMAGE_CORRUPT` */
   current(): Promise<GuestImage>;
+  /** Another one, by its whole digest, that something was made with; looked at as the current one is. @throws as `current` */
+  open(digest: string): Promise<GuestImage>;
   /** Reads every byte of an image, named by the beginning of its digest; of the current one unless told. @throws as `current` */
   verify(digest?: string): Promise<GuestImage>;
 }
@@ -213,6 +215,7 @@ export function openGuestImages({ dir: givenDir, log, sources }: GuestImagesDeps
       return infos.sort((a, b) => Number(b.current) - Number(a.current) || b.createdAt.localeCompare(a.createdAt));
     },
     current: async () => guestImage(await current(false)),
+    open: async (digest) => guestImage(await checked(await named(digest), false)),
     verify: async (digest) =>
       guestImage(digest === undefined ? await current(true) : await checked(await named(digest), true)),
   };

@@ -15,7 +15,7 @@ export interface RuntimeDeps {
   readonly hypervisor: Hypervisor;
   readonly acceleration: AccelerationProbe;
   /** A sandbox that is started again boots the guest image that it had. */
-  readonly guestImages: Pick<GuestImages, "current" | "verify">;
+  readonly guestImages: Pick<GuestImages, "current" | "open">;
   readonly images: Pick<ImageStore, "hold">;
   readonly connectAgent: ConnectAgent;
   /** Without them every sandbox boots. */

@@ -37,6 +37,7 @@ export class LazyHost implements HostParts {
       build: async (options) => (await guest()).build(options),
       list: async () => (await guest()).list(),
       current: async () => (await guest()).current(),
+      open: async (digest) => (await guest()).open(digest),
       verify: async (digest) => (await guest()).verify(digest),
     };
     this.archives = {

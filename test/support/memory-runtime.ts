@@ -91,7 +91,7 @@ export class MemoryRuntime {
     this.deps = {
       hypervisor: this.hypervisor,
       acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
-      guestImages: { current: async () => guestImage(dir), verify: async () => guestImage(dir) },
+      guestImages: { current: async () => guestImage(dir), open: async () => guestImage(dir) },
       images: {
         hold: async (name) => {
           if (name !== "busybox") throw new BelljarError("IMAGE_NOT_FOUND", `there is no image ${name}`);

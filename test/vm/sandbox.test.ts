@@ -44,7 +44,7 @@ async function makeWorld(t: TestScope, kernelArguments: readonly string[] = []):
       },
     },
     acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
-    guestImages: { current: () => changed(guestImages.current()), verify: (digest) => guestImages.verify(digest) },
+    guestImages: { current: () => changed(guestImages.current()), open: (digest) => guestImages.open(digest) },
     images: await openImageStore({ dir: join(rootDir, "images"), guestDir: guest, log: silentLog }),
     connectAgent,
     rootDir,
