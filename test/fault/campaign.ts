@@ -6,6 +6,7 @@
  * One witness lives through all of it. Each owner recovers from the kill before, is looked at, brings the target to the base of
  * the next point, and is killed there.
  */
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Base, COUNTER, FLOOD, type KillPoint, TARGET } from "../programs/owner-commands.ts";
 import { endLeaks } from "../support/leaks.ts";
@@ -20,6 +21,7 @@ export const RECOVERY_LIMIT_MS = 5_000;
 /** Whatever the host does besides: longer than any agent may take. */
 const RECOVERY_MAX_MS = 60_000;
 const TRIES_MAX = 3;
+const LOAD = { operation: "load", outcomes: ["running, main running", "running, main running"] } as const;
 
 export interface Kill {
   readonly scenario: string;
@@ -76,7 +78,7 @@ export class Campaign {
       hit = (await owner.askUnlessKilled({ do: "operate", operation: scenario.operation, kill: point })) === undefined;
     }
     if (!hit) await this.#owner?.kill();
-    return await this.#lookAfter(scenario.operation, name, hit, scenario.outcomes);
+    return await this.#lookAfter(scenario, name, hit);
   }
 
   /** A target that writes as fast as it can, and commands that are executed in it all the time. */
@@ -90,7 +92,7 @@ export class Campaign {
       const afterMs = random.below(1_500);
       await sleep(afterMs);
       await owner.kill();
-      await this.#lookAfter("load", `${time}: after ${afterMs} ms`, true, ["running, main running"], flood);
+      await this.#lookAfter(LOAD, `${time}: after ${afterMs} ms`, true, flood);
     }
   }
 
@@ -111,10 +113,9 @@ export class Campaign {
   }
 
   async #lookAfter(
-    scenario: string,
+    { operation, outcomes, next }: Pick<Scenario, "outcomes" | "next"> & { readonly operation: string },
     point: string,
     hit: boolean,
-    outcomes: readonly string[],
     flood?: Counter,
   ): Promise<Kill> {
     const problems: string[] = [];
@@ -131,13 +132,29 @@ export class Campaign {
       problems.push(error.message);
     }
     problems.push(...(await findOrphans(this.#place, sandboxes, owner.pid)).map((orphan) => `left behind: ${orphan}`));
-    const kill = { scenario, point, hit, recoveryMs, outcome, problems };
+    if (next !== undefined && outcome === "gone") problems.push(...(await this.#makeNext(owner, next)));
+    const kill = { scenario: operation, point, hit, recoveryMs, outcome, problems };
     this.kills.push(kill);
     const word = problems.length > 0 ? "FAIL" : hit ? "ok" : "not reached";
-    this.#report(`${word} ${scenario}: ${point}: ${recoveryMs} ms, ${outcome}`);
+    this.#report(`${word} ${operation}: ${point}: ${recoveryMs} ms, ${outcome}`);
     for (const problem of problems) this.#report(`  ${problem}`);
     if (problems.length > 0) this.#report(owner.log.replaceAll(/^/gm, "    | "));
     return kill;
+  }
+
+  /** What was cut short can be done. */
+  async #makeNext(owner: OwnerProcess, base: Base): Promise<string[]> {
+    try {
+      await owner.ask({ do: "prepare", base, command: COUNTER });
+      const sandboxes = await listSandboxes(owner);
+      const orphans = await findOrphans(this.#place, sandboxes, owner.pid);
+      return [...(await this.#use(owner, describeTarget(sandboxes), undefined)), ...orphans].map(
+        (problem) => `after the next create: ${problem}`,
+      );
+    } catch (error) {
+      if (!(error instanceof OwnerError)) throw error;
+      return [`the next create: ${error.message}`];
+    }
   }
 
   /** Whether the sandboxes work as they did. */
@@ -200,7 +217,8 @@ export class Campaign {
 
   #spawn(): OwnerProcess {
     const { rootDir, runDir, testId } = this.#place;
-    this.#owner = new OwnerProcess({ rootDir, runDir, environment: { BELLJAR_TEST_ID: testId } });
+    const environment = { BELLJAR_TEST_ID: testId, BELLJAR_TEMPLATES: join(rootDir, "templates") };
+    this.#owner = new OwnerProcess({ rootDir, runDir, environment });
     return this.#owner;
   }
 }

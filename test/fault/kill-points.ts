@@ -16,6 +16,8 @@ export interface Scenario {
   readonly base: Base;
   /** The old state and the new one, as `describeTarget` has them. */
   readonly outcomes: readonly [string, string];
+  /** What the next owner makes of a target that is gone. */
+  readonly next?: Base;
 }
 
 export const scenarios: readonly Scenario[] = [
@@ -92,6 +94,14 @@ export const scenarios: readonly Scenario[] = [
   { operation: "delete", base: "paused", outcomes: ["paused, main paused", "gone"] },
   { operation: "start", base: "ready", outcomes: ["ready, main ready", "running, main running"] },
   { operation: "create", base: "none", outcomes: ["gone", "running, main running"] },
+  {
+    operation: "make boot template",
+    base: "no template",
+    outcomes: ["gone", "running, main running"],
+    next: "plain",
+  },
+  { operation: "fill pool", base: "nothing waits", outcomes: ["gone", "running, main running"], next: "networked" },
+  { operation: "take waiting VM", base: "a VM waits", outcomes: ["gone", "running, main running"], next: "networked" },
 ];
 
 export function describeTarget(sandboxes: readonly FoundSandbox[]): string {

@@ -1,6 +1,7 @@
 /** What a kill of the owner may not have changed: a witness that counts, and a host on which everything belongs to somebody. */
-import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Field } from "../../src/base/index.ts";
 import { findLeaks, networkObjects } from "../support/leaks.ts";
@@ -113,20 +114,40 @@ export async function findOrphans(
 
 async function orphanProcesses(place: Place, sandboxes: readonly FoundSandbox[], ownerPid: number): Promise<string[]> {
   const { testId, dir, runDir } = place;
-  const leaks = await findLeaks({ testId, dir, before: await networkObjects() });
+  const key = createHash("sha256").update(place.rootDir).digest("hex").slice(0, 8);
+  const before = new Set([...(await networkObjects())].filter((name) => !name.includes(key)));
+  const leaks = await findLeaks({ testId, dir, before });
   const live = sandboxes.filter(({ vmmPid }) => vmmPid !== undefined);
   const pids = live.flatMap(({ vmmPid, devices }) => [vmmPid, ...devices.map(({ backEndPid }) => backEndPid)]);
   const owned = [ownerPid, ...pids].map((pid) => `process ${pid}:`);
   const homes = live.map(({ id }) => join(runDir, id));
+  const namespaces = new Set(live.map(({ id }) => `belljar-${key}-${id}`));
+  owned.push(...(await uplinksOf(namespaces, leaks)));
   return leaks.filter(
     (leak) =>
       !owned.some((start) => leak.startsWith(start)) &&
       !homes.some((home) => leak.startsWith(`socket ${home}/`)) &&
+      !namespaces.has(leak.replace("namespace ", "")) &&
       !live.some(({ id }) => leak.startsWith("cgroup ") && leak.endsWith(`/${id}`)),
   );
 }
 
+/** Beginnings of the lines for the programs behind these networks: one for each, another one is nobody's. */
+async function uplinksOf(namespaces: ReadonlySet<string>, leaks: readonly string[]): Promise<string[]> {
+  const found = new Map<string, string>();
+  for (const leak of leaks) {
+    const [start, pid] = /^process (\d+): (?=slirp4netns )/.exec(leak) ?? [];
+    if (start === undefined || pid === undefined) continue;
+    const words = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+    const namespace = words.map((word) => basename(word)).find((name) => namespaces.has(name));
+    if (namespace !== undefined && !found.has(namespace)) found.set(namespace, start);
+  }
+  return [...found.values()];
+}
+
 const ROOT_NAMES = new Set(["cache", "checkpoints", "events", "images", "lock", "sandboxes", "templates", "volumes"]);
+
+const DIGEST = /^[0-9a-f]{64}$/;
 
 async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Promise<string[]> {
   const orphans: string[] = [];
@@ -142,6 +163,12 @@ async function orphanFiles(place: Place, sandboxes: readonly FoundSandbox[]): Pr
   await compare(join(place.rootDir, "volumes"), (name) => !name.startsWith("."));
   await compare(join(place.rootDir, "checkpoints"), (name) => !name.startsWith("."));
   await compare(join(place.rootDir, "images/staging"), () => false);
+  const templates = join(place.rootDir, "templates");
+  await compare(templates, (name) => name === "lock" || DIGEST.test(name));
+  for (const name of (await readdir(templates).catch(() => [])).filter((each) => DIGEST.test(each))) {
+    const found = (await readdir(join(templates, name))).sort().join(" ");
+    if (found !== "devices manifest.json memory") orphans.push(`template ${name} of ${found}`);
+  }
   for (const { id, containers } of sandboxes) {
     const dir = join(place.rootDir, "sandboxes", id);
     const belongs = (name: string): boolean => containers.some((container) => name.includes(container.id));

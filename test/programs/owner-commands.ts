@@ -2,16 +2,19 @@
 import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
+import type { Templates } from "../../src/checkpoint/index.ts";
 import type { MountConfig } from "../../src/container/index.ts";
 import type { ImageStore } from "../../src/images/index.ts";
 import type {
   Checkpoints,
   ContainerHandle,
+  SandboxCreateConfig,
   Sandboxes,
   SandboxHandle,
   SandboxInfo,
   Volumes,
 } from "../../src/runtime/index.ts";
+import type { OwnerPool } from "./owner-pool.ts";
 
 export const TARGET = "target";
 export const SECOND = "second";
@@ -20,8 +23,8 @@ export const SECOND = "second";
 const SPARE = "spare";
 /** Sandboxes that are copies of the target, with their numbers. */
 const COPY = "copy";
-/** Annotation of a target that shares its memory with nobody. */
-const PLAIN = "campaign.plain";
+/** Annotation of a target: its kind. */
+const KIND = "campaign.kind";
 const STORAGE_STEP_BYTES = 64 * 2 ** 20;
 
 /** Memory of the target's VM, and what it grows to. */
@@ -55,11 +58,34 @@ export const bases = [
   ...(["device", "served device", "grown", "second mounted", "spare volume", "spare image"] as const),
   // Without shared memory, so that it can be checkpointed; with a checkpoint of it.
   ...(["plain", "checkpoint", "hibernated"] as const),
+  // No target, and no template of a booted guest; no target, and a pool of VMs that is empty, or has one.
+  ...(["no template", "nothing waits", "a VM waits"] as const),
+  // With a network, as one that takes a VM which waits.
+  "networked",
 ] as const;
 export type Base = (typeof bases)[number];
 
+/** Only one whose memory no other program maps can be checkpointed, or be a copy of a template. */
+const kinds = {
+  shared: { vhostUser: true },
+  plain: {},
+  networked: { network: { mode: "user" } },
+} as const satisfies Readonly<Record<string, Partial<SandboxCreateConfig>>>;
+type Kind = keyof typeof kinds;
+
+const kindOf: Partial<Record<Base, Kind>> = {
+  plain: "plain",
+  checkpoint: "plain",
+  hibernated: "plain",
+  networked: "networked",
+};
+const withoutTarget: readonly Base[] = ["none", "no template", "nothing waits", "a VM waits"];
+
 export const operationNames = [
   "create",
+  "make boot template",
+  "fill pool",
+  "take waiting VM",
   "start",
   "restart",
   "exec",
@@ -176,6 +202,8 @@ export interface Owned {
   readonly volumes: Volumes;
   readonly images: ImageStore;
   readonly checkpoints: Checkpoints;
+  readonly templates: Templates;
+  readonly pool: OwnerPool;
 }
 
 type Operation = (owned: Owned) => Promise<void>;
@@ -189,7 +217,14 @@ const onSecond = (work: (second: ContainerHandle) => Promise<unknown>): Operatio
   onTarget(async (target) => work(await target.containers.get(SECOND)));
 
 export const operations: Readonly<Record<OperationName, Operation>> = {
-  create: async ({ sandboxes }) => void (await createTarget(sandboxes, COUNTER, true)),
+  create: async ({ sandboxes }) => void (await createTarget(sandboxes, COUNTER)),
+  "make boot template": async ({ sandboxes }) => void (await createTarget(sandboxes, COUNTER, "plain")),
+  "fill pool": async ({ sandboxes, pool }) => {
+    await createTarget(sandboxes, COUNTER, "networked");
+    await pool.fill();
+  },
+  "take waiting VM": async (owned) =>
+    await owned.pool.take(owned, () => createTarget(owned.sandboxes, COUNTER, "networked")),
   start: onTarget((target) => target.start()),
   restart: onTarget((target) => target.start()),
   exec: onTarget(async (target) => {
@@ -244,15 +279,14 @@ async function importSpare({ images }: Owned): Promise<void> {
   await images.import(dir, { name: SPARE, kind: "rootfs" });
 }
 
-async function createTarget(
+function createTarget(
   sandboxes: Sandboxes,
   command: readonly string[],
-  start: boolean,
-  isPlain = false,
-): Promise<void> {
-  const annotations = isPlain ? { [PLAIN]: "yes" } : {};
-  const config = { image: "busybox", name: TARGET, annotations, vhostUser: !isPlain, container: { command } };
-  await sandboxes.create(config, { start });
+  kind: Kind = "shared",
+  start = true,
+): Promise<SandboxHandle> {
+  const config = { image: "busybox", name: TARGET, annotations: { [KIND]: kind }, container: { command } };
+  return sandboxes.create({ ...config, ...kinds[kind] }, { start });
 }
 
 async function findTarget(sandboxes: Sandboxes): Promise<SandboxInfo | undefined> {
@@ -264,15 +298,16 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   const { sandboxes } = owned;
   let info = await findTarget(sandboxes);
   await removeCopies(owned, base);
-  const isFresh = base === "none" || base === "ready";
-  const isPlain = base === "plain" || base === "checkpoint" || base === "hibernated";
-  const isOther = info !== undefined && (info.annotations[PLAIN] === "yes") !== isPlain && base !== "none";
+  const kind = kindOf[base] ?? "shared";
+  const isFresh = withoutTarget.includes(base) || base === "ready";
+  const isOther = info !== undefined && info.annotations[KIND] !== kind;
   if (info !== undefined && ((isFresh && info.state !== base) || isOther)) {
     await (await sandboxes.get(TARGET)).delete({ force: true });
     info = undefined;
   }
-  if (base === "none") return;
-  if (info === undefined) await createTarget(sandboxes, command, base !== "ready", isPlain);
+  await preparePool(owned, base);
+  if (withoutTarget.includes(base)) return;
+  if (info === undefined) await createTarget(sandboxes, command, kind, base !== "ready");
   if (base === "ready") return;
   const target = await sandboxes.get(TARGET);
   if (info?.state === base && (base === "paused" || base === "stopped")) return;
@@ -289,6 +324,22 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   if (base === "paused") await target.pause();
   if (base === "hibernated") await target.hibernate();
   if (base === "stopped") await target.stop({ timeoutMs: 0 });
+}
+
+/** There is no target yet where these bases are asked for. */
+async function preparePool({ sandboxes, templates, pool }: Owned, base: Base): Promise<void> {
+  const made = await templates.list();
+  if (base === "no template") for (const { digest } of made) await templates.remove(digest);
+  if (base === "nothing waits" && made.length === 0) {
+    await (await createTarget(sandboxes, COUNTER, "plain")).delete({ force: true });
+  }
+  if (base === "nothing waits") return await pool.empty();
+  if (base !== "a VM waits") return await pool.close();
+  if ((await pool.waiting({ sandboxes })) !== undefined) return;
+  await pool.empty();
+  const first = await createTarget(sandboxes, COUNTER, "networked");
+  await pool.fill();
+  await first.delete({ force: true });
 }
 
 async function removeCopies({ sandboxes, checkpoints }: Owned, base: Base): Promise<void> {

@@ -12,6 +12,7 @@ import { BelljarError, createLog, messageChain, STEP_CHANNEL, systemClock } from
 import { openGuestImages } from "../../src/guest/index.ts";
 import { createQemu } from "../../src/hypervisor/index.ts";
 import { type ImageStore, openImageStore } from "../../src/images/index.ts";
+import { openNetworks } from "../../src/network/index.ts";
 import { openRuntime, type RuntimeCore, readLayerUse, type SandboxHandle } from "../../src/runtime/index.ts";
 import { resolvePaths } from "../../src/sdk/index.ts";
 import { sharedTemplates } from "../support/templates.ts";
@@ -26,6 +27,7 @@ import {
   type StepTold,
   stepName,
 } from "./owner-commands.ts";
+import { OwnerPool } from "./owner-pool.ts";
 
 const [rootDir, runDir] = process.argv.slice(2);
 if (rootDir === undefined || runDir === undefined) {
@@ -33,6 +35,10 @@ if (rootDir === undefined || runDir === undefined) {
   process.exit(2);
 }
 const log = createLog({ level: "info", json: false, write: (line) => process.stderr.write(line) });
+const hypervisor = createQemu({ log });
+const networks = openNetworks({ rootDir });
+const templates = sharedTemplates(rootDir, runDir);
+const pool = new OwnerPool({ hypervisor, connectAgent, networks, runDir, clock: systemClock, log });
 let runtime: RuntimeCore | undefined;
 let images: ImageStore | undefined;
 
@@ -94,12 +100,14 @@ const handlers: { [D in Command["do"]]: (command: Extract<Command, { do: D }>) =
 async function open(root: string, run: string): Promise<RuntimeCore> {
   const { guest } = resolvePaths({}, process.env, process.getuid?.() ?? 0);
   return await openRuntime({
-    hypervisor: createQemu({ log }),
+    hypervisor,
+    networks,
     acceleration: { resolve: async () => ({ acceleration: "tcg", explanation: "fixed", remembered: false }) },
     guestImages: openGuestImages({ dir: guest, log }),
     images: await openImages(root),
     connectAgent,
-    templates: sharedTemplates(root, run),
+    templates,
+    pool: pool.pool,
     rootDir: root,
     runDir: run,
     clock: systemClock,
@@ -115,7 +123,7 @@ async function openImages(root: string): Promise<ImageStore> {
 async function owned(): Promise<Owned> {
   const { sandboxes, volumes, checkpoints } = opened();
   images ??= await openImages(rootDir ?? "");
-  return { sandboxes, volumes, images, checkpoints };
+  return { sandboxes, volumes, images, checkpoints, templates, pool };
 }
 
 function opened(): RuntimeCore {
