@@ -8,7 +8,7 @@ import { deviceParts } from "./device-arguments.ts";
 import { diskParts } from "./disk-arguments.ts";
 import { plug } from "./hotplug.ts";
 import { type Launched, startSignal } from "./launch.ts";
-import { loadGuest } from "./load-guest.ts";
+import { fillGuest, loadGuest } from "./load-guest.ts";
 import { QemuVm } from "./qemu-vm.ts";
 import { removeRunFiles, runFiles } from "./run-files.ts";
 import { partsOf, sized } from "./vm-parts.ts";
@@ -39,9 +39,13 @@ export class WaitingQemu implements WaitingVmm {
       const parts = partsOf(config);
       const told = options.onSpawn?.(this.vmm);
       told?.catch(() => {});
+      const { fillMemory, ...rest } = options;
+      const filling = fillGuest(this.#launched, fillMemory, config);
+      filling.catch(() => {});
       for (const disk of parts.disks) await plug(qmp, diskParts(disk));
       for (const device of parts.devices) await plug(qmp, deviceParts(device));
-      await loadGuest(this.#launched, options, config, incomingSocket, limit.signal);
+      await filling;
+      await loadGuest(this.#launched, rest, config, incomingSocket, limit.signal);
       await told;
       return await sized(new QemuVm({ ...parts, ...this.#launched, log: this.#log }));
     } catch (error) {
