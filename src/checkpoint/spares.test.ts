@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
@@ -83,6 +83,38 @@ test("a spare that has ended, or is of no use, is no reason for a failure", asyn
   await assert.rejects(world.source.fork(1), { reason: "VMM_START_FAILED" });
   assert.equal(world.waiting().includes(last), false);
   assert.equal((await readdir(world.runtime.deps.runDir)).includes(last), false);
+});
+
+test("no spare waits on a file of memory that is gone, or is another one by now", async (t) => {
+  const { runtime } = await open(t, 1);
+  const { hypervisor, runDir, clock: slow, log } = runtime.deps;
+  const clock = { ...slow, sleep: async () => {} };
+  const deps = { hypervisor, networks: runtime.networks, runDir, clock, log, size: 1 };
+  const spares = new Spares({ ...deps, availableMemoryMib: async () => 16_384 });
+  const path = join(t.dir, "memory");
+  await writeFile(path, "");
+  const { dev, ino } = await stat(path);
+  const boot = { kernelPath: "/kernel", kernelArguments: [] };
+  const memoryFile = { path, use: "private" } as const;
+  const config = { acceleration: "tcg", memoryMib: 128, cpus: 1, boot, disks: [], memoryFile } as const;
+  const kind = { key: "kind", mode: undefined, memoryMib: 128, config, memoryFileId: `${dev}:${ino}` };
+  const starts = (): number => runtime.hypervisor.calls.filter((call) => call.startsWith("startWaiting")).length;
+  spares.want({ ...kind, memoryFileId: `${dev}:1` });
+  const { memoryFile: _, ...other } = config;
+  spares.want({ ...kind, key: "other", config: other, memoryFileId: undefined });
+  await until(() => spares.count({ ...kind, key: "other" }) === 1);
+  spares.want(kind);
+  await until(() => spares.count(kind) === 1);
+  assert.equal(starts(), 2);
+  // What is put in its place while QEMU starts is not taken for it.
+  spares.take(spares.idFor(kind));
+  const letGo = runtime.hypervisor.hold("startWaiting");
+  spares.want(kind);
+  await until(() => starts() === 3);
+  await rm(path);
+  letGo();
+  await until(() => spares.count(kind) === 0 && runtime.hypervisor.waiting.size === 1);
+  await spares.stop();
 });
 
 test("a spare waits where its copy's network will be, and is not used when that is another one by now", async (t) => {

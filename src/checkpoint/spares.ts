@@ -5,6 +5,7 @@
  * Invariant: a spare becomes a VM of the configuration that it was started with, whose memory is mapped from the same file.
  */
 import { stat } from "node:fs/promises";
+import { BelljarError } from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { Hypervisor, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
 import { type NetworkSettings, networkPath } from "../network/index.ts";
@@ -20,6 +21,8 @@ export interface SparesDeps extends RoomDeps {
 export interface SpareKind extends Blueprint {
   readonly key: string;
   readonly config: Omit<VmConfig, "id" | "runDir">;
+  /** Which file its memory is mapped from, whatever that is called. */
+  readonly memoryFileId: string | undefined;
 }
 
 export class Spares {
@@ -28,9 +31,18 @@ export class Spares {
   constructor(deps: SparesDeps) {
     this.#room = new WaitingRoom(deps, {
       what: "spare VMM",
-      make: ({ config }, { id, runDir, network }, signal) => {
+      make: async (kind, { id, runDir, network }, signal) => {
         const networkNamespace = network === undefined ? undefined : networkPath(network);
-        return deps.hypervisor.startWaiting({ ...config, id, runDir, networkNamespace }, { signal });
+        // Before: QEMU would make a file that is gone. After: its name may have become another one's.
+        await checkMemoryFile(kind);
+        const spare = await deps.hypervisor.startWaiting({ ...kind.config, id, runDir, networkNamespace }, { signal });
+        try {
+          await checkMemoryFile(kind);
+          return spare;
+        } catch (error) {
+          await spare.kill();
+          throw error;
+        }
       },
       ended: (spare) => spare.ended,
       end: (spare) => spare.kill(),
@@ -75,10 +87,11 @@ export async function spareKind(
   if (vm === undefined || vm.sharedMemory === true || network?.mode === "netns") return undefined;
   if ((vm.devices ?? []).some(({ kind }) => kind !== "net")) return undefined;
   const { disks: _, devices: __, ...rest } = savedConfig(vm);
-  const file = memory === undefined ? undefined : await stat(memory.path, { bigint: true });
+  const memoryFileId = memory === undefined ? undefined : await idOf(memory.path);
   const mode = network?.mode;
   return {
-    key: JSON.stringify([rest, bootOf(image), mode, file && [`${file.dev}`, `${file.ino}`]]),
+    key: JSON.stringify([rest, bootOf(image), mode, memoryFileId]),
+    memoryFileId,
     mode,
     memoryMib: vm.memoryMib,
     config: {
@@ -88,4 +101,17 @@ export async function spareKind(
       ...(memory === undefined ? {} : { memoryFile: { ...memory, use: "private" } }),
     },
   };
+}
+
+async function idOf(path: string): Promise<string> {
+  const { dev, ino } = await stat(path, { bigint: true });
+  return `${dev}:${ino}`;
+}
+
+async function checkMemoryFile({ config: { memoryFile }, memoryFileId }: SpareKind): Promise<void> {
+  if (memoryFile === undefined || (await idOf(memoryFile.path)) === memoryFileId) return;
+  throw new BelljarError(
+    "CHECKPOINT_MISMATCH",
+    `${memoryFile.path} is another file than the copies' memory is mapped from`,
+  );
 }

@@ -148,20 +148,22 @@ export class WaitingRoom<B extends Blueprint, T> {
 
   async #fill(): Promise<void> {
     const { signal } = this.#closing;
-    const { clock, log } = this.#deps;
-    try {
-      while (!signal.aborted) {
-        const waitMs = this.#quietFromMs - performance.now();
-        if (waitMs > 0) await clock.sleep(waitMs, signal);
-        const missing = this.#missing();
-        if (missing === undefined || !(await this.#hasRoom(missing.blueprint.memoryMib))) return;
-        await this.#add(missing.kind, missing.blueprint);
+    while (!signal.aborted) {
+      const waitMs = this.#quietFromMs - performance.now();
+      if (waitMs > 0) await this.#deps.clock.sleep(waitMs, signal).catch(() => {});
+      const missing = this.#missing();
+      if (signal.aborted || missing === undefined || !(await this.#hasRoom(missing.blueprint.memoryMib))) return;
+      const { kind, blueprint } = missing;
+      try {
+        await this.#add(kind, blueprint);
+      } catch (error) {
+        if (signal.aborted) return;
+        // Until it is wanted again.
+        this.#kinds.delete(kind);
+        this.#deps.log.warn(`no ${this.#craft.what} could be made to wait for a sandbox`, {
+          cause: messageChain(error).join(": "),
+        });
       }
-    } catch (error) {
-      if (signal.aborted) return;
-      log.warn(`no ${this.#craft.what} could be made to wait for a sandbox`, {
-        cause: messageChain(error).join(": "),
-      });
     }
   }
 
