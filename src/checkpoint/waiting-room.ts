@@ -158,8 +158,8 @@ export class WaitingRoom<B extends Blueprint, T> {
         await this.#add(kind, blueprint);
       } catch (error) {
         if (signal.aborted) return;
-        // Until it is wanted again.
-        this.#kinds.delete(kind);
+        // Until it is wanted again, which it may have been meanwhile.
+        if (this.#kinds.get(kind) === blueprint) this.#kinds.delete(kind);
         this.#deps.log.warn(`no ${this.#craft.what} could be made to wait for a sandbox`, {
           cause: messageChain(error).join(": "),
         });
