@@ -107,7 +107,7 @@ test("no spare waits on a file of memory that is gone, or is another one by now"
   await until(() => spares.count(kind) === 1);
   assert.equal(starts(), 2);
   // What is put in its place while QEMU starts is not taken for it.
-  spares.take(spares.idFor(kind));
+  await spares.take(spares.idFor(kind))?.kill();
   const letGo = runtime.hypervisor.hold("startWaiting");
   spares.want(kind);
   await until(() => starts() === 3);
