@@ -1,7 +1,6 @@
 /** The daemon as a client sees it: reached, asked who it is, told to stop. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { apiLimits, BelljarError, identifyProcess, isAlive, type Log } from "../base/index.ts";
-import type { KeptWaiting } from "../daemon/index.ts";
 import type { Checkpoints, Recovered, Sandboxes, Volumes } from "../runtime/index.ts";
 import type { Paths } from "./paths.ts";
 
@@ -16,11 +15,13 @@ export interface DaemonStatus {
   readonly recovered: readonly Recovered[];
 }
 
-export interface ConnectDaemonOptions extends KeptWaiting {
+export interface ConnectDaemonOptions {
   readonly paths: Paths;
   readonly log: Log;
   readonly socketPath: string;
   readonly startDaemon: boolean;
+  readonly poolSize?: number | undefined;
+  readonly spareCount?: number | undefined;
   readonly onStarted?: ((pid: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** How long a lost daemon is looked for. */
