@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { chmod, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type TestScope, test } from "../../test/support/harness.ts";
+import { type TestScope, tempDir, test } from "../../test/support/harness.ts";
 import type { MemoryGuest } from "../../test/support/memory-agent.ts";
 import { MemoryNetworks } from "../../test/support/memory-networks.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
@@ -491,6 +491,28 @@ test("archive: a checkpoint comes to another root as one file, whole, and is res
   assert.equal((await copy.exec(["echo", "on"])).stdout, "on\n");
   assert.ok((await readdir(join(there.sandboxesDir, copy.id, "disks"))).includes(`${"2".repeat(64)}.erofs`));
   assert.equal((await checkpoints(join(there.deps.rootDir, "checkpoints"))).length, 1);
+});
+
+test("archive: what tar takes for a change of a file is none where that got another name, and all else is told", async (t) => {
+  const { runtime, source } = await running(t);
+  await source.checkpoint({ name: "linked" });
+  const path = process.env["PATH"];
+  t.after(() => {
+    process.env["PATH"] = path;
+  });
+  const saying = async (words: string): Promise<void> => {
+    const bin = await tempDir(t);
+    const script = `#!/bin/sh\nPATH="${path}"\ntar "$@" || exit\necho "tar: ${words}" >&2\nexit 1\n`;
+    await writeFile(join(bin, "tar"), script, { mode: 0o755 });
+    process.env["PATH"] = `${bin}:${path}`;
+  };
+  await saying("./base.img: file changed as we read it");
+  await exportNamed(runtime.deps.rootDir, "linked", join(t.dir, "one.tar"));
+  await saying("./base.img: File shrank by 4096 bytes; padding with zeros");
+  await assert.rejects(exportNamed(runtime.deps.rootDir, "linked", join(t.dir, "two.tar")), {
+    reason: "HOST_TOOL_FAILED",
+    message: /two\.tar cannot be written/,
+  });
 });
 
 test("archive: what is hostile, changed or cut short is refused, and nothing is left", async (t) => {
