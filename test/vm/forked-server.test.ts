@@ -1,11 +1,13 @@
 /**
  * Forks of a running HTTP server, each on a port of its own, while the source is asked all the time. `BELLJAR_FORKS` asks for more of them
  * than the few that are enough to see it; then the times are worth looking at, too. `BELLJAR_NETWORK=bridge` changes the host's own
- * network while it runs; `BELLJAR_SERVER=busybox` has a small server in place of Node.
+ * network while it runs; `BELLJAR_SERVER=busybox` has a small server in place of Node; `BELLJAR_SPARES`
+ * has so many VMMs wait for the forks.
  */
 import assert from "node:assert/strict";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { poolLimits } from "../../src/base/index.ts";
 import { openEmbedded } from "../support/embedded.ts";
 import { runCli, startCli, test } from "../support/harness.ts";
 import { networkHost } from "../support/network-host.ts";
@@ -13,6 +15,9 @@ import { until } from "../support/until.ts";
 
 const COUNT = Number(process.env["BELLJAR_FORKS"] ?? 3);
 const MODE = process.env["BELLJAR_NETWORK"] === "bridge" ? "bridge" : "user";
+const SPARES = Number(process.env["BELLJAR_SPARES"] ?? 0);
+/** Until all of them wait. */
+const SPARE_MS = 500;
 /** Each says who it is. */
 const SERVERS = {
   node: {
@@ -41,7 +46,7 @@ function ask(port: number, timeoutMs: number): Promise<string> {
 }
 
 test("forks of a running server answer on ports of their own, and the source never misses a request", async (t) => {
-  const runtime = await openEmbedded(t);
+  const runtime = await openEmbedded(t, SPARES);
   await using source = await runtime.sandboxes.create({
     image: IMAGE,
     network: { mode: MODE, ports: [{ hostAddress: "127.0.0.1", containerPort: 80 }] },
@@ -61,6 +66,10 @@ test("forks of a running server answer on ports of their own, and the source nev
     }
   };
   await answers(port, performance.now() + 60_000);
+  if (SPARES > 0) {
+    for (const first of await source.fork(1)) await first.delete({ force: true });
+    await sleep(poolLimits.quietMs + SPARES * SPARE_MS);
+  }
   // One at a time, each with a connection of its own: it may be slow while it is frozen, and it is never refused.
   const stop = new AbortController();
   const times: number[] = [];
