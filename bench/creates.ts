@@ -8,7 +8,7 @@ import { type Measurement, repeat } from "./measure.ts";
 
 const REPEATS = 20;
 /** Of each kind of sandbox that VMs wait for: every one takes ten seconds, most of which goes by until the next one waits. */
-const POOLED = 8;
+const POOLED = 12;
 /** Time for another VM to wait, looked at so often. */
 const REFILL_MAX_MS = 30_000;
 const REFILL_POLL_MS = 200;
