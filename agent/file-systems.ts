@@ -9,7 +9,8 @@ export type FileSystem = (typeof fileSystems)[number];
 /** Writing times of access would make reading a write. */
 const OPTIONS: { readonly [type in FileSystem]: string } = {
   erofs: "nodev",
-  // Without the last the kernel would write zeros over the tables of an empty disk, which then takes room on the host.
+  // Without `noinit_itable` the kernel would write zeros over the tables of an empty disk, which then takes room on the host; without the
+  // last it would read the maps of all free blocks at once, in every copy anew.
   ext4: "nodev,noatime,noinit_itable,no_prefetch_block_bitmaps",
   // Copies of one disk have one identity; xfs alone minds.
   xfs: "nodev,noatime,nouuid",

@@ -1,6 +1,6 @@
 /**
- * VMMs that were started and have no guest: they wait for a copy. Starting one is half of what the host does for a copy; what is left is
- * the memory, the device state and the disks of the guest.
+ * VMMs that were started and have no guest: they wait for a copy, which needs no more than the memory, the
+ * device state and the disks of its guest then.
  *
  * Invariant: a spare becomes a VM of the configuration that it was started with, whose memory is mapped from the same file.
  */

@@ -354,7 +354,7 @@ export class Sandbox<C extends SandboxedContainer> {
     const base = source.memory;
     const { devices, later } = placeNics(saved.devices ?? [], network);
     const vm = await loadVm(
-      { ...this.#deps, network, waiting: source.takeWaiting?.(), log: this.log },
+      { ...this.#deps, network, takeWaiting: source.takeWaiting, log: this.log },
       {
         ...savedConfig(saved),
         devices,

@@ -3,11 +3,12 @@
  * is never a reason for its failure.
  */
 import { BelljarError, type Log, messageChain, throwIfAborted } from "../base/index.ts";
-import type { Hypervisor, LoadOptions, StartOptions, Vm, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
+import type { Hypervisor, LoadOptions, StartOptions, Vm, VmConfig } from "../hypervisor/interface.ts";
 import type { NetworkState, Networks } from "../network/index.ts";
 import { linkMemory } from "./base-memory.ts";
 import type { SandboxSettings } from "./config.ts";
 import { endProcess } from "./end-process.ts";
+import type { LoadSource } from "./load-source.ts";
 import type { BootTemplate, TemplateSource, VmPool } from "./template-source.ts";
 
 export interface BootOptions {
@@ -107,15 +108,16 @@ async function takeWaiting(
 
 interface LoadDeps extends Pick<StartDeps, "hypervisor" | "networks" | "log"> {
   readonly network: NetworkState | undefined;
-  readonly waiting: WaitingVmm | undefined;
+  readonly takeWaiting: LoadSource["takeWaiting"];
 }
 
 /** A VM that was saved: in a VMM that waits for it, where there is one that is of use. */
 export async function loadVm(
-  { hypervisor, networks, network, waiting, log }: LoadDeps,
+  { hypervisor, networks, network, takeWaiting, log }: LoadDeps,
   config: VmConfig,
   options: LoadOptions,
 ): Promise<Vm> {
+  const waiting = takeWaiting?.();
   if (waiting === undefined) return await hypervisor.start(config, options);
   try {
     if (network !== undefined && !(await networks.isAt(network, waiting.vmm.pid))) {

@@ -7,8 +7,8 @@
 import assert from "node:assert/strict";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { poolLimits } from "../../src/base/index.ts";
-import { openEmbedded } from "../support/embedded.ts";
+import { findVmmProcesses } from "../../src/hypervisor/index.ts";
+import { embeddedPaths, openEmbedded } from "../support/embedded.ts";
 import { runCli, startCli, test } from "../support/harness.ts";
 import { networkHost } from "../support/network-host.ts";
 import { until } from "../support/until.ts";
@@ -16,8 +16,6 @@ import { until } from "../support/until.ts";
 const COUNT = Number(process.env["BELLJAR_FORKS"] ?? 3);
 const MODE = process.env["BELLJAR_NETWORK"] === "bridge" ? "bridge" : "user";
 const SPARES = Number(process.env["BELLJAR_SPARES"] ?? 0);
-/** Until all of them wait. */
-const SPARE_MS = 500;
 /** Each says who it is. */
 const SERVERS = {
   node: {
@@ -46,7 +44,8 @@ function ask(port: number, timeoutMs: number): Promise<string> {
 }
 
 test("forks of a running server answer on ports of their own, and the source never misses a request", async (t) => {
-  const runtime = await openEmbedded(t, SPARES);
+  const paths = await embeddedPaths(t);
+  const runtime = await openEmbedded(t, { spareCount: SPARES, paths });
   await using source = await runtime.sandboxes.create({
     image: IMAGE,
     network: { mode: MODE, ports: [{ hostAddress: "127.0.0.1", containerPort: 80 }] },
@@ -68,7 +67,10 @@ test("forks of a running server answer on ports of their own, and the source nev
   await answers(port, performance.now() + 60_000);
   if (SPARES > 0) {
     for (const first of await source.fork(1)) await first.delete({ force: true });
-    await sleep(poolLimits.quietMs + SPARES * SPARE_MS);
+    await until(async () => (await findVmmProcesses(paths.run)).length === SPARES + 1, {
+      what: "spares",
+      timeoutMs: 60_000,
+    });
   }
   // One at a time, each with a connection of its own: it may be slow while it is frozen, and it is never refused.
   const stop = new AbortController();
