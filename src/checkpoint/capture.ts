@@ -58,8 +58,10 @@ export async function capture(
   const { sandbox } = deps;
   checkCheckpointable(sandbox.state);
   const { vm } = sandbox.machine;
-  await deps.memory.prepare();
   const blocks = await vm.memoryBlocks();
+  const pagesPath = join(dir, "pages.img");
+  const { pid } = vm.save().vmm;
+  await deps.memory.prepare(pid, blocks, pagesPath);
   const wasRunning = sandbox.state.state === "running";
   const { containers } = sandbox.state;
   const disks = writtenDisks(containers);
@@ -72,9 +74,7 @@ export async function capture(
   try {
     await still.begin(signal);
     const state = { ...sandbox.state, vm: vm.save(), wake: still.wake };
-    const pagesPath = join(dir, "pages.img");
     const devicesPath = join(dir, "devices");
-    const { pid } = vm.save().vmm;
     const work = [
       deps.memory.save(pid, blocks, pagesPath),
       deps.outputs.snapshot(),

@@ -9,14 +9,16 @@ export class MemoryGuestMemory implements GuestMemory {
   failNext: BelljarError | undefined;
   #saves = 0;
 
-  readonly prepare: GuestMemory["prepare"] = async () => {};
+  readonly prepare: GuestMemory["prepare"] = async (_pid, _blocks, path) => {
+    await writeFile(path, "", { flag: "wx" });
+  };
 
   readonly save: GuestMemory["save"] = async (_pid, blocks, path) => {
     const error = this.failNext;
     this.failNext = undefined;
     if (error !== undefined) throw error;
     this.#saves += 1;
-    await writeFile(path, Buffer.alloc(3 * PAGE_BYTES, this.#saves), { flag: "wx" });
+    await writeFile(path, Buffer.alloc(3 * PAGE_BYTES, this.#saves), { flag: "r+" });
     const pages = blocks.map(({ name, sizeBytes }) => ({ name, sizeBytes, runs: Uint32Array.of(1, 2, 7, 1) }));
     return { blocks: pages, written: Promise.resolve() };
   };

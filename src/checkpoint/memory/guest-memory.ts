@@ -22,10 +22,13 @@ export interface PagesFile {
 }
 
 export interface GuestMemory {
-  /** Does what the first `save` would have to do before; may be left out. */
-  prepare(): Promise<void>;
   /**
-   * Copies the pages that are the VM's own into a new file; resolves when the guest may run on.
+   * Makes the file of a `save` that comes next, and does what needs no guest that stands still: finding room in it for what is the VM's own.
+   * @throws BelljarError as `save`
+   */
+  prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<void>;
+  /**
+   * Copies the pages that are the VM's own into that file; resolves when the guest may run on.
    * @throws BelljarError `VMM_DIED` when the process is gone, `DISK_FULL`
    */
   save(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<SavedMemory>;
@@ -53,14 +56,12 @@ class ThreadedMemory implements GuestMemory {
   #worker: Worker | undefined;
   #lastId = 0;
 
-  async prepare(): Promise<void> {
-    await this.#ask<PrepareRequest>({ kind: "prepare" }).done;
+  async prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<void> {
+    await this.#ask<PrepareRequest>({ kind: "prepare", pid, blocks: placesOf(blocks), path }).done;
   }
 
   async save(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<SavedMemory> {
-    // Looking for pages takes two milliseconds per GiB while the guest stands still: not where there can be none.
-    const places = blocks.map(({ address, sizeBytes, isUnused }) => ({ address, sizeBytes: isUnused ? 0 : sizeBytes }));
-    const { copied, done } = this.#ask<SaveRequest>({ kind: "save", pid, blocks: places, path });
+    const { copied, done } = this.#ask<SaveRequest>({ kind: "save", pid, blocks: placesOf(blocks), path });
     const { runs } = await publishStep("host", "save memory", () => Promise.race([copied, never(done)]));
     const found = blocks.map(({ name, sizeBytes }, index) => ({ name, sizeBytes, runs: runs[index] ?? NONE }));
     return { blocks: found, written: done };
@@ -139,6 +140,11 @@ class ThreadedMemory implements GuestMemory {
 }
 
 const NONE = new Uint32Array(0);
+
+/** Looking for pages takes two milliseconds per GiB while the guest stands still: not where there can be none. */
+function placesOf(blocks: readonly MemoryBlock[]): SaveRequest["blocks"] {
+  return blocks.map(({ address, sizeBytes, isUnused }) => ({ address, sizeBytes: isUnused ? 0 : sizeBytes }));
+}
 
 /** Fails when the work fails; otherwise leaves it to somebody else to come first. */
 async function never(work: Promise<void>): Promise<never> {

@@ -5,14 +5,19 @@
  * A page differs from the template's (or, without a template, from zeros) when the VMM has a copy of its own: in
  * /proc/PID/pagemap it is present and not of a file (bits 63 and 61), or swapped out (bit 62). Reading never makes a copy.
  */
-import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { type MessagePort, parentPort } from "node:worker_threads";
 import { BelljarError } from "../../base/index.ts";
-import type { MemoryAnswer, MemoryRequest, SaveRequest } from "./messages.ts";
-import { PAGE_BYTES, type PageRuns } from "./page-runs.ts";
+import type { MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
+import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
 
-/** What is copied while the guest stands still and written afterwards; more than this is written while it stands still. */
+/**
+ * What is copied while the guest stands still and written afterwards. What is more than this is written while it stands still: to pages
+ * that the kernel has found for the file before, since finding them takes it longer than all the rest.
+ */
 const STAGE_BYTES = 32 * 1024 * 1024;
+/** Goes through the caches of a CPU. */
+const DIRECT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 4 * 1024 * 1024;
 /** Entries of pagemap that are looked at in one go: 128 MiB of a guest. */
 const ENTRIES = 32 * 1024;
@@ -29,7 +34,7 @@ function serve(port: MessagePort): void {
     try {
       switch (request.kind) {
         case "prepare":
-          prepare();
+          prepare(request);
           send({ id, kind: "done" });
           break;
         case "save":
@@ -50,24 +55,42 @@ function serve(port: MessagePort): void {
   });
 }
 
-/** The kernel gives memory when it is first written to: not while a guest stands still. */
-function prepare(): Buffer {
+/** The kernel finds memory when it is first written to: not while a guest stands still. */
+function prepare({ pid, blocks, path }: PrepareRequest): void {
+  staging();
+  const bytes = countBytes(findAllOwn(pid, blocks));
+  withFile(path, "wx", (out) => {
+    if (bytes <= STAGE_BYTES) return;
+    const zeros = Buffer.alloc(DIRECT_BYTES);
+    for (let at = 0; at < bytes; ) at += writeSync(out, zeros, 0, Math.min(zeros.length, bytes - at), at);
+  });
+}
+
+function staging(): Buffer {
   stage ??= Buffer.alloc(STAGE_BYTES).fill(1);
   return stage;
 }
 
 function save({ id, pid, blocks, path }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
-  const buffer = prepare();
-  const scanned = withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
-  withFile(path, "wx", (out) => {
-    const sink = new Sink(out, buffer);
+  const buffer = staging();
+  const scanned = findAllOwn(pid, blocks);
+  withFile(path, "r+", (out) => {
+    const sink = new Sink(out, buffer, countBytes(scanned));
     withFile(`/proc/${pid}/mem`, "r", (memory) => {
       for (const [index, runs] of scanned.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
     });
     send({ id, kind: "copied", runs: scanned });
-    sink.flush();
+    sink.end();
   });
   send({ id, kind: "done" });
+}
+
+function findAllOwn(pid: number, blocks: SaveRequest["blocks"]): readonly PageRuns[] {
+  return withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
+}
+
+function countBytes(all: readonly PageRuns[]): number {
+  return PAGE_BYTES * countPages(all.map((runs) => ({ runs })));
 }
 
 /** Runs of pages of which the process has a copy of its own. */
@@ -115,28 +138,43 @@ function copyOut(memory: number, address: number, runs: PageRuns, sink: Sink): v
   }
 }
 
-/** Takes bytes into memory as long as there is room, and writes them when there is none. */
+/** Writes what there is no room for in memory, which is the first of it, and keeps the rest. */
 class Sink {
   readonly #file: number;
   readonly #buffer: Buffer;
+  /** What is still to be written at once. */
+  #direct: number;
   #used = 0;
+  #written = 0;
 
-  constructor(file: number, buffer: Buffer) {
+  constructor(file: number, buffer: Buffer, bytes: number) {
     this.#file = file;
     this.#buffer = buffer;
+    this.#direct = Math.max(0, bytes - buffer.length);
   }
 
   space(): { readonly buffer: Buffer; readonly from: number; readonly room: number } {
-    if (this.#used === this.#buffer.length) this.flush();
-    return { buffer: this.#buffer, from: this.#used, room: this.#buffer.length - this.#used };
+    const end = this.#direct > 0 ? Math.min(this.#direct, DIRECT_BYTES) : this.#buffer.length;
+    return { buffer: this.#buffer, from: this.#used, room: end - this.#used };
   }
 
   filled(bytes: number): void {
     this.#used += bytes;
+    if (this.#direct === 0 || this.#used < Math.min(this.#direct, DIRECT_BYTES)) return;
+    this.#direct -= this.#used;
+    this.#flush();
   }
 
-  flush(): void {
-    for (let at = 0; at < this.#used; ) at += writeSync(this.#file, this.#buffer, at, this.#used - at);
+  /** Everything is in the file then, and nothing else is. */
+  end(): void {
+    this.#flush();
+    ftruncateSync(this.#file, this.#written);
+  }
+
+  #flush(): void {
+    for (let at = 0; at < this.#used; )
+      at += writeSync(this.#file, this.#buffer, at, this.#used - at, this.#written + at);
+    this.#written += this.#used;
     this.#used = 0;
   }
 }

@@ -6,17 +6,19 @@ interface Request {
   readonly id: number;
 }
 
-/** Has the thread started, and its memory at hand, before a guest stands still for it. */
-export interface PrepareRequest extends Request {
+interface OutRequest extends Request {
+  readonly pid: number;
+  readonly blocks: readonly Pick<MemoryBlock, "address" | "sizeBytes">[];
+  readonly path: string;
+}
+
+/** Has everything at hand before a guest stands still for it: the thread, memory, and a new file with room in the page cache. */
+export interface PrepareRequest extends OutRequest {
   readonly kind: "prepare";
 }
 
-export interface SaveRequest extends Request {
+export interface SaveRequest extends OutRequest {
   readonly kind: "save";
-  readonly pid: number;
-  readonly blocks: readonly Pick<MemoryBlock, "address" | "sizeBytes">[];
-  /** A new file. */
-  readonly path: string;
 }
 
 export interface LoadRequest extends Request {

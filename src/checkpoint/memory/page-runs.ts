@@ -24,7 +24,7 @@ const BLOCK_BYTES = 24;
 const DIGEST_BYTES = 32;
 const names = ["ram", "growth"] as const;
 
-export function countPages(blocks: readonly BlockPages[]): number {
+export function countPages(blocks: readonly Pick<BlockPages, "runs">[]): number {
   let pages = 0;
   for (const { runs } of blocks) for (let at = 1; at < runs.length; at += 2) pages += runs[at] ?? 0;
   return pages;

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { type FileHandle, mkdtemp, open, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { MemoryBlock } from "../../hypervisor/interface.ts";
+import { createGuestMemory } from "./guest-memory.ts";
+import { countPages, PAGE_BYTES } from "./page-runs.ts";
+
+const MIB = 1024 * 1024;
+const SIZE_MIB = 80;
+/** Of every five, the first is never written to. */
+const PROGRAM = `
+  const bytes = Buffer.alloc(${SIZE_MIB * MIB});
+  for (let at = 0; at < bytes.length; at += 4096) if (Math.floor(at / ${MIB}) % 5 > 0) bytes.writeUInt32LE(at + 1, at);
+  console.log("ready");
+  process.stdin.resume().on("data", () => bytes[0]);`;
+
+/** A process that stands still, with memory of which it has written to a part. */
+async function startProgram(): Promise<{
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly block: MemoryBlock;
+}> {
+  const child = spawn(process.execPath, ["-e", PROGRAM], { stdio: ["pipe", "pipe", "inherit"] });
+  await once(child.stdout, "data");
+  const pid = child.pid ?? 0;
+  child.kill("SIGSTOP");
+  for (const map of (await readFile(`/proc/${pid}/smaps`, "latin1")).split(/\n(?=[0-9a-f]+-)/)) {
+    const [, from = "", to = ""] = /^([0-9a-f]+)-([0-9a-f]+) rw-p /.exec(map) ?? [];
+    const residentKib = Number(/^Rss: +(\d+) kB$/m.exec(map)?.[1]);
+    if (residentKib * 1024 < (SIZE_MIB / 2) * MIB) continue;
+    const address = Number.parseInt(from, 16);
+    return {
+      child,
+      pid,
+      block: { name: "ram", address, sizeBytes: Number.parseInt(to, 16) - address, isUnused: false },
+    };
+  }
+  throw new Error("the program's memory is not among its maps");
+}
+
+async function bytesAt(file: FileHandle, length: number, position: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(length);
+  for (let at = 0; at < length; ) at += (await file.read(buffer, at, length - at, position + at)).bytesRead;
+  return buffer;
+}
+
+test("memory of a process is saved as it is when it is saved, however much there was when the file was made", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "belljar-guest-memory-"));
+  const memory = createGuestMemory();
+  const { child, pid, block } = await startProgram();
+  try {
+    await using process = await open(`/proc/${pid}/mem`, "r+");
+    const saved = async (
+      before: MemoryBlock,
+      path: string,
+      meanwhile = async (): Promise<void> => {},
+    ): Promise<number> => {
+      await memory.prepare(pid, [before], path);
+      await meanwhile();
+      const { blocks, written } = await memory.save(pid, [block], path);
+      await written;
+      const [{ runs } = { runs: new Uint32Array(0) }] = blocks;
+      await using file = await open(path, "r");
+      let at = 0;
+      for (let index = 0; index < runs.length; index += 2) {
+        const length = (runs[index + 1] ?? 0) * PAGE_BYTES;
+        const wanted = await bytesAt(process, length, block.address + (runs[index] ?? 0) * PAGE_BYTES);
+        assert.ok((await bytesAt(file, length, at)).equals(wanted), `run ${index / 2} of ${runs.length / 2}`);
+        at += length;
+      }
+      assert.equal((await file.stat()).size, at);
+      return countPages(blocks);
+    };
+    const first = await saved(block, join(dir, "all"));
+    // Four fifths, and what the allocator has beside it.
+    assert.ok(first >= (SIZE_MIB * 0.8 * MIB) / PAGE_BYTES && first < (SIZE_MIB * 0.85 * MIB) / PAGE_BYTES, `${first}`);
+    const more = await saved(block, join(dir, "more"), async () => {
+      for (let page = 0; page < 5 * MIB; page += PAGE_BYTES)
+        await process.write(Buffer.of(7), 0, 1, block.address + page);
+    });
+    assert.ok(more > first + 200, `${more} after ${first}`);
+    assert.equal(await saved({ ...block, sizeBytes: 2 * MIB }, join(dir, "little")), more);
+    await assert.rejects(memory.prepare(pid, [block], join(dir, "all")), { reason: "DISK_FAILED" });
+  } finally {
+    child.kill("SIGKILL");
+    await memory.close();
+    await rm(dir, { recursive: true });
+  }
+});
