@@ -16,12 +16,12 @@ import {
   portLines,
   portName,
   removeLink,
-  uplinkLines,
+  uplinkOf,
   usedRanges,
   writeHostRules,
 } from "./bridge.ts";
 import { idOfNetwork, linkedFrom } from "./links.ts";
-import { inNamespace, listNamespaces } from "./namespace.ts";
+import { inNamespace, listNamespaces, type UplinkLines } from "./namespace.ts";
 import { LINKED, TABLE } from "./rules.ts";
 import type { OwnNetworkState } from "./state.ts";
 
@@ -62,7 +62,8 @@ export class BridgeNetworks {
   }
 
   /**
-   * What makes the bridge, this sandbox's link to it, and the host's rules for all of these, on the host and then in the sandbox's namespace.
+   * What makes the bridge, this sandbox's link to it, and the host's rules for all of these: on the host, as lines of a shell's, and then in
+   * the sandbox's namespace.
    * @param isThere the link is
    */
   async make(
@@ -70,10 +71,10 @@ export class BridgeNetworks {
     { namespace, mtu }: OwnNetworkState,
     isThere: boolean,
     planned: Iterable<OwnNetworkState>,
-  ): Promise<{ readonly host: readonly string[]; readonly within: readonly string[] }> {
+  ): Promise<{ readonly host: readonly string[]; readonly uplink: UplinkLines }> {
     const host = await this.#host();
     const rules = hostRules(host, [...planned].filter(isBridge));
-    return { host: portLines(host, { sandboxId: id, namespace, mtu, isThere }, rules), within: uplinkLines(host) };
+    return { host: portLines(host, { sandboxId: id, namespace, mtu, isThere }, rules), uplink: uplinkOf(host) };
   }
 
   /** Those that are linked to this one, and those that it is linked to, are told in the rules of their own namespaces. */

@@ -9,7 +9,7 @@ import { BelljarError, type Field, parseJson } from "../base/index.ts";
 import { overlaps, parseRange, type Range, rangeText, toText } from "./addresses.ts";
 import { UPLINK } from "./layout.ts";
 import { linkedPeers } from "./links.ts";
-import { tool } from "./namespace.ts";
+import { tool, type UplinkLines } from "./namespace.ts";
 import { EVERY_ADDRESS, type PublishedPort } from "./ports.ts";
 import type { OwnNetworkState } from "./state.ts";
 
@@ -98,7 +98,7 @@ export function portLines(
   const port = portName(sandboxId);
   const add = `link add ${port} mtu ${mtu} type veth peer name ${UPLINK} mtu ${mtu} netns ${namespace}`;
   return [
-    `ip link show dev ${name} >/dev/null 2>&1 || ip link add ${name} type bridge`,
+    `[ -d /proc/sys/net/ipv4/conf/${name} ] || ip link add ${name} type bridge`,
     "ip -batch - <<'LINKS'",
     `link set ${name} address ${BRIDGE_MAC} up`,
     `address replace ${gatewayOf(range)}/${range.prefix} dev ${name}`,
@@ -110,25 +110,29 @@ export function portLines(
     `echo 0 >/proc/sys/net/ipv4/conf/${name}/send_redirects`,
     // Ports that are published on a loopback address.
     `echo 1 >/proc/sys/net/ipv4/conf/${name}/route_localnet`,
-    "[ $(cat /proc/sys/net/ipv4/ip_forward) = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward",
+    // A shell reads a byte at a time, and such a file ends after the first: no end of a line is seen.
+    "read -r forwarding </proc/sys/net/ipv4/ip_forward || :",
+    '[ "$forwarding" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward',
     ...(rules === undefined ? [] : ["nft -f - <<'RULES'", rules, "RULES"]),
   ];
 }
 
-/** The other end of the link, in the sandbox's namespace, as lines of a shell's. */
-export function uplinkLines({ range }: BridgeHost): readonly string[] {
+/** The other end of the link, in the sandbox's namespace. */
+export function uplinkOf({ range }: BridgeHost): UplinkLines {
   const gateway = gatewayOf(range);
-  return [
-    // The host finds the guest's address here, though it is the guest's.
-    `echo 1 >/proc/sys/net/ipv4/conf/${UPLINK}/proxy_arp`,
-    `echo 0 >/proc/sys/net/ipv4/neigh/${UPLINK}/proxy_delay`,
-    "ip -batch - <<'UPLINK'",
-    `link set ${UPLINK} up`,
-    `route add ${gateway}/32 dev ${UPLINK}`,
-    `route add default via ${gateway} dev ${UPLINK}`,
-    `neighbour replace ${gateway} lladdr ${BRIDGE_MAC} dev ${UPLINK} nud permanent`,
-    "UPLINK",
-  ];
+  return {
+    settings: [
+      // The host finds the guest's address here, though it is the guest's.
+      `echo 1 >/proc/sys/net/ipv4/conf/${UPLINK}/proxy_arp`,
+      `echo 0 >/proc/sys/net/ipv4/neigh/${UPLINK}/proxy_delay`,
+    ],
+    links: [
+      `link set ${UPLINK} up`,
+      `route add ${gateway}/32 dev ${UPLINK}`,
+      `route add default via ${gateway} dev ${UPLINK}`,
+      `neighbour replace ${gateway} lladdr ${BRIDGE_MAC} dev ${UPLINK} nud permanent`,
+    ],
+  };
 }
 
 /** What is not there is success. */

@@ -42,12 +42,25 @@ export const linkLines: readonly string[] = [
   `ip tuntap add ${TAP} mode tap`,
 ];
 
-/** The rules, and then the link to the guest, which is there. */
-export function guestLines({ address, macAddress, mtu }: OwnNetworkState, rules: string): readonly string[] {
+/** What makes a link to the outside usable, which is there. */
+export interface UplinkLines {
+  /** As lines of a shell's. */
+  readonly settings: readonly string[];
+  /** As lines of ip's. */
+  readonly links: readonly string[];
+}
+
+/** The rules, and then the link to the guest, which is there, and one to the outside. */
+export function guestLines(
+  { address, macAddress, mtu }: OwnNetworkState,
+  rules: string,
+  uplink?: UplinkLines | undefined,
+): readonly string[] {
   return [
     "nft -f - <<'RULES'",
     rules,
     "RULES",
+    ...(uplink?.settings ?? []),
     "ip -batch - <<'LINKS'",
     "link set lo up",
     `link set ${TAP} address ${GATEWAY_MAC} mtu ${mtu} up`,
@@ -55,6 +68,7 @@ export function guestLines({ address, macAddress, mtu }: OwnNetworkState, rules:
     `route add ${address}/32 dev ${TAP}`,
     // Nobody has to be asked, and nobody can answer in the guest's place.
     `neighbour replace ${address} lladdr ${macAddress} dev ${TAP} nud permanent`,
+    ...(uplink?.links ?? []),
     "LINKS",
   ];
 }

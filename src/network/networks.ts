@@ -26,6 +26,7 @@ import {
   namespacePrefix,
   removeNamespace,
   runLines,
+  type UplinkLines,
 } from "./namespace.ts";
 import { hasNames, resolvePolicy } from "./policy.ts";
 import { PreparedNetworks } from "./prepared-networks.ts";
@@ -163,16 +164,18 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
       const isThere = prepared.take(namespace);
       const own = isThere ? [] : namespaceLines(namespace);
-      const within = [...(isThere ? [] : linkLines), ...guestLines(state, namespaceRules(state, destinations))];
+      const rules = namespaceRules(state, destinations);
+      const within = (uplink?: UplinkLines): readonly string[] =>
+        linesWithin(namespace, [...(isThere ? [] : linkLines), ...guestLines(state, rules, uplink)]);
       if (mode === "bridge") {
         await turns.take(async () => {
           const lines = await bridge.make(idOf(namespace), state, isThere, ownOnes());
-          await runLines([...own, ...lines.host, ...linesWithin(namespace, [...within, ...lines.within])], signal);
+          await runLines([...own, ...lines.host, ...within(lines.uplink)], signal);
           await bridge.admit(state, ownOnes());
         });
         tell();
       } else {
-        await runLines([...own, ...linesWithin(namespace, within)], signal);
+        await runLines([...own, ...within()], signal);
         const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
         await openSlirp(state, runDir, onSpawn, signal);
       }
