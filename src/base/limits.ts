@@ -424,8 +424,6 @@ export const poolLimits = {
   /** What waits for sandboxes of one kind, at most; and for how many kinds: the last ones that were started. */
   sizeMax: 32,
   kindsMax: 2,
-  /** So much of a guest is copied for each of several forks that spare VMMs wait for; what is more they share. */
-  spareFillBytesMax: 32 * MIB,
   /** Ids that were given to sandboxes which have not been started yet. */
   reservationsMax: 1_000,
   /** After the start of a sandbox, before another VM is made to wait: the CPUs are the sandbox's. */

@@ -6,7 +6,7 @@ export type { CheckpointState } from "./checkpoint-state.ts";
 export { CheckpointDraft, CheckpointStore, type FoundCheckpoint, isError } from "./checkpoint-store.ts";
 export { type CopyIdentity, copyState } from "./copy-state.ts";
 export { joinOverlays } from "./join-overlays.ts";
-export { laySnapshot } from "./laid-snapshot.ts";
+export { layOver, laySnapshot } from "./laid-snapshot.ts";
 export { findLayers } from "./layers.ts";
 export { countPages, createGuestMemory, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
 export { withDiskPaths } from "./moved-disks.ts";

@@ -16,14 +16,31 @@ export async function laySnapshot(
 ): Promise<Snapshot> {
   const ram = snapshot.pages.find(({ name }) => name === "ram");
   if (ram === undefined) return snapshot;
-  if (snapshot.memory === undefined) {
+  await copyBase(snapshot.memory?.path, ram.sizeBytes, path, signal);
+  return await layOver(memory, snapshot, path);
+}
+
+/** A file of memory as it was before a guest had anything of its own: a copy of what that was mapped from, or zeros. */
+export async function copyBase(
+  base: string | undefined,
+  sizeBytes: number,
+  path: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (base === undefined) {
     await using file = await open(path, "wx", 0o600);
-    await file.truncate(ram.sizeBytes);
+    await file.truncate(sizeBytes);
   } else {
-    await runTool("cp", ["--reflink=auto", "--sparse=auto", "--", snapshot.memory.path, path], { signal });
+    await runTool("cp", ["--reflink=auto", "--sparse=auto", "--", base, path], { signal });
     await using file = await open(path, "r");
     await file.chmod(0o600);
   }
+}
+
+/** The same with such a file that is there, and nobody's otherwise. */
+export async function layOver(memory: GuestMemory, snapshot: Snapshot, path: string): Promise<Snapshot> {
+  const ram = snapshot.pages.find(({ name }) => name === "ram");
+  if (ram === undefined) return snapshot;
   await memory.lay(ram, snapshot.pagesPath, path);
   await using file = await open(path, "r");
   await file.chmod(0o400);

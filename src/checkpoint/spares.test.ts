@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { readdir, rm, stat, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type TestScope, test } from "../../test/support/harness.ts";
 import { MemoryRuntime } from "../../test/support/memory-runtime.ts";
 import { until } from "../../test/support/until.ts";
@@ -20,7 +20,9 @@ async function open(t: TestScope, size: number, mode?: "bridge"): Promise<World>
   const { hypervisor, runDir, clock: slow, log } = runtime.deps;
   const clock = { ...slow, sleep: async () => {} };
   const { networks } = runtime;
-  const spares = new Spares({ hypervisor, networks, runDir, clock, log, size, availableMemoryMib: async () => 16_384 });
+  const checkpointsDir = join(runtime.deps.rootDir, "checkpoints");
+  const availableMemoryMib = async (): Promise<number> => 16_384;
+  const spares = new Spares({ hypervisor, networks, runDir, clock, log, size, checkpointsDir, availableMemoryMib });
   Object.assign(runtime.deps, { spares });
   await runtime.reopen();
   const source = await runtime.core.sandboxes.create({
@@ -41,15 +43,12 @@ test("after the first copy the next ones take VMMs that wait, and others take th
   assert.deepEqual(world.waiting(), []);
   await world.source.fork(1);
   await until(() => world.waiting().length === 2);
-  const waited = world.waiting();
-  const forks = await world.source.fork(2);
-  assert.deepEqual(forks.map(({ id }) => id).sort(), [...waited].sort());
-  for (const fork of forks) assert.equal((await fork.exec(["echo", "on"])).stdout, "on\n");
+  for (const waited of world.waiting()) {
+    const [fork] = await world.source.fork(1);
+    assert.equal(fork?.id, waited);
+    assert.equal((await fork.exec(["echo", "on"])).stdout, "on\n");
+  }
   await until(() => world.waiting().length === 2);
-  // More forks than wait: what they have in common is laid into a file, which no spare has mapped.
-  const many = await world.source.fork(3);
-  assert.equal(many.length, 3);
-  assert.equal(world.waiting().length, 2);
   const { id } = await world.source.checkpoint();
   const [next] = world.waiting();
   const restored = await world.runtime.core.checkpoints.restore(id);
@@ -57,6 +56,34 @@ test("after the first copy the next ones take VMMs that wait, and others take th
   await world.runtime.core.release();
   assert.deepEqual(world.waiting(), []);
   assert.equal((await readdir(world.runtime.deps.runDir)).length, world.runtime.hypervisor.live.length);
+});
+
+test("many forks at once take spares that have mapped a file of their own, which is theirs then", async (t) => {
+  const world = await open(t, 3);
+  const checkpoints = join(world.runtime.deps.rootDir, "checkpoints");
+  const mapped = (): readonly string[] =>
+    [...world.runtime.hypervisor.waiting.values()].map(({ memoryPath }) => memoryPath ?? "");
+  await world.source.fork(2);
+  await until(() => world.waiting().length === 3);
+  const [canvas = "", ...others] = new Set(mapped());
+  assert.deepEqual([dirname(dirname(canvas)), others], [checkpoints, []]);
+  // Nothing was put into it: one copy has no use for it, nor have more of them than wait.
+  const waited = world.waiting();
+  for (const count of [1, 4]) {
+    for (const fork of await world.source.fork(count)) assert.equal(waited.includes(fork.id), false);
+  }
+  const forks = await world.source.fork(2);
+  assert.deepEqual(
+    forks.map(({ id }) => waited.includes(id)),
+    [true, true],
+  );
+  for (const fork of forks) assert.equal((await fork.exec(["echo", "on"])).stdout, "on\n");
+  // One was too many; the next ones have another file.
+  await until(() => mapped().filter((path) => path !== canvas && dirname(dirname(path)) === checkpoints).length === 3);
+  assert.equal(mapped().includes(canvas), false);
+  assert.equal((await readdir(checkpoints)).includes(basename(dirname(canvas))), false);
+  await world.runtime.core.release();
+  assert.deepEqual([world.waiting(), await readdir(checkpoints)], [[], []]);
 });
 
 test("a spare that has ended, or is of no use, is no reason for a failure", async (t) => {
@@ -89,7 +116,7 @@ test("no spare waits on a file of memory that is gone, or is another one by now"
   const { runtime } = await open(t, 1);
   const { hypervisor, runDir, clock: slow, log } = runtime.deps;
   const clock = { ...slow, sleep: async () => {} };
-  const deps = { hypervisor, networks: runtime.networks, runDir, clock, log, size: 1 };
+  const deps = { hypervisor, networks: runtime.networks, runDir, clock, log, size: 1, checkpointsDir: t.dir };
   const spares = new Spares({ ...deps, availableMemoryMib: async () => 16_384 });
   const path = join(t.dir, "memory");
   await writeFile(path, "");

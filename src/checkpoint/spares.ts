@@ -1,20 +1,25 @@
 /**
- * VMMs that were started and have no guest: they wait for a copy, which needs no more than the memory, the
- * device state and the disks of its guest then.
+ * VMMs that were started and have no guest: they wait for a copy, which needs no more than the memory, the device state and the disks of its
+ * guest then. Those that wait for one copy have mapped what its source's memory was mapped from; those that wait for many at once have
+ * mapped a canvas, which what the many have in common is laid over.
  *
  * Invariant: a spare becomes a VM of the configuration that it was started with, whose memory is mapped from the same file.
  */
 import { stat } from "node:fs/promises";
-import { BelljarError } from "../base/index.ts";
+import { BelljarError, messageChain, poolLimits } from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
-import type { Hypervisor, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
+import type { Hypervisor, MemoryFile, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
 import { type NetworkSettings, networkPath } from "../network/index.ts";
 import { bootOf, savedConfig } from "../sandbox/index.ts";
+import { Canvas } from "./canvas.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { type Blueprint, type RoomDeps, WaitingRoom } from "./waiting-room.ts";
 
+const MIB = 1024 * 1024;
+
 export interface SparesDeps extends RoomDeps {
   readonly hypervisor: Hypervisor;
+  readonly checkpointsDir: string;
 }
 
 /** Copies for which the same spares will do. */
@@ -25,19 +30,36 @@ export interface SpareKind extends Blueprint {
   readonly memoryFileId: string | undefined;
 }
 
+/** For many copies at once. Letting go of it ends the spares that were too many. */
+export interface ClaimedCanvas extends AsyncDisposable {
+  /** Of the spares that have mapped it. */
+  readonly kind: SpareKind;
+  /** To be laid over before the first of them is taken. */
+  readonly path: string;
+}
+
+interface Wanted extends SpareKind {
+  readonly canvas?: Canvas | undefined;
+}
+
 export class Spares {
-  readonly #room: WaitingRoom<SpareKind, WaitingVmm>;
+  readonly #room: WaitingRoom<Wanted, WaitingVmm>;
+  readonly #deps: SparesDeps;
+  /** By the kind of their copies; the latest last. */
+  readonly #canvases = new Map<string, Canvas>();
 
   constructor(deps: SparesDeps) {
+    this.#deps = deps;
     this.#room = new WaitingRoom(deps, {
       what: "spare VMM",
       make: async (kind, { id, runDir, network }, signal) => {
         const networkNamespace = network === undefined ? undefined : networkPath(network);
         // Before: QEMU would make a file that is gone. After: its name may have become another one's.
-        await checkMemoryFile(kind);
-        const spare = await deps.hypervisor.startWaiting({ ...kind.config, id, runDir, networkNamespace }, { signal });
+        const memoryFile = await memoryOf(kind, signal);
+        const config = { ...kind.config, memoryFile, id, runDir, networkNamespace };
+        const spare = await deps.hypervisor.startWaiting(config, { signal });
         try {
-          await checkMemoryFile(kind);
+          await memoryOf(kind, signal);
           return spare;
         } catch (error) {
           await spare.kill();
@@ -68,13 +90,54 @@ export class Spares {
     return this.#room.giveBack(id);
   }
 
-  /** There may be more copies of this kind. */
+  /** There may be more copies of this kind, one at a time. */
   want(kind: SpareKind): void {
     this.#room.want(kind.key, kind);
   }
 
-  stop(): Promise<void> {
-    return this.#room.stop();
+  /** There may be more of this kind, many at once. */
+  wantMany(kind: SpareKind): void {
+    const canvas = this.#canvases.get(kind.key) ?? new Canvas(this.#deps.checkpointsDir);
+    this.#canvases.delete(kind.key);
+    this.#canvases.set(kind.key, canvas);
+    this.#room.want(canvas.id, { ...kind, key: canvas.id, canvas });
+    for (const [oldest, { id }] of this.#canvases) {
+      if (this.#canvases.size <= poolLimits.kindsMax) break;
+      this.#clear(oldest).catch((error: unknown) => {
+        this.#deps.log.warn("what spare VMMs had mapped is left", {
+          canvas: id,
+          cause: messageChain(error).join(": "),
+        });
+      });
+    }
+  }
+
+  /** Undefined where fewer wait for them than there will be copies. */
+  claim(kind: SpareKind, count: number): ClaimedCanvas | undefined {
+    const canvas = this.#canvases.get(kind.key);
+    if (canvas === undefined || this.#room.count(canvas.id) < count) return undefined;
+    this.#canvases.delete(kind.key);
+    return {
+      kind: { ...kind, key: canvas.id },
+      path: canvas.path,
+      [Symbol.asyncDispose]: () => this.#end(canvas),
+    };
+  }
+
+  async stop(): Promise<void> {
+    await this.#room.stop();
+    await Promise.all([...this.#canvases.keys()].map((key) => this.#clear(key)));
+  }
+
+  async #clear(key: string): Promise<void> {
+    const canvas = this.#canvases.get(key);
+    this.#canvases.delete(key);
+    if (canvas !== undefined) await this.#end(canvas);
+  }
+
+  async #end(canvas: Canvas): Promise<void> {
+    await this.#room.drop(canvas.id);
+    await canvas.remove();
   }
 }
 
@@ -108,10 +171,18 @@ async function idOf(path: string): Promise<string> {
   return `${dev}:${ino}`;
 }
 
-async function checkMemoryFile({ config: { memoryFile }, memoryFileId }: SpareKind): Promise<void> {
-  if (memoryFile === undefined || (await idOf(memoryFile.path)) === memoryFileId) return;
-  throw new BelljarError(
-    "CHECKPOINT_MISMATCH",
-    `${memoryFile.path} is another file than the copies' memory is mapped from`,
-  );
+/** What a spare maps, which is there. @throws BelljarError `CHECKPOINT_MISMATCH` */
+async function memoryOf(kind: Wanted, signal: AbortSignal): Promise<MemoryFile | undefined> {
+  const { canvas, config, memoryFileId } = kind;
+  const { memoryFile } = config;
+  if (canvas?.isGone === true) throw new BelljarError("CANCELLED", "the forks that were waited for are made");
+  if (memoryFile !== undefined && (await idOf(memoryFile.path)) !== memoryFileId) {
+    throw new BelljarError(
+      "CHECKPOINT_MISMATCH",
+      `${memoryFile.path} is another file than the copies' memory is mapped from`,
+    );
+  }
+  if (canvas === undefined) return memoryFile;
+  await canvas.make(memoryFile?.path, config.memoryMib * MIB, signal);
+  return { path: canvas.path, use: "private" };
 }

@@ -142,6 +142,14 @@ export class WaitingRoom<B extends Blueprint, T> {
     await Promise.all(all.map((each) => this.#end(each)));
   }
 
+  /** Nothing waits for this kind any more, nor will it until it is wanted again; the copies that were given an id have their own. */
+  async drop(kind: string): Promise<void> {
+    this.#kinds.delete(kind);
+    const all = this.#free(kind);
+    for (const { id } of all) this.#waiting.delete(id);
+    await Promise.all(all.map((each) => this.#end(each)));
+  }
+
   #free(kind: string): readonly Waiting<T>[] {
     return [...this.#waiting.values()].filter((each) => each.kind === kind && !this.#given.has(each.id));
   }
@@ -191,7 +199,12 @@ export class WaitingRoom<B extends Blueprint, T> {
       await this.#clear(id, runDir);
       throw error;
     }
-    this.#waiting.set(id, { kind, id, runDir, made });
+    const waiting = { kind, id, runDir, made };
+    if (!this.#kinds.has(kind)) {
+      await this.#end(waiting);
+      return;
+    }
+    this.#waiting.set(id, waiting);
     void this.#craft.ended(made).then(() => this.#forget(id, made));
     this.#watch ??= setInterval(() => void this.#look(), poolLimits.watchIntervalMs).unref();
     log.info(`a ${this.#craft.what} waits for a sandbox`, { sandbox: id });

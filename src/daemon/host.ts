@@ -101,7 +101,10 @@ export class Host {
       hypervisor,
       templates: this.templates,
       pool: poolSize === 0 ? undefined : new Pool({ ...room, size: poolSize, hypervisor, connectAgent }),
-      spares: spareCount === 0 ? undefined : new Spares({ ...room, size: spareCount, hypervisor }),
+      spares:
+        spareCount === 0
+          ? undefined
+          : new Spares({ ...room, size: spareCount, hypervisor, checkpointsDir: join(paths.root, "checkpoints") }),
       networks,
       acceleration: this.#probe(),
       guestImages: this.guestImages,

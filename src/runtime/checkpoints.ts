@@ -1,16 +1,15 @@
 /** Checkpoints of one root: taken, listed, restored, removed; and forks, which are checkpoints that nobody keeps. */
 import { basename, join } from "node:path";
-import { BelljarError, checkName, checkpointLimits, messageChain, newId, poolLimits } from "../base/index.ts";
+import { BelljarError, checkName, checkpointLimits, messageChain, newId } from "../base/index.ts";
 import {
   type CheckpointState,
   CheckpointStore,
   checkpointDigest,
-  countPages,
   type FoundCheckpoint,
   isError,
   joinOverlays,
+  layOver,
   laySnapshot,
-  PAGE_BYTES,
   packPages,
   renameContainers,
   type Snapshot,
@@ -168,13 +167,15 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       files: files.map((path) => join(dir, "disks", basename(path))),
     }));
     const linked = { ...own, disks };
-    const spare = await this.#spareKind(linked, {});
-    // Spares have mapped the memory that the source's was mapped from: what they lack of the source's is small enough to be each one's own.
-    const isSpared =
-      count <= (spare === undefined ? 0 : (this.#deps.runtime.spares?.count(spare) ?? 0)) &&
-      countPages(linked.pages) * PAGE_BYTES <= poolLimits.spareFillBytesMax;
-    const isLaid = count > 1 && !isSpared;
-    const snapshot = isLaid ? await laySnapshot(this.#deps.memory, linked, join(dir, "memory"), signal) : linked;
+    const { memory, runtime } = this.#deps;
+    const kind = await this.#spareKind(linked, {});
+    await using canvas = kind === undefined || count === 1 ? undefined : runtime.spares?.claim(kind, count);
+    const lay = (): Promise<Snapshot> =>
+      canvas === undefined
+        ? laySnapshot(memory, linked, join(dir, "memory"), signal)
+        : layOver(memory, linked, canvas.path);
+    const snapshot = count === 1 ? linked : await lay();
+    const spare = count === 1 ? kind : canvas?.kind;
     const made = new Map<number, ManagedSandbox>();
     using _batch = count > 1 ? this.#deps.introductions.batch() : undefined;
     const waiting = names.entries();
@@ -185,10 +186,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         try {
           made.set(
             index,
-            await this.#copy(
-              { snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal },
-              isLaid ? undefined : spare,
-            ),
+            await this.#copy({ snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal }, spare),
           );
         } catch (error) {
           failures.push(error);
@@ -200,7 +198,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       await Promise.allSettled([...made.values()].map((copy) => copy.delete({ force: true })));
       throw failures[0];
     }
-    if (spare !== undefined) this.#deps.runtime.spares?.want(spare);
+    if (kind !== undefined) {
+      if (count === 1) runtime.spares?.want(kind);
+      else runtime.spares?.wantMany(kind);
+    }
     const inOrder = [...made].sort(([one], [other]) => one - other);
     return inOrder.map(([, copy]) => new RuntimeSandbox(copy, this, true));
   }

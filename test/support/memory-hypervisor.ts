@@ -144,7 +144,7 @@ export class MemoryHypervisor implements Hypervisor {
     await this.enter("startWaiting", config.id, options.signal);
     const self = await identifyProcess(process.pid);
     if (self === undefined) throw new BelljarError("INTERNAL", "this process cannot be seen");
-    const waiting = new MemoryWaitingVmm(this, config.id, { ...self, startTicks: self.startTicks + 1_000_000 });
+    const waiting = new MemoryWaitingVmm(this, config, { ...self, startTicks: self.startTicks + 1_000_000 });
     this.waiting.set(config.id, waiting);
     return waiting;
   }
@@ -194,11 +194,14 @@ export class MemoryWaitingVmm implements WaitingVmm {
   readonly ended: Promise<void>;
   /** Ends it, as a process ends by itself. */
   readonly end: () => void;
+  /** What its memory is mapped from. */
+  readonly memoryPath: string | undefined;
   readonly #hypervisor: MemoryHypervisor;
 
-  constructor(hypervisor: MemoryHypervisor, id: string, vmm: ProcessIdentity) {
+  constructor(hypervisor: MemoryHypervisor, { id, memoryFile }: VmConfig, vmm: ProcessIdentity) {
     this.#hypervisor = hypervisor;
     this.vmm = vmm;
+    this.memoryPath = memoryFile?.path;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ended = promise;
     this.end = () => {

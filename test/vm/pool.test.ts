@@ -1,6 +1,7 @@
 /** VMs and VMMs that wait for a sandbox, in a daemon: with every kind of network they are taken, and their network is that of the sandbox. */
 import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { runCli, startCli, type TestScope, test } from "../support/harness.ts";
 import { networkHost } from "../support/network-host.ts";
 import { until } from "../support/until.ts";
@@ -21,10 +22,16 @@ interface Place {
   stop(): Promise<void>;
 }
 
-/** A daemon that keeps something waiting, which its log calls `what`. */
-async function open(t: TestScope, mode: (typeof MODES)[number], option: string, what: string): Promise<Place> {
+/** A daemon that keeps so much of something waiting, which its log calls `what`. */
+async function open(
+  t: TestScope,
+  mode: (typeof MODES)[number],
+  option: string,
+  what: string,
+  count = "1",
+): Promise<Place> {
   const host = await networkHost(t);
-  const daemon = startCli(t, ["daemon", "run", option, "1"], { within: host.within });
+  const daemon = startCli(t, ["daemon", "run", option, count], { within: host.within });
   await until(() => daemon.stderrText().includes("listening"), { what: "the daemon", timeoutMs });
   const line = new RegExp(`a ${what} waits for a sandbox sandbox="?(\\w+)`, "g");
   const waiting = (): string[] => [...daemon.stderrText().matchAll(line)].map(([, id = ""]) => id);
@@ -103,3 +110,41 @@ for (const mode of MODES) {
     assert.equal(await place.namespaces(), 0, "what waited is gone with the daemon");
   });
 }
+
+test("many forks at once take VMMs that have mapped one file, have what the source had by then, and diverge", async (t) => {
+  const place = await open(t, "bridge", "--spares", "spare VMM", "3");
+  const checkpoints = join(t.dir, "root/checkpoints");
+  await place.run("source");
+  await place.say("fork", "source", "-n", "2", "--name", "first-{n}");
+  await until(() => place.waiting().length === 3, { what: "VMMs that wait", timeoutMs });
+  const waiting = place.waiting();
+  const [canvas = "", ...others] = await readdir(checkpoints);
+  assert.deepEqual(others, []);
+  await place.say("exec", "source", "sh", "-c", "echo later > /dev/shm/mark");
+  const ids = (await place.say("fork", "source", "-n", "2", "--name", "second-{n}")).split("\n");
+  assert.deepEqual(
+    ids.map((id) => waiting.includes(id)),
+    [true, true],
+  );
+  for (const [index, id] of ids.entries()) {
+    assert.match((await place.ask(id)).answer, /^hello from /);
+    const seen = await place.say("exec", id, "sh", "-c", `cat /dev/shm/mark; echo ${index} > /dev/shm/mark; hostname`);
+    assert.equal(seen, `later\n${id}`);
+  }
+  for (const [index, id] of ids.entries())
+    assert.equal(await place.say("exec", id, "cat", "/dev/shm/mark"), String(index));
+  await until(() => place.waiting().length === 6, { what: "others that wait", timeoutMs });
+  assert.equal((await readdir(checkpoints)).includes(canvas), false);
+  // The third was too many.
+  assert.equal(await place.namespaces(), 5);
+  // A fork of a fork, whose memory is mapped from what they share, and its checkpoint.
+  const again = await place.say("fork", ids[0] ?? "", "--name", "again");
+  assert.equal(await place.say("exec", again, "cat", "/dev/shm/mark"), "0");
+  await place.say("checkpoint", "create", ids[1] ?? "", "saved");
+  const restored = await place.say("restore", "saved");
+  assert.equal(await place.say("exec", restored, "cat", "/dev/shm/mark"), "1");
+  await place.say("rm", "-f", "source", "first-1", "first-2", "again", restored, ...ids);
+  await place.say("checkpoint", "rm", "saved");
+  await place.stop();
+  assert.deepEqual([await place.namespaces(), await readdir(checkpoints)], [0, []]);
+});
