@@ -26,13 +26,21 @@ export class Canvas {
     return this.#isGone;
   }
 
-  /** Once, whoever asks first. */
+  /** Once, whoever asks first; anew when that has failed. */
   make(base: string | undefined, sizeBytes: number, signal: AbortSignal): Promise<void> {
-    this.#made ??= (async () => {
+    this.#made ??= this.#copy(base, sizeBytes, signal);
+    return this.#made;
+  }
+
+  async #copy(base: string | undefined, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    try {
       await mkdir(this.#dir, { recursive: true, mode: 0o700 });
       await copyBase(base, sizeBytes, this.path, signal);
-    })();
-    return this.#made;
+    } catch (error) {
+      await rm(this.#dir, { recursive: true, force: true });
+      this.#made = undefined;
+      throw error;
+    }
   }
 
   /** The VMMs that have mapped it keep what they have. */

@@ -30,8 +30,8 @@ export interface SpareKind extends Blueprint {
   readonly memoryFileId: string | undefined;
 }
 
-/** For many copies at once. Letting go of it ends the spares that were too many. */
-export interface ClaimedCanvas extends AsyncDisposable {
+/** For many copies at once. When it is let go of, the spares that were too many end, after a while that the copies have the CPUs for. */
+export interface ClaimedCanvas extends Disposable {
   /** Of the spares that have mapped it. */
   readonly kind: SpareKind;
   /** To be laid over before the first of them is taken. */
@@ -47,6 +47,9 @@ export class Spares {
   readonly #deps: SparesDeps;
   /** By the kind of their copies; the latest last. */
   readonly #canvases = new Map<string, Canvas>();
+  /** What is under way of ending those that were too many. */
+  readonly #ending = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
 
   constructor(deps: SparesDeps) {
     this.#deps = deps;
@@ -101,14 +104,10 @@ export class Spares {
     this.#canvases.delete(kind.key);
     this.#canvases.set(kind.key, canvas);
     this.#room.want(canvas.id, { ...kind, key: canvas.id, canvas });
-    for (const [oldest, { id }] of this.#canvases) {
+    for (const [oldest, old] of this.#canvases) {
       if (this.#canvases.size <= poolLimits.kindsMax) break;
-      this.#clear(oldest).catch((error: unknown) => {
-        this.#deps.log.warn("what spare VMMs had mapped is left", {
-          canvas: id,
-          cause: messageChain(error).join(": "),
-        });
-      });
+      this.#canvases.delete(oldest);
+      this.#end(old);
     }
   }
 
@@ -117,27 +116,31 @@ export class Spares {
     const canvas = this.#canvases.get(kind.key);
     if (canvas === undefined || this.#room.count(canvas.id) < count) return undefined;
     this.#canvases.delete(kind.key);
-    return {
-      kind: { ...kind, key: canvas.id },
-      path: canvas.path,
-      [Symbol.asyncDispose]: () => this.#end(canvas),
-    };
+    this.#room.unwant(canvas.id);
+    return { kind: { ...kind, key: canvas.id }, path: canvas.path, [Symbol.dispose]: () => this.#end(canvas) };
   }
 
   async stop(): Promise<void> {
+    this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await this.#room.stop();
-    await Promise.all([...this.#canvases.keys()].map((key) => this.#clear(key)));
+    for (const canvas of this.#canvases.values()) this.#end(canvas);
+    this.#canvases.clear();
+    await Promise.all(this.#ending);
   }
 
-  async #clear(key: string): Promise<void> {
-    const canvas = this.#canvases.get(key);
-    this.#canvases.delete(key);
-    if (canvas !== undefined) await this.#end(canvas);
-  }
-
-  async #end(canvas: Canvas): Promise<void> {
-    await this.#room.drop(canvas.id);
-    await canvas.remove();
+  /** In the background: nobody waits for it but who stops. */
+  #end(canvas: Canvas): void {
+    const { clock, log } = this.#deps;
+    const ending = (async () => {
+      await clock.sleep(poolLimits.quietMs, this.#closing.signal).catch(() => {});
+      await this.#room.drop(canvas.id);
+      await canvas.remove();
+    })()
+      .catch((error: unknown) => {
+        log.warn("what spare VMMs had mapped is left", { path: canvas.path, cause: messageChain(error).join(": ") });
+      })
+      .finally(() => void this.#ending.delete(ending));
+    this.#ending.add(ending);
   }
 }
 

@@ -142,9 +142,14 @@ export class WaitingRoom<B extends Blueprint, T> {
     await Promise.all(all.map((each) => this.#end(each)));
   }
 
-  /** Nothing waits for this kind any more, nor will it until it is wanted again; the copies that were given an id have their own. */
-  async drop(kind: string): Promise<void> {
+  /** No more of this kind are made until it is wanted again. */
+  unwant(kind: string): void {
     this.#kinds.delete(kind);
+  }
+
+  /** Nothing waits for this kind any more either; the copies that were given an id have their own. */
+  async drop(kind: string): Promise<void> {
+    this.unwant(kind);
     const all = this.#free(kind);
     for (const { id } of all) this.#waiting.delete(id);
     await Promise.all(all.map((each) => this.#end(each)));

@@ -169,7 +169,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const linked = { ...own, disks };
     const { memory, runtime } = this.#deps;
     const kind = await this.#spareKind(linked, {});
-    await using canvas = kind === undefined || count === 1 ? undefined : runtime.spares?.claim(kind, count);
+    using canvas = kind === undefined || count === 1 ? undefined : runtime.spares?.claim(kind, count);
     const lay = (): Promise<Snapshot> =>
       canvas === undefined
         ? laySnapshot(memory, linked, join(dir, "memory"), signal)
