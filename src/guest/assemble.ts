@@ -148,7 +148,9 @@ async function compiled(
 async function nodeTree(inputs: AssemblyInputs, node: Buffer): Promise<FileTree> {
   const tree = await builtinTree(inputs, inputs.recipe.node);
   tree.file("bin/node", node, 0o755);
-  tree.file("bin/node-entrypoint", await readFile(join(inputs.recipe.directory, "node-entrypoint")), 0o755);
+  const ours = (name: string): Promise<Buffer> => readFile(join(inputs.recipe.directory, name));
+  tree.file("bin/node-entrypoint", await ours("node-entrypoint"), 0o755);
+  tree.file("etc/ssl/node.cnf", await ours("node-openssl.cnf"), 0o644);
   await addSharedLibraries(tree, inputs.packageDirs, inputs.recipe.architecture);
   return tree;
 }

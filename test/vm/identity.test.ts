@@ -175,13 +175,15 @@ async function starts(guest: TestGuest): Promise<void> {
   await thawed;
 }
 
-/** Draws, runs on, and says who it is whenever it is told. */
+/** Draws, runs on, and says who it is whenever it is told, and what it draws then. */
 const WATCHER = `
   const { readFileSync, watch } = require("fs");
-  require("crypto").randomUUID();
+  const { randomBytes, randomUUID } = require("crypto");
+  randomUUID();
   const say = () => {
     const [event, generation, sandbox] = readFileSync("/run/belljar/identity", "utf8").split("\\n");
     console.log(event, generation, sandbox, require("os").hostname());
+    console.log("drew", randomBytes(16).toString("hex"));
   };
   watch("/run/belljar/identity", say);
   say();`;
@@ -209,13 +211,15 @@ async function openRuntime(t: TestScope): Promise<Runtime> {
   return runtime;
 }
 
-/** Waits for a line of what its first process writes. */
-async function untilSaid(sandbox: SandboxHandle, line: string): Promise<void> {
+/** Waits for a line of what its first process writes; answers the next one. */
+async function untilSaid(sandbox: SandboxHandle, line: string): Promise<string> {
   let text = "";
   const signal = AbortSignal.timeout(60_000);
   for await (const { data } of sandbox.main.logs({ follow: true, signal })) {
     text += Buffer.from(data).toString();
-    if (text.split("\n").includes(line)) return;
+    const lines = text.split("\n").slice(0, -1);
+    const next = lines[lines.indexOf(line) + 1];
+    if (lines.includes(line) && next !== undefined) return next;
   }
   assert.fail(`${line} is not in ${text}`);
 }
@@ -233,15 +237,16 @@ test("forks are not their source, nor one another", async (t) => {
   const values: string[] = [];
   for (const each of [source, ...forks]) {
     const isSource = each === source;
-    await untilSaid(
+    const drawn = await untilSaid(
       each,
       isSource
         ? `event=resumed generation=0 sandbox=${id} ${id}`
         : `event=forked generation=1 sandbox=${each.id} ${each.id}`,
     );
+    assert.match(drawn, /^drew /);
     const { stdout, exitCode } = await each.exec(["node", "-e", LOOK]);
     assert.equal(exitCode, 0);
-    values.push(...stdout.trim().split(" "));
+    values.push(drawn, ...stdout.trim().split(" "));
     assert.equal(values.at(-1), `${each.id}!`);
     const processes = await each.main.processes();
     assert.deepEqual(
@@ -251,7 +256,7 @@ test("forks are not their source, nor one another", async (t) => {
     const hooked = await each.exec(["cat", "/hooked"]);
     assert.equal(hooked.stdout, isSource ? "" : `forked 1 ${each.id}\n`);
   }
-  assert.equal(values.length, 3 * 7);
+  assert.equal(values.length, 3 * 8);
   assert.equal(new Set(values).size, values.length, values.join(" "));
 
   // One that could not renew what it must does not live; nobody else notices.
