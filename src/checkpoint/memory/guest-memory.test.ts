@@ -39,12 +39,17 @@ async function startProgram(): Promise<{
       block: { name: "ram", address, sizeBytes: Number.parseInt(to, 16) - address, isUnused: false },
     };
   }
+  child.kill("SIGKILL");
   throw new Error("the program's memory is not among its maps");
 }
 
 async function bytesAt(file: FileHandle, length: number, position: number): Promise<Buffer> {
   const buffer = Buffer.alloc(length);
-  for (let at = 0; at < length; ) at += (await file.read(buffer, at, length - at, position + at)).bytesRead;
+  for (let at = 0; at < length; ) {
+    const { bytesRead } = await file.read(buffer, at, length - at, position + at);
+    assert.notEqual(bytesRead, 0, `it ends ${length - at} bytes too soon`);
+    at += bytesRead;
+  }
   return buffer;
 }
 
