@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { standstillLimits } from "../src/base/limits.ts";
 import type { PlannedFile } from "../src/protocol/wake.ts";
-import { parseCounts, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
+import { parseCounts, readNow, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
 
@@ -82,7 +82,7 @@ export class Cgroups {
 
   /** How many processes of the container the kernel has killed for lack of memory. */
   async oomKills(containerId: string): Promise<number> {
-    const events = parseCounts(await readOrNothing(join(this.#dir(containerId), "memory.events")));
+    const events = parseCounts(readNow(join(this.#dir(containerId), "memory.events")));
     return Number(events.get("oom_kill") ?? 0n);
   }
 

@@ -4,10 +4,9 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, watch, writeFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { BelljarError } from "../src/base/errors.ts";
+import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
 import type { ContainerRuntime, Exit, Launch, Launched } from "./runtime.ts";
 import { GUEST_PATH } from "./tools.ts";
@@ -43,7 +42,7 @@ export class Crun implements ContainerRuntime {
       const waitedMs = sandboxLimits.launchTimeoutMs;
       throw new BelljarError("CONTAINER_START_FAILED", `crun has not started the process within ${waitedMs} ms`);
     }
-    throw launchError(await readFile(logFile, "utf8").catch(() => ""), await exited);
+    throw launchError(textOf(logFile), await exited);
   }
 }
 
@@ -117,22 +116,15 @@ async function waitForPid(
 ): Promise<number | undefined> {
   const found = Promise.withResolvers<number | undefined>();
   const look = (): void => {
-    readFile(pidFile, "utf8").then(
-      (text) => {
-        if (/^[1-9][0-9]*$/.test(text.trim())) found.resolve(Number(text));
-      },
-      () => {},
-    );
+    const pid = pidIn(pidFile);
+    if (pid !== undefined) found.resolve(pid);
   };
   const watcher = watch(dir, look);
   watcher.on("error", () => {});
   const again = setInterval(look, LOOK_AGAIN_MS);
   const late = setTimeout(kill, sandboxLimits.launchTimeoutMs);
   // A process that ends at once may have had its pid written all the same: look before it counts as not started.
-  void exited.then(async () => {
-    const text = await readFile(pidFile, "utf8").catch(() => "");
-    found.resolve(/^[1-9][0-9]*$/.test(text.trim()) ? Number(text) : undefined);
-  });
+  void exited.then(() => found.resolve(pidIn(pidFile)));
   look();
   try {
     return await found.promise;
@@ -140,6 +132,21 @@ async function waitForPid(
     watcher.close();
     clearInterval(again);
     clearTimeout(late);
+  }
+}
+
+function pidIn(path: string): number | undefined {
+  const text = textOf(path).trim();
+  return /^[1-9][0-9]*$/.test(text) ? Number(text) : undefined;
+}
+
+/** Of a file in memory that may not be there. */
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if (hasErrno(error, "ENOENT")) return "";
+    throw error;
   }
 }
 

@@ -1,8 +1,11 @@
-/** How processes of one container are started: their files below its directory, their user from its own root file system. */
-import { mkdir, rm, writeFile } from "node:fs/promises";
+/**
+ * How processes of one container are started: their files below its directory, their user from its own root file system. Those files are
+ * in memory and small: what is done with them is done at once, since handing it to another thread takes longer.
+ */
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
-import { readContainerFile } from "./container-files.ts";
+import { ContainerFile } from "./container-files.ts";
 import type { Place } from "./container-place.ts";
 import type { PipeMaker } from "./pipes.ts";
 import { GuestProcess, type ProcessOptions } from "./process.ts";
@@ -33,11 +36,15 @@ export class Launcher {
   readonly #deps: LaunchDeps;
   readonly #containerId: string;
   readonly #place: Place;
+  readonly #passwd: ContainerFile;
+  readonly #group: ContainerFile;
 
   constructor(deps: LaunchDeps, containerId: string, place: Place) {
     this.#deps = deps;
     this.#containerId = containerId;
     this.#place = place;
+    this.#passwd = new ContainerFile(place.rootfs, "/etc/passwd");
+    this.#group = new ContainerFile(place.rootfs, "/etc/group");
   }
 
   /** The first process, as the configuration says. */
@@ -49,7 +56,7 @@ export class Launcher {
         rootfs: this.#place.rootfs,
         cgroupsPath: this.#deps.cgroups.cgroupsPath(this.#containerId),
       });
-      await writeFile(join(dir, "config.json"), JSON.stringify(complete));
+      writeFileSync(join(dir, "config.json"), JSON.stringify(complete));
       return { what: { bundle: dir }, terminal: wantsTerminal(process), stdin: options.stdin };
     });
   }
@@ -59,7 +66,7 @@ export class Launcher {
     return await this.#launch(`exec-${options.processId}`, async (dir) => {
       const processFile = join(dir, "process.json");
       const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
-      await writeFile(processFile, JSON.stringify(complete));
+      writeFileSync(processFile, JSON.stringify(complete));
       return { what: { processFile }, terminal: wantsTerminal(options.process), stdin: options.stdin };
     });
   }
@@ -81,7 +88,7 @@ export class Launcher {
 
   async #launch(name: string, prepare: (dir: string) => Promise<Prepared>): Promise<GuestProcess> {
     const dir = join(this.#place.dir, name);
-    await mkdir(dir, { mode: 0o700 });
+    mkdirSync(dir, { mode: 0o700 });
     try {
       const { pipes, runtime, cgroups } = this.#deps;
       const oomKills = (): Promise<number> => cgroups.oomKills(this.#containerId);
@@ -91,14 +98,12 @@ export class Launcher {
         { containerId: this.#containerId, dir, ...prepared },
       );
     } catch (error) {
-      await rm(dir, { recursive: true, force: true });
+      rmSync(dir, { recursive: true, force: true });
       throw error;
     }
   }
 
   async #lookUp(user: string): Promise<ResolvedUser> {
-    const passwd = await readContainerFile(this.#place.rootfs, "/etc/passwd");
-    const group = await readContainerFile(this.#place.rootfs, "/etc/group");
-    return resolveUser(user, passwd, group);
+    return resolveUser(user, await this.#passwd.read(), await this.#group.read());
   }
 }

@@ -2,23 +2,21 @@
  * The pipes between the agent and a process. Real ones, made as FIFOs: what Node makes for a child are sockets, and a program
  * that opens /dev/stdout, as many do, cannot open a socket.
  *
- * FIFOs are made in advance, several by one call of mkfifo, because starting a program takes time; the name of one goes away
- * as soon as it is open.
+ * FIFOs are made in advance, several by one call of mkfifo, because starting a program takes time, and some time after one was taken, when
+ * the process that it is for has started; the name of one goes away as soon as it is open. None of the calls here waits for anything:
+ * they are made at once.
  */
-import { close, constants, open } from "node:fs";
-import { mkdir, unlink } from "node:fs/promises";
+import { closeSync, constants, openSync, unlinkSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import type { InputTarget } from "./input.ts";
 import { type OutputSource, SOURCE_CHUNK_BYTES } from "./output.ts";
 import type { RunTool } from "./tools.ts";
 
-const openFd = promisify(open);
-const closeFd = promisify(close);
-
 const BATCH = 12;
 const REFILL_BELOW = 6;
+const REFILL_AFTER_MS = 500;
 
 export class PipeMaker {
   readonly #dir: string;
@@ -26,6 +24,7 @@ export class PipeMaker {
   #free: string[] = [];
   #made = 0;
   #refill: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(dir: string, runTool: RunTool) {
     this.#dir = dir;
@@ -36,40 +35,48 @@ export class PipeMaker {
   async open(childReads: boolean): Promise<{ readonly childFd: number; readonly ownFd: number }> {
     const path = await this.#take();
     // A FIFO opened for both never blocks, and while it is open neither end does.
-    const opener = await openFd(path, constants.O_RDWR);
+    const opener = openSync(path, constants.O_RDWR);
     try {
       const [childFlags, ownFlags] = childReads
         ? [constants.O_RDONLY, constants.O_WRONLY]
         : [constants.O_WRONLY, constants.O_RDONLY];
-      const childFd = await openFd(path, childFlags);
+      const childFd = openSync(path, childFlags);
       try {
-        return { childFd, ownFd: await openFd(path, ownFlags | constants.O_NONBLOCK) };
+        return { childFd, ownFd: openSync(path, ownFlags | constants.O_NONBLOCK) };
       } catch (error) {
-        await closeFd(childFd);
+        closeSync(childFd);
         throw error;
       }
     } finally {
-      await closeFd(opener);
-      await unlink(path);
+      closeSync(opener);
+      unlinkSync(path);
     }
   }
 
   async #take(): Promise<string> {
     for (;;) {
       const path = this.#free.pop();
-      if (this.#free.length < REFILL_BELOW) this.#refill ??= this.prepare();
       if (path !== undefined) {
-        this.#refill?.catch(() => {});
+        if (this.#free.length < REFILL_BELOW) this.#refillLater();
         return path;
       }
+      this.#refill ??= this.prepare();
       await this.#refill;
     }
+  }
+
+  #refillLater(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#refill ??= this.prepare();
+      this.#refill.catch(() => {});
+    }, REFILL_AFTER_MS).unref();
   }
 
   /** Makes some in advance. */
   async prepare(): Promise<void> {
     try {
-      await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+      if (this.#made === 0) await mkdir(this.#dir, { recursive: true, mode: 0o700 });
       const names = Array.from({ length: BATCH }, () => join(this.#dir, String(this.#made++)));
       // Anyone: a process that runs as another user may open its /dev/stdout again. The directory keeps others out.
       await this.#runTool("busybox", ["mkfifo", "-m", "666", ...names]);
@@ -79,8 +86,6 @@ export class PipeMaker {
     }
   }
 }
-
-export { closeFd };
 
 /** One for all: a piece is copied out of it before the next one is read. */
 const readBuffer = Buffer.allocUnsafeSlow(SOURCE_CHUNK_BYTES);

@@ -2,14 +2,14 @@
  * One process of a container: its three streams, its end. The record stays until it is released or the container is removed, so
  * that exit status and output can be asked for at any time.
  */
-import { rm } from "node:fs/promises";
+import { closeSync, rmSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { linkLimits } from "../src/base/limits.ts";
 import { launchReason } from "./crun.ts";
 import { Input } from "./input.ts";
 import { Output } from "./output.ts";
-import { closeFd, type PipeMaker, readPipe, writePipe } from "./pipes.ts";
+import { type PipeMaker, readPipe, writePipe } from "./pipes.ts";
 import type { ContainerRuntime, Exit, Launch } from "./runtime.ts";
 
 const SIGKILL = 9;
@@ -104,7 +104,7 @@ export class GuestProcess {
         await nextTurn();
         await nextTurn();
         const oomKilled = (await deps.oomKills().catch(() => 0)) > oomKillsBefore;
-        await rm(options.dir, { recursive: true, force: true }).catch(() => {});
+        removeAll(options.dir);
         return { ...exit, ...lateLaunchError(exit, stderr.output), oomKilled, exitedAtNs };
       });
       const outputs = new Map([[1, stdout.output]]);
@@ -114,7 +114,7 @@ export class GuestProcess {
       target?.destroy();
       throw error;
     } finally {
-      for (const fd of childFds) await closeFd(fd);
+      for (const fd of childFds) closeSync(fd);
     }
   }
 
@@ -153,6 +153,15 @@ export class GuestProcess {
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
     }
+  }
+}
+
+/** Of memory, and small. */
+function removeAll(dir: string): void {
+  try {
+    rmSync(dir, { recursive: true, force: true });
+  } catch {
+    // The container's own directory goes with the container, and this with it.
   }
 }
 
