@@ -76,7 +76,7 @@ async function createIdle(runtime: Runtime): Promise<SandboxHandle> {
   return await runtime.sandboxes.create({ image: "busybox", memoryMib: MEMORY_MIB, container: { keepAlive: true } });
 }
 
-async function firstOutput(copy: SandboxHandle): Promise<void> {
+export async function firstOutput(copy: SandboxHandle): Promise<void> {
   let text = "";
   const signal = AbortSignal.timeout(OUTPUT_TIMEOUT_MS);
   for await (const { data } of copy.main.logs({ follow: true, signal })) {

@@ -25,6 +25,7 @@ import { measureNetwork } from "./network.ts";
 import { print, save } from "./report.ts";
 import { measureRunsc } from "./runsc.ts";
 import { createSleeper, outputMbPerSecond } from "./sleeper.ts";
+import { measureStandbys } from "./standbys.ts";
 
 const run = promisify(execFile);
 const repository = join(import.meta.dirname, "..");
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
       "large-checkpoints": () => measureCheckpoints(runtime, "large"),
       restores: () => measureRestores(runtime),
       load: () => measureLoad(state),
+      standbys: () => measureStandbys(state),
       forks: () => measureForks(runtime),
       creates: () => measureCreates(runtime),
       pool: () => measurePool(state),
