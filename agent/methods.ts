@@ -49,6 +49,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.configureSandbox, handlers.configureSandbox),
     bind(methods.freeze, handlers.freeze),
     bind(methods.thaw, handlers.thaw),
+    bind(methods.rehearse, handlers.rehearse),
     bind(methods.configureNetwork, handlers.configureNetwork),
     bind(methods.getNetwork, handlers.getNetwork),
     bind(methods.fitResources, handlers.fitResources),

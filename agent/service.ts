@@ -37,6 +37,7 @@ type SandboxHandlers = Pick<
   | "getGuestStats"
   | "getNetwork"
   | "hello"
+  | "rehearse"
   | "shutdown"
   | "thaw"
 >;
@@ -64,6 +65,7 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       uptimeMs: BigInt(await deps.system.uptimeMs()),
       agentInstance: deps.instance,
       thawConfigures: true,
+      rehearses: true,
     }),
 
     configureSandbox: async (request) => {
@@ -88,6 +90,11 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
         if (network !== undefined) await configureNetworkOf(network);
       });
       return { hookFailures: [...hookFailures], realtimeNs: deps.system.realtimeNs() };
+    },
+
+    rehearse: async ({ over }, { signal }) => {
+      await standstill.rehearse(over, signal);
+      return {};
     },
 
     configureNetwork: async (request) => {

@@ -1,6 +1,6 @@
 /** A whole agent that stands still and goes on, with plain processes in the place of containers, and files in that of cgroups. */
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { AgentClient } from "../src/agent-client/index.ts";
@@ -180,5 +180,41 @@ test("a sandbox that cannot be frozen goes on as before", async () => {
   await execProcess(client, containerId, "e1", shell("exit 0"));
   assert.equal(await isFrozen(agent), false);
   assert.equal(await event(agent), "event=created generation=0 sandbox=a1");
+  await end(client);
+});
+
+test("what stands still goes on doing so while something else is rehearsed in its guest", async () => {
+  await using agent = await startHostAgent();
+  const client = await startContainer(agent);
+  const own = join(agent.dir, "cgroup/belljar", containerId);
+  await mkdir(own, { recursive: true });
+  await writeFile(join(own, "cgroup.freeze"), "0");
+  await writeFile(join(own, "cgroup.events"), "populated 1\nfrozen 1\n");
+  const state = async (): Promise<string> => {
+    const self = await readFile(join(own, "cgroup.freeze"), "utf8");
+    return `${(await isFrozen(agent)) ? "all" : "none"} ${self}`;
+  };
+  await assert.rejects(client.call("rehearse", {}), { reason: "INVALID_ARGUMENT" });
+  await client.call("freeze", { saving: true });
+  for (let turn = 0; turn < 2; turn += 1) {
+    await client.call("rehearse", {});
+    await client.call("rehearse", {});
+    assert.equal(await state(), "none 1");
+    await createContainer(client, "other", ["sleep", "1000"]);
+    await client.call("startContainer", { containerId: "other" });
+    // It is told who it may become, and does not go on for that.
+    await client.call("thaw", { ...FORKED, toldAtMs: 1_700_000_000_000n, endProcesses: false });
+    assert.equal(await state(), "none 1");
+    await client.call("signalProcess", { containerId: "other", signal: 9 });
+    await client.call("waitProcess", { containerId: "other", waitMs: WAIT_MS });
+    await client.call("removeContainer", { containerId: "other" });
+    await client.call("rehearse", { over: true });
+    await client.call("rehearse", { over: true });
+    assert.equal(await state(), "all 0");
+  }
+  await client.call("thaw", FORKED);
+  assert.equal(await state(), "none 0");
+  assert.equal(await event(agent), "event=forked generation=1 sandbox=b2");
+  await execProcess(client, containerId, "e1", ["true"]);
   await end(client);
 });

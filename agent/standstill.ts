@@ -17,7 +17,7 @@ import { Turns } from "./turns.ts";
 import { type WakePlanDeps, wakePlan } from "./wake-plan.ts";
 
 export interface StandstillDeps extends WakePlanDeps {
-  readonly cgroups: Pick<Cgroups, "freezeAll" | "restPlan" | "thawAll" | "thawPlan">;
+  readonly cgroups: Pick<Cgroups, "freeze" | "freezeAll" | "restPlan" | "thaw" | "thawAll" | "thawPlan">;
   readonly identity: Pick<IdentityFiles, "announce" | "plan">;
   /** Whether the program is there that wakes copies without the agent. */
   readonly hasWaker: () => boolean;
@@ -46,6 +46,8 @@ export class Standstill {
   #closed: PromiseWithResolvers<void> | undefined;
   /** What `freeze` found and answered; undefined unless everything stands still. */
   #frozen: (Frozen & { readonly saving: boolean; readonly hooks: readonly Hooks[] }) | undefined;
+  /** Containers that stand still each by itself while something else is rehearsed; undefined unless it is. */
+  #held: readonly string[] | undefined;
   /** The last thaw, and its answer, in case it is repeated. */
   #thawed: { readonly words: string; readonly failures: Failures } | undefined;
 
@@ -114,6 +116,8 @@ export class Standstill {
       const hooks = this.#frozen?.hooks ?? (await this.#findHooks());
       const event = news.event === "" ? undefined : this.#deps.identity.announce(news, news.toldAtMs);
       if (news.endProcesses) await endProcesses(this.#containers.created(), this.#deps.procDir);
+      // It only was to be said once.
+      if (this.#held !== undefined) return [];
       // What else a copy must not have from its source goes here, before anything runs: neighbours in the network, for one.
       const isTold = event !== undefined && (event !== "resumed" || this.#frozen?.saving === true);
       await this.#goOn();
@@ -121,6 +125,35 @@ export class Standstill {
       this.#thawed = { words, failures };
       return failures;
     });
+  }
+
+  /**
+   * What stands still goes on doing so, container by container, while others may be made and run: code that has run once is quick.
+   * @param over everything stands still again as before. May be repeated.
+   * @throws BelljarError `INVALID_ARGUMENT`, `DEADLINE_EXCEEDED`
+   */
+  rehearse(over: boolean, signal: AbortSignal): Promise<void> {
+    return this.#turns.take(async () => {
+      if (this.#frozen === undefined) throw new BelljarError("INVALID_ARGUMENT", "there is nothing that stands still");
+      const { cgroups } = this.#deps;
+      if (!over) {
+        // Those that were paused stay so afterwards.
+        this.#held ??= this.#containers.created().flatMap(({ id, phase }) => (phase === "running" ? [id] : []));
+        for (const id of this.#held) await cgroups.freeze(id);
+        await cgroups.thawAll();
+        this.#open();
+      } else if (this.#held !== undefined) {
+        this.#closed ??= Promise.withResolvers();
+        await this.#launchesEnd();
+        await cgroups.freezeAll(signal);
+        await this.#letGo();
+      }
+    });
+  }
+
+  async #letGo(): Promise<void> {
+    for (const id of this.#held ?? []) await this.#deps.cgroups.thaw(id);
+    this.#held = undefined;
   }
 
   async #goOn(): Promise<Failures> {

@@ -217,6 +217,7 @@ async function nothing(): Promise<Record<string, never>> {
 const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
+  rehearse: nothing,
   configureNetwork: nothing,
   getNetwork: nothing,
   fitResources: nothing,

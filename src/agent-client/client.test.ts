@@ -15,7 +15,7 @@ function client(instances: readonly string[] = []): { agent: AgentClient; calls:
     links += 1;
     const closed = Promise.withResolvers<BelljarError | undefined>();
     const link: AgentLink = {
-      hello: { agentVersion: "", kernelRelease: "", uptimeMs: 0, agentInstance, thawConfigures: true },
+      hello: { agentVersion: "", kernelRelease: "", uptimeMs: 0, agentInstance, thawConfigures: true, rehearses: true },
       closed: closed.promise,
       call: async (method) => {
         calls.push(method);

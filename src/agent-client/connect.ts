@@ -27,6 +27,8 @@ export interface AgentHello {
   readonly agentInstance: string;
   /** `thaw` takes what `configureSandbox` and `configureNetwork` bring. */
   readonly thawConfigures: boolean;
+  /** There is `rehearse`. */
+  readonly rehearses: boolean;
 }
 
 export interface AgentLink extends AgentCaller {
@@ -192,5 +194,6 @@ function readHello(answer: HelloResponse): AgentHello {
     uptimeMs: Number(BigInt.asUintN(53, answer.uptimeMs)),
     agentInstance: cleanMessage(answer.agentInstance),
     thawConfigures: answer.thawConfigures,
+    rehearses: answer.rehearses,
   };
 }

@@ -1,6 +1,6 @@
 /** Starts a VM from a snapshot, for a sandbox that was written down: memory, devices and disks as they were, an identity of its own. */
 import { randomUUID } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, machineIdOf } from "../base/index.ts";
 import { type HostSandbox, layOverlay, linkInto, overlayPath, removeOwnDisk } from "../container/index.ts";
@@ -10,6 +10,7 @@ import { type LoadSource, networkSteps, type ReturningState, ROOT_SERIAL, type W
 import { copyBeginning } from "./checkpoint-files.ts";
 import { type CopiedState, diskPlace } from "./copy-state.ts";
 import { refuseHookFailures, tellHookFailures } from "./hooks.ts";
+import type { FoundLayers } from "./layers.ts";
 import type { GuestMemory } from "./memory/index.ts";
 import { plainPages } from "./packed-pages.ts";
 import type { FrozenDisk, FrozenLog, Snapshot } from "./snapshot.ts";
@@ -28,8 +29,16 @@ export async function replaceDisks(disks: readonly FrozenDisk[], disksDir: strin
   await makeDisks(disks, disksDir);
 }
 
+/** All that a copy of the snapshot has there, in place of whatever is there. */
+export async function makeCopiedDisks(snapshot: Snapshot, layers: FoundLayers, disksDir: string): Promise<void> {
+  await rm(disksDir, { recursive: true, force: true });
+  await mkdir(disksDir, { recursive: true, mode: 0o700 });
+  await makeDisks(snapshot.disks, disksDir);
+  for (const path of layers.own) await linkInto(path, disksDir);
+}
+
 /** Makes them: the frozen files under names of the copy's own, and an empty one over each. */
-export async function makeDisks(disks: readonly FrozenDisk[], disksDir: string): Promise<void> {
+async function makeDisks(disks: readonly FrozenDisk[], disksDir: string): Promise<void> {
   for (const { serial, files } of disks) {
     for (const path of files) await linkInto(path, disksDir);
     const path = diskPlace(disksDir, files);
@@ -64,19 +73,22 @@ export interface StartCopyOptions {
   readonly running?: ((now: CopiedState["first"]) => CopiedState["first"]) | undefined;
   /** As in what a sandbox is loaded from. */
   readonly takeWaiting?: LoadSource["takeWaiting"];
+  readonly makeDisks?: LoadSource["makeDisks"];
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface StartedCopy {
   /** Its agent has answered, and knows what has become of it; otherwise it is for the caller to ask. */
   readonly isIntroduced: boolean;
+  /** Of one that is asked already: settles with its agent's answer. */
+  readonly asked?: Promise<unknown> | undefined;
 }
 
 /** Its containers run when it resolves. On an error what was started is for the caller to end. */
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
-  { event, keepExec, rests = false, running = (now) => now, takeWaiting, signal }: StartCopyOptions,
+  { event, keepExec, rests = false, running = (now) => now, takeWaiting, makeDisks, signal }: StartCopyOptions,
 ): Promise<StartedCopy> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
@@ -99,6 +111,7 @@ export async function startCopy(
       agentInstance,
       returning,
       takeWaiting,
+      makeDisks,
       stoppedAtMs,
       fillMemory: async ({ pid }, blocks) => {
         await memory.load(pid, blocks, pages, plain);
@@ -108,8 +121,11 @@ export async function startCopy(
   );
   const toldAtMs = await sandbox.machine.comeBack(wayBack(snapshot.state, sandbox, rests), signal);
   if (toldAtMs !== undefined) {
+    // Who waits for its output, or its answer, does not wait for its state to be written too.
+    const asked = rests ? undefined : sandbox.machine.agent();
+    asked?.catch(() => {});
     await sandbox.update((now) => running({ ...now, returning: { ...returning, toldAtMs } }));
-    return { isIntroduced: false };
+    return { isIntroduced: false, asked };
   }
   await sandbox.agent(signal);
   const failures = sandbox.machine.hookFailures;

@@ -5,7 +5,7 @@
 import { join, resolve } from "node:path";
 import { connectAgent } from "../agent-client/index.ts";
 import { type Log, systemClock } from "../base/index.ts";
-import { Pool, Spares, Templates } from "../checkpoint/index.ts";
+import { Pool, Spares, Standbys, Templates } from "../checkpoint/index.ts";
 import { type BuildOptions, type GuestImage, type GuestImages, openGuestImages } from "../guest/index.ts";
 import {
   type AccelerationProbe,
@@ -105,6 +105,17 @@ export class Host {
         spareCount === 0
           ? undefined
           : new Spares({ ...room, size: spareCount, hypervisor, checkpointsDir: join(paths.root, "checkpoints") }),
+      standbys:
+        spareCount === 0
+          ? undefined
+          : new Standbys({
+              ...room,
+              size: spareCount,
+              hypervisor,
+              connectAgent,
+              sandboxesDir: join(paths.root, "sandboxes"),
+              layersDir: join(paths.root, "images/layers"),
+            }),
       networks,
       acceleration: this.#probe(),
       guestImages: this.guestImages,

@@ -228,6 +228,12 @@ export interface VmInfo {
   readonly vcpuThreadIds: readonly number[];
 }
 
+export interface VmFileNames {
+  /** By the serial number of the disk. */
+  readonly disks: ReadonlyMap<string, string>;
+  readonly memoryFile: MemoryFile | undefined;
+}
+
 export interface Vm {
   /** Unix socket of the virtio-serial port on which the agent listens. */
   readonly agentSocketPath: string;
@@ -277,6 +283,8 @@ export interface Vm {
   /** Last lines of the guest's console that this process has seen, cleaned of control characters. */
   consoleTail(): string;
 
+  /** Files that it has open were renamed: so they are called in what `save` says from now on. Disks that are not named keep their paths. */
+  renameFiles(names: VmFileNames): void;
   save(): VmState;
   /** Ends the VM at once, and waits until its process is gone. Idempotent; never throws for a VM that has ended. */
   kill(): Promise<void>;

@@ -13,19 +13,18 @@ import {
   packPages,
   renameContainers,
   type Snapshot,
-  type SpareKind,
-  spareKind,
   warmSnapshot,
 } from "../checkpoint/index.ts";
-import { type CopiedNetworkConfig, copiedNetwork } from "../network/index.ts";
+import { copiedNetwork } from "../network/index.ts";
+import type { WaitingCopy } from "../sandbox/index.ts";
 import { systemDisk } from "../store/index.ts";
 import { aboutCheckpoint, checkpointInfo, unreadableCheckpointInfo } from "./checkpoint-info.ts";
 import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
 import { CheckpointUses } from "./checkpoint-uses.ts";
 import { CheckpointWaits } from "./checkpoint-waits.ts";
 import { type CopyWish, makeCopy } from "./copies.ts";
+import { type CopyRoom, forRestore, ofSpares, spareKindOf } from "./copy-rooms.ts";
 import { settleForkOptions } from "./fork-options.ts";
-import { openGuestImage } from "./guest-image.ts";
 import type {
   CallOptions,
   CheckpointInfo,
@@ -168,7 +167,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     }));
     const linked = { ...own, disks };
     const { memory, runtime } = this.#deps;
-    const kind = await this.#spareKind(linked, {});
+    const kind = await spareKindOf(runtime, linked, {});
     using canvas = kind === undefined || count === 1 ? undefined : runtime.spares?.claim(kind, count);
     const lay = (): Promise<Snapshot> =>
       canvas === undefined
@@ -176,6 +175,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         : layOver(memory, linked, canvas.path);
     const snapshot = count === 1 ? linked : await lay();
     const spare = count === 1 ? kind : canvas?.kind;
+    const waitingRoom = ofSpares(runtime, spare);
     const made = new Map<number, ManagedSandbox>();
     using _batch = count > 1 ? this.#deps.introductions.batch() : undefined;
     const waiting = names.entries();
@@ -186,7 +186,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         try {
           made.set(
             index,
-            await this.#copy({ snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal }, spare),
+            await this.#copy(
+              { snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal },
+              waitingRoom,
+            ),
           );
         } catch (error) {
           failures.push(error);
@@ -258,10 +261,10 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const opened = await this.#store.open(found.id, signal);
     const snapshot = renameContainers(opened.snapshot, newIds(opened.snapshot.state, options.containers));
     const ends = { stopWithMain, autoRemove };
-    const spare = await this.#spareKind(snapshot, { ports, network });
     const wish = { snapshot, name, hostname, ports, network, keepExec, ends, event, signal };
-    const copy = await this.#copy(wish, spare);
-    if (spare !== undefined) this.#deps.runtime.spares?.want(spare);
+    const waitingRoom = await forRestore(this.#deps, this.#store, { id: found.id, snapshot, ports, network });
+    const copy = await this.#copy(wish, waitingRoom);
+    waitingRoom?.want();
     return copy;
   }
 
@@ -295,6 +298,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     const { id, state } = await this.#find(nameOrId);
     const info = isError(state) ? unreadableCheckpointInfo(id, state) : await this.#info(state);
     this.#uses.checkUnused(id, info.name);
+    await this.#deps.runtime.standbys?.drop(id);
     await this.#store.remove(id);
     return info;
   }
@@ -319,25 +323,19 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
 
   async #copy(
     wish: Omit<CopyWish, "id" | "name"> & { readonly name?: string | undefined },
-    spare: SpareKind | undefined,
+    waitingRoom: CopyRoom | undefined,
   ): Promise<ManagedSandbox> {
-    const { spares } = this.#deps.runtime;
-    const id = (spare === undefined ? undefined : spares?.idFor(spare)) ?? newId();
+    const id = waitingRoom?.idFor() ?? newId();
+    const takeWaiting = waitingRoom && ((): WaitingCopy | undefined => waitingRoom.take(id));
     try {
       const name = wish.name === undefined ? id : checkName(wish.name, "the name");
-      return await this.#deps.make(name, (signal) => makeCopy(this.#deps, { ...wish, id, name, signal }), wish.signal);
+      const make = (signal: AbortSignal): Promise<ManagedSandbox> =>
+        makeCopy(this.#deps, { ...wish, id, name, takeWaiting, signal });
+      return await this.#deps.make(name, make, wish.signal);
     } catch (error) {
-      await spares?.giveBack(id);
+      await waitingRoom?.giveBack(id);
       throw error;
     }
-  }
-
-  /** Which VMMs could wait for such a copy, where any do. */
-  async #spareKind(snapshot: Snapshot, wanted: CopiedNetworkConfig): Promise<SpareKind | undefined> {
-    const { runtime } = this.#deps;
-    if (runtime.spares === undefined) return undefined;
-    const image = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
-    return await spareKind(snapshot, image, copiedNetwork(snapshot.state.settings.network, wanted));
   }
 
   async #find(nameOrId: string): Promise<FoundCheckpoint> {

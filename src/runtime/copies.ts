@@ -6,14 +6,13 @@ import {
   copyLogs,
   copyState,
   findLayers,
-  makeDisks,
+  makeCopiedDisks,
   planDisks,
   type Snapshot,
   startCopy,
 } from "../checkpoint/index.ts";
-import { linkInto } from "../container/index.ts";
 import type { CopiedNetworkConfig } from "../network/index.ts";
-import { Sandbox } from "../sandbox/index.ts";
+import { type LoadSource, Sandbox } from "../sandbox/index.ts";
 import type { CheckpointsDeps } from "./checkpoint-moves.ts";
 import { sandboxDeps } from "./create-sandbox.ts";
 import { openGuestImage } from "./guest-image.ts";
@@ -28,6 +27,8 @@ export interface CopyWish extends CopiedNetworkConfig {
   readonly keepExec: boolean;
   /** Others are made with it: its agent is asked when all of them are. */
   readonly isOneOfMany?: boolean | undefined;
+  /** What waits for it, if anything does. */
+  readonly takeWaiting?: LoadSource["takeWaiting"];
   /** When the copy ends; as its source did unless told. */
   readonly ends?: CopyIdentity["ends"] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -35,7 +36,20 @@ export interface CopyWish extends CopiedNetworkConfig {
 
 export async function makeCopy(
   { runtime, managed: managedDeps, memory, introductions, onMade }: CheckpointsDeps,
-  { id, name, snapshot, event, hostname = id, ports, network, keepExec, isOneOfMany, ends, signal }: CopyWish,
+  {
+    id,
+    name,
+    snapshot,
+    event,
+    hostname = id,
+    ports,
+    network,
+    keepExec,
+    isOneOfMany,
+    takeWaiting,
+    ends,
+    signal,
+  }: CopyWish,
 ): Promise<ManagedSandbox> {
   const guestImage = await openGuestImage(runtime.guestImages, snapshot.state.guestImage);
   const deps = sandboxDeps(runtime);
@@ -59,17 +73,16 @@ export async function makeCopy(
   const sandbox = await Sandbox.create(deps, { ...first, cgroups: cgroups.length === 0 ? undefined : cgroups });
   const managed = new ManagedSandbox(managedDeps(), sandbox);
   onMade(managed);
-  const { isIntroduced } = await sandbox.exclusive("create", async () => {
+  const { isIntroduced, asked } = await sandbox.exclusive("create", async () => {
     try {
-      await makeDisks(snapshot.disks, disksDir);
-      for (const path of layers.own) await linkInto(path, disksDir);
       await copyLogs(snapshot.logs, sandbox.logsDir);
       return await startCopy({ sandbox, memory, guestImage }, snapshot, {
         event,
         keepExec,
         rests: isOneOfMany,
         running,
-        takeWaiting: () => runtime.spares?.take(id),
+        takeWaiting,
+        makeDisks: () => makeCopiedDisks(snapshot, layers, disksDir),
         signal,
       });
     } catch (error) {
@@ -80,9 +93,13 @@ export async function makeCopy(
       throw error;
     }
   });
+  const ask = async (): Promise<void> => {
+    await asked;
+    await sandbox.agent();
+  };
   await managed.takeUp(
     sandboxLimits.monitorGraceMs,
-    isIntroduced ? undefined : introductions.introduce(() => sandbox.agent(), sandbox.gone),
+    isIntroduced ? undefined : introductions.introduce(ask, sandbox.gone),
   );
   return managed;
 }

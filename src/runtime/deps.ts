@@ -1,7 +1,7 @@
 /** What a runtime is made of. Tests put twins in; `openRuntime` itself names no part of the system. */
 import type { ConnectAgent } from "../agent-client/index.ts";
 import type { Clock, Log } from "../base/index.ts";
-import type { GuestMemory, Pool, Spares, Templates } from "../checkpoint/index.ts";
+import type { GuestMemory, Pool, Spares, Standbys, Templates } from "../checkpoint/index.ts";
 import type { MakeDisk } from "../container/index.ts";
 import type { PciHost } from "../devices/index.ts";
 import type { GuestImages } from "../guest/index.ts";
@@ -24,6 +24,8 @@ export interface RuntimeDeps {
   readonly pool?: Pool | undefined;
   /** VMMs that wait for copies; as the pool. */
   readonly spares?: Spares | undefined;
+  /** Copies of checkpoints that wait; as the pool. */
+  readonly standbys?: Standbys | undefined;
   /** Moves guests' memory; a thread of this process unless told. */
   readonly memory?: GuestMemory | undefined;
   /** All state; made when it is not there. */

@@ -195,7 +195,7 @@ class Runtime implements RuntimeCore {
   async #release(): Promise<void> {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await Promise.allSettled([...this.#creating, this.#deps.templates?.stop()]);
-    await Promise.all([this.#deps.pool?.stop(), this.#deps.spares?.stop()]);
+    await Promise.all([this.#deps.pool?.stop(), this.#deps.spares?.stop(), this.#deps.standbys?.stop()]);
     await Promise.allSettled([...this.#managed.values()].map((managed) => managed.release()));
     await this.checkpoints.release();
     await this.#journal.close();

@@ -21,10 +21,10 @@ export { endProcess } from "./end-process.ts";
 export { guestIdOf } from "./guest-ids.ts";
 export type { HibernationState } from "./hibernation.ts";
 export { type HostStats, readHostStats } from "./host-stats.ts";
-export type { LoadSource } from "./load-source.ts";
+export type { LoadSource, WaitingCopy } from "./load-source.ts";
 export { abortable, endError, type Machine } from "./machine.ts";
 export { Monitor } from "./monitor.ts";
-export { devicesOf, guestWords } from "./network.ts";
+export { devicesOf, guestWords, placeNics } from "./network.ts";
 export {
   addInterface,
   type PresentInterface,
@@ -42,8 +42,9 @@ export {
   type VfioPort,
   vfioPorts,
 } from "./pci-devices.ts";
-export { isUnfinished } from "./record.ts";
+export { isUnfinished, unfinishedDir } from "./record.ts";
 export { type RestartConfig, type RestartPolicy, type RestartState, restartPolicies } from "./restart.ts";
+export { resumeWith } from "./resume-with.ts";
 export type { ReturningState, WayBack } from "./returning.ts";
 export { type ExclusiveOptions, ROOT_SERIAL, Sandbox, type SandboxDeps } from "./sandbox.ts";
 export { bootOf, savedConfig } from "./saved-config.ts";

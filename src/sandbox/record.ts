@@ -51,7 +51,7 @@ export class SandboxRecord<C extends SandboxedContainer> {
   ): Promise<SandboxRecord<C>> {
     await mkdir(deps.sandboxesDir, { recursive: true, mode: 0o700 });
     const dir = join(deps.sandboxesDir, state.id);
-    const unfinished = join(deps.sandboxesDir, `${UNFINISHED}${state.id}`);
+    const unfinished = unfinishedDir(deps.sandboxesDir, state.id);
     try {
       for (const part of ["disks", "logs"]) await mkdir(join(unfinished, part), { recursive: true, mode: 0o700 });
       await new StateFile(join(unfinished, STATE_FILE), deps.schema, deps.disk).write(state);
@@ -118,6 +118,14 @@ export class SandboxRecord<C extends SandboxedContainer> {
     }
     return BelljarError.from(thrown);
   }
+}
+
+/**
+ * Where the directory of a sandbox is made. What is there when it is created is the sandbox's then; of an owner that is killed before,
+ * nothing stays.
+ */
+export function unfinishedDir(sandboxesDir: string, id: string): string {
+  return join(sandboxesDir, `${UNFINISHED}${id}`);
 }
 
 /** True for the directory of a sandbox whose creation was cut short before there was anything but files. */

@@ -353,8 +353,8 @@ export class Sandbox<C extends SandboxedContainer> {
     const cgroups = await grouping;
     const base = source.memory;
     const { devices, later } = placeNics(saved.devices ?? [], network);
-    const vm = await loadVm(
-      { ...this.#deps, network, takeWaiting: source.takeWaiting, log: this.log },
+    const { vm, stoppedAtMs } = await loadVm(
+      { ...this.#deps, network, source, log: this.log },
       {
         ...savedConfig(saved),
         devices,
@@ -378,7 +378,7 @@ export class Sandbox<C extends SandboxedContainer> {
       id: this.id,
       settings,
       agentInstance: source.agentInstance,
-      returning: { ...source.returning, stoppedAtMs: source.stoppedAtMs, network: () => guestWords(this) },
+      returning: { ...source.returning, stoppedAtMs, network: () => guestWords(this) },
       ...this.#names,
     });
     for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));

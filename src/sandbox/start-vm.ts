@@ -108,28 +108,37 @@ async function takeWaiting(
 
 interface LoadDeps extends Pick<StartDeps, "hypervisor" | "networks" | "log"> {
   readonly network: NetworkState | undefined;
-  readonly takeWaiting: LoadSource["takeWaiting"];
+  readonly source: Pick<LoadSource, "makeDisks" | "stoppedAtMs" | "takeWaiting">;
+}
+
+interface LoadedVm extends Pick<LoadSource, "stoppedAtMs"> {
+  readonly vm: Vm;
 }
 
 /** A VM that was saved: in a VMM that waits for it, where there is one that is of use. */
 export async function loadVm(
-  { hypervisor, networks, network, takeWaiting, log }: LoadDeps,
+  { hypervisor, networks, network, source, log }: LoadDeps,
   config: VmConfig,
   options: LoadOptions,
-): Promise<Vm> {
-  const waiting = takeWaiting?.();
-  if (waiting === undefined) return await hypervisor.start(config, options);
-  try {
-    if (network !== undefined && !(await networks.isAt(network, waiting.vmm.pid))) {
-      throw new BelljarError("NETWORK_FAILED", "it is in another network namespace");
+): Promise<LoadedVm> {
+  const { makeDisks = async () => {}, stoppedAtMs } = source;
+  const waiting = source.takeWaiting?.();
+  if (waiting !== undefined) {
+    try {
+      if (network !== undefined && !(await networks.isAt(network, waiting.vmm.pid))) {
+        throw new BelljarError("NETWORK_FAILED", "it is in another network namespace");
+      }
+      const { ranUntilMs } = waiting;
+      if (ranUntilMs === undefined) await makeDisks();
+      return { vm: await waiting.load(config, options), stoppedAtMs: ranUntilMs ?? stoppedAtMs };
+    } catch (error) {
+      await waiting.kill();
+      throwIfAborted(options.signal);
+      log.warn("a VMM that waited for this sandbox was of no use", { cause: messageChain(error).join(": ") });
     }
-    return await waiting.load(config, options);
-  } catch (error) {
-    await waiting.kill();
-    throwIfAborted(options.signal);
-    log.warn("a VMM that waited for this sandbox was of no use", { cause: messageChain(error).join(": ") });
-    return await hypervisor.start(config, options);
   }
+  await makeDisks();
+  return { vm: await hypervisor.start(config, options), stoppedAtMs };
 }
 
 async function startCopy(

@@ -1,8 +1,10 @@
 /** What touches the VM, under real KVM: run by `npm run test:kvm` inside an emulated machine that has it (tools/kvm). */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { type Log, silentLog } from "../../src/base/index.ts";
 import { openEmbedded } from "../support/embedded.ts";
 import { runCli, test } from "../support/harness.ts";
+import { until } from "../support/until.ts";
 
 /** Everything here is several times slower than on real hardware. */
 const TIMEOUT_MS = 800_000;
@@ -83,6 +85,44 @@ test(
       assert.equal((await copy?.info())?.vmm?.acceleration, "kvm");
     }
     assert.equal(hostnames.size, 2);
+  },
+  OPTIONS,
+);
+
+test(
+  "a copy that waits, loaded, goes on under KVM as the sandbox that it becomes",
+  async (t) => {
+    const waiting: unknown[] = [];
+    const log: Log = { ...silentLog, info: (_, fields) => void waiting.push(fields?.["sandbox"]) };
+    const runtime = await openEmbedded(t, { spareCount: 1, log });
+    const script = 'i=0; while :; do i=$((i+1)); echo "$(hostname) $i" >> /numbers; sleep 1; done';
+    const container = { command: ["sh", "-c", script] };
+    const source = await runtime.sandboxes.create({ image: "busybox", acceleration: "kvm", container });
+    await source.exec(["sh", "-c", "echo mark > /dev/shm/mark"]);
+    await source.checkpoint({ name: "kept" });
+    await (await runtime.checkpoints.restore("kept")).delete({ force: true });
+    await until(() => waiting.length > 0, { what: "a copy that waits", timeoutMs: TIMEOUT_MS });
+    await using copy = await runtime.checkpoints.restore("kept");
+    assert.equal(copy.id, waiting[0]);
+    let names: readonly (string | undefined)[] = [];
+    await until(
+      async () => {
+        const { stdout } = await copy.exec(["sh", "-c", "cat /numbers /dev/shm/mark"]);
+        const lines = stdout.trim().split("\n");
+        assert.equal(lines.pop(), "mark");
+        const numbers = lines.map((line) => Number(line.split(" ")[1]));
+        assert.deepEqual(
+          numbers,
+          numbers.map((_, index) => index + 1),
+        );
+        names = lines.map((line) => line.split(" ")[0]);
+        return names.includes(copy.id);
+      },
+      { what: "the copy's own numbers", timeoutMs: TIMEOUT_MS },
+    );
+    assert.deepEqual([...new Set(names)], [source.id, copy.id]);
+    await source.delete({ force: true });
+    await runtime.checkpoints.remove("kept");
   },
   OPTIONS,
 );

@@ -1,11 +1,12 @@
 /** A runtime in the test's own process, with state of its own and the templates of the whole run; its sandboxes go with the test. */
-import { silentLog } from "../../src/base/index.ts";
+import { type Log, silentLog } from "../../src/base/index.ts";
 import { type Paths, Runtime, resolvePaths } from "../../src/sdk/index.ts";
 import { type TestScope, tempDir } from "./harness.ts";
 
 interface EmbeddedOptions {
   /** VMMs that wait for copies. */
   readonly spareCount?: number;
+  readonly log?: Log;
   readonly paths?: Paths;
 }
 
@@ -16,8 +17,11 @@ export async function embeddedPaths(t: TestScope): Promise<Paths> {
   return { ...paths, templates: shared.templates };
 }
 
-export async function openEmbedded(t: TestScope, { spareCount = 0, paths }: EmbeddedOptions = {}): Promise<Runtime> {
-  const runtime = await Runtime.open({ paths: paths ?? (await embeddedPaths(t)), log: silentLog, spareCount });
+export async function openEmbedded(
+  t: TestScope,
+  { spareCount = 0, log = silentLog, paths }: EmbeddedOptions = {},
+): Promise<Runtime> {
+  const runtime = await Runtime.open({ paths: paths ?? (await embeddedPaths(t)), log, spareCount });
   t.after(async () => {
     for (const { id } of await runtime.sandboxes.list())
       await (await runtime.sandboxes.get(id)).delete({ force: true });

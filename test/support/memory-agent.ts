@@ -3,7 +3,7 @@
  * still while its VM is paused, and is gone with it.
  *
  * What a process does is said by its command: `run` goes on until a signal, `stubborn` until SIGKILL, `exit N` ends at once,
- * `echo TEXT` writes and ends, `busybox true` ends, `missing` does not exist. A test may also end a process, write for it, and play faults: calls that
+ * `echo TEXT` writes and ends, `busybox echo TEXT` the same, `missing` does not exist. A test may also end a process, write for it, and play faults: calls that
  * fail, that are held, whose answer is lost, or is wrong.
  */
 import { setImmediate } from "node:timers/promises";
@@ -18,92 +18,11 @@ import type {
 import { BelljarError, cancelledError, parseJson, withDeadline } from "../../src/base/index.ts";
 import { AgentService, ContainerPhase, WAKE_ANSWER_BYTES } from "../../src/protocol/index.ts";
 import type { MemoryHypervisor, MemoryVm } from "./memory-hypervisor.ts";
+import { MemoryProcess } from "./memory-process.ts";
 import { decodeWake } from "./wake-message.ts";
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 const SIGKILL = 9;
-
-interface End {
-  readonly exitCode: number;
-  readonly signal: number;
-}
-
-export class MemoryProcess {
-  readonly id: string;
-  readonly pid: number;
-  readonly args: readonly string[];
-  readonly terminal: boolean;
-  readonly stdin: boolean;
-  readonly startedAtNs = BigInt(Date.now()) * 1_000_000n;
-  readonly output: Record<1 | 2, Buffer> = { 1: Buffer.alloc(0), 2: Buffer.alloc(0) };
-  end: End | undefined;
-  #exitedAtNs = 0n;
-  #changed = Promise.withResolvers<void>();
-
-  constructor(id: string, pid: number, args: readonly string[], options: { terminal: boolean; stdin: boolean }) {
-    this.id = id;
-    this.pid = pid;
-    this.args = args;
-    this.terminal = options.terminal;
-    this.stdin = options.stdin;
-  }
-
-  write(stream: 1 | 2, text: string): void {
-    this.output[stream] = Buffer.concat([this.output[stream], Buffer.from(text)]);
-    this.#change();
-  }
-
-  exit(exitCode: number, signal = 0): void {
-    if (this.end !== undefined) return;
-    this.end = { exitCode, signal };
-    this.#exitedAtNs = BigInt(Date.now()) * 1_000_000n;
-    this.#change();
-  }
-
-  signal(number: number): void {
-    if (this.args[0] === "stubborn" && number !== SIGKILL) return;
-    this.exit(128 + number, number);
-  }
-
-  /** Waits for `condition`; false when it did not come within the time. */
-  async until(condition: () => boolean, waitMs: number): Promise<boolean> {
-    const endMs = performance.now() + waitMs;
-    while (!condition()) {
-      const leftMs = endMs - performance.now();
-      if (leftMs <= 0) return false;
-      let timer: NodeJS.Timeout | undefined;
-      const timeout = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, leftMs);
-        timer.unref();
-      });
-      await Promise.race([this.#changed.promise, timeout]);
-      clearTimeout(timer);
-    }
-    return true;
-  }
-
-  endMessage(): {
-    ended: boolean;
-    exitCode: number;
-    signal: number;
-    startedAtNs: bigint;
-    exitedAtNs: bigint;
-  } {
-    const { exitCode, signal } = this.end ?? { exitCode: 0, signal: 0 };
-    return {
-      ended: this.end !== undefined,
-      exitCode,
-      signal,
-      startedAtNs: this.startedAtNs,
-      exitedAtNs: this.#exitedAtNs,
-    };
-  }
-
-  #change(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
-  }
-}
 
 export class MemoryContainer {
   readonly id: string;
@@ -141,6 +60,8 @@ export class MemoryGuest {
   networks: AgentRequest<"configureNetwork">[] = [];
   updates: AgentRequest<"updateContainer">[] = [];
   frozen = false;
+  /** It stands still, and something else runs in it. */
+  isRehearsing = false;
   readonly thaws: AgentRequest<"thaw">[] = [];
   /** How far its clock is off after each time that it is told the time; not told of beyond these. */
   clockOffMs: number[] = [];
@@ -289,9 +210,9 @@ export class MemoryGuest {
     const process = new MemoryProcess(processId, this.#nextPid, args, options);
     this.#nextPid += 1;
     container.processes.set(processId, process);
-    if (args[0] === "echo") process.write(1, `${args.slice(1).join(" ")}\n`);
-    if (args[0] === "exit") process.exit(Number(args[1]));
-    if (args[0] === "echo" || args.join(" ") === "busybox true") process.exit(0);
+    const [name, ...words] = args[0] === "busybox" ? args.slice(1) : args;
+    if (name === "echo") process.write(1, `${words.join(" ")}\n`);
+    if (name === "echo" || name === "exit") process.exit(name === "exit" ? Number(words[0]) : 0);
     if (processId === "")
       void process.until(() => process.end !== undefined, 2 ** 31 - 1).then(() => this.#endAll(container));
     return process;
@@ -390,6 +311,7 @@ export class MemoryGuests {
         uptimeMs: 1,
         agentInstance: guest.instance,
         thawConfigures: !guest.isOlder,
+        rehearses: !guest.isOlder,
       },
       closed,
       close: async () => end(undefined),
@@ -480,6 +402,7 @@ const handlers: Handlers = {
   thaw: (guest, request) => {
     const clock = request.sandbox === undefined ? {} : guest.configure(request.sandbox);
     if (request.network !== undefined) guest.networks.push(request.network);
+    if (guest.isRehearsing) return clock;
     guest.frozen = false;
     guest.thaws.push(request);
     if (request.endProcesses === true) {
@@ -490,6 +413,11 @@ const handlers: Handlers = {
     const told = request.event === "resumed" ? "after-resume" : "after-restore";
     const hookFailures = guest.failingHooks.filter(({ hook }) => hook === told);
     return { hookFailures, ...clock };
+  },
+  rehearse: (guest, { over = false }) => {
+    if (!guest.frozen) throw new BelljarError("INVALID_ARGUMENT", "there is nothing that stands still");
+    guest.isRehearsing = !over;
+    return {};
   },
   fitResources: (guest, { cpus = 0, pluggedMemoryBytes = 0n, ahead = false }) => {
     if (ahead) return { cpus, pluggedMemoryBytes };

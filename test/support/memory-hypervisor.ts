@@ -235,6 +235,7 @@ export class MemoryVm {
   /** Of those that were made to grow. */
   readonly diskSizes = new Map<string, number>();
   devices: DeviceConfig[];
+  memoryFile: VmConfig["memoryFile"];
   /** What it has now. */
   size: VmSize;
   /** What the guest goes along with when it is resized; everything unless told. */
@@ -250,6 +251,7 @@ export class MemoryVm {
     this.#identity = identity;
     this.status = status;
     this.size = { memoryMib: config.memoryMib, cpus: config.cpus + (config.pluggedCpus ?? 0) };
+    this.memoryFile = config.memoryFile;
     this.disks = [];
     this.devices = [];
     for (const disk of config.disks) this.#place(disk);
@@ -277,7 +279,7 @@ export class MemoryVm {
   }
 
   handle(): Vm {
-    const { id, runDir, acceleration, memoryMib, cpus, memoryFile, memoryMaxMib, cpusMax } = this.config;
+    const { id, runDir, acceleration, memoryMib, cpus, memoryMaxMib, cpusMax } = this.config;
     let released = false;
     const ask = async (call: MemoryCall, what = ""): Promise<void> => {
       if (released) throw new BelljarError("INVALID_TRANSITION", "this handle of the VM was let go");
@@ -300,7 +302,7 @@ export class MemoryVm {
       sharedMemory: this.config.sharedMemory === true,
       ...(this.config.wakePort === true ? { wakePort: true } : {}),
       ports: this.#ports,
-      memoryFile,
+      memoryFile: this.memoryFile,
     });
     return {
       agentSocketPath: `${runDir}/agent.sock`,
@@ -314,6 +316,10 @@ export class MemoryVm {
         return { ask: answer, close: () => {} };
       },
       ended: this.ended,
+      renameFiles: ({ disks, memoryFile: file }) => {
+        this.disks = this.disks.map((disk) => ({ ...disk, path: disks.get(disk.serial) ?? disk.path }));
+        this.memoryFile = file;
+      },
       pause: async () => {
         await ask("pause");
         this.status = "paused";

@@ -12,7 +12,7 @@ const MODES = ["none", "user", "bridge"] as const;
 
 interface Place {
   /** Ids of what has waited so far, the latest last. */
-  waiting(): readonly string[];
+  waiting(what?: string): readonly string[];
   /** Namespaces of those that have waited. */
   namespaces(): Promise<number>;
   say(...args: readonly string[]): Promise<string>;
@@ -22,7 +22,7 @@ interface Place {
   stop(): Promise<void>;
 }
 
-/** A daemon that keeps so much of something waiting, which its log calls `what`. */
+/** A daemon that keeps so much of something waiting, which its log calls `what` unless something else is asked for. */
 async function open(
   t: TestScope,
   mode: (typeof MODES)[number],
@@ -33,8 +33,8 @@ async function open(
   const host = await networkHost(t);
   const daemon = startCli(t, ["daemon", "run", option, count], { within: host.within });
   await until(() => daemon.stderrText().includes("listening"), { what: "the daemon", timeoutMs });
-  const line = new RegExp(`a ${what} waits for a sandbox sandbox="?(\\w+)`, "g");
-  const waiting = (): string[] => [...daemon.stderrText().matchAll(line)].map(([, id = ""]) => id);
+  const lines = (which: string): RegExp => new RegExp(`a ${which} waits for a sandbox sandbox="?(\\w+)`, "g");
+  const waiting = (which = what): string[] => [...daemon.stderrText().matchAll(lines(which))].map(([, id = ""]) => id);
   const say = async (...args: readonly string[]): Promise<string> => {
     const { status, stdout, stderr } = await runCli(t, args, { within: host.within });
     assert.equal(status, 0, stderr);
@@ -104,8 +104,14 @@ for (const mode of MODES) {
     const restored = await place.say("restore", "saved", "--name", "third");
     assert.deepEqual(place.waiting()[1], restored);
     await isServing("third");
-    await until(() => place.waiting().length === 3, { what: "a third one that waits", timeoutMs });
-    await place.say("rm", "-f", "source", "first", "second", "third");
+    // The next one of this checkpoint is loaded by then.
+    await until(() => place.waiting("standby copy").length === 1, { what: "a copy that waits", timeoutMs });
+    const again = await place.say("restore", "saved", "--name", "fourth");
+    assert.deepEqual(place.waiting("standby copy")[0], again);
+    await isServing("fourth");
+    assert.equal(await place.say("exec", "fourth", "hostname"), again);
+    await until(() => place.waiting("standby copy").length === 2, { what: "another copy that waits", timeoutMs });
+    await place.say("rm", "-f", "source", "first", "second", "third", "fourth");
     await place.stop();
     assert.equal(await place.namespaces(), 0, "what waited is gone with the daemon");
   });
@@ -147,4 +153,60 @@ test("many forks at once take VMMs that have mapped one file, have what the sour
   await place.say("checkpoint", "rm", "saved");
   await place.stop();
   assert.deepEqual([await place.namespaces(), await readdir(checkpoints)], [0, []]);
+});
+
+/** Says who it is, counting: whatever a copy wrote before it was told who it is has its source's name. */
+const COUNTER = 'i=0; while :; do i=$((i+1)); read h < /proc/sys/kernel/hostname; echo "$h $i"; sleep 0.05; done';
+
+test("a copy that waits was loaded, and its containers stood still: what they do next, they do as the sandbox that it becomes", async (t) => {
+  const place = await open(t, "none", "--spares", "standby copy");
+  const source = await place.say("run", "-d", "--name", "source", "busybox", "sh", "-c", COUNTER);
+  await place.say("exec", "source", "sh", "-c", "echo one > /root/mark; echo two > /dev/shm/mark");
+  await place.say("checkpoint", "create", "source", "saved");
+  /** The last number that was counted as the source, of those that a copy's log has. */
+  const countedBefore = async (id: string): Promise<number> => {
+    let lines: string[] = [];
+    await until(
+      async () => {
+        lines = (await place.say("logs", id)).split("\n");
+        return lines.filter((line) => line.startsWith(`${id} `)).length > 3;
+      },
+      { what: `what ${id} says`, timeoutMs },
+    );
+    const numbers = lines.map((line) => Number(line.split(" ")[1]));
+    assert.deepEqual(
+      numbers,
+      numbers.map((_, index) => (numbers[0] ?? 0) + index),
+      "none twice, none missing",
+    );
+    const names = lines.map((line) => line.split(" ")[0]);
+    assert.deepEqual([...new Set(names)], [source, id]);
+    return numbers[names.lastIndexOf(source)] ?? 0;
+  };
+  const first = await place.say("restore", "saved");
+  const expected = await countedBefore(first);
+  for (let turn = 0; turn < 2; turn += 1) {
+    await until(() => place.waiting().length > turn, { what: "a copy that waits", timeoutMs });
+    const id = await place.say("restore", "saved");
+    assert.equal(id, place.waiting()[turn]);
+    assert.equal(await countedBefore(id), expected);
+    // Its memory and its disk are the checkpoint's, and its own.
+    const look =
+      "cat /root/mark /dev/shm/mark; echo changed > /root/mark; echo changed > /dev/shm/mark; sync; hostname";
+    assert.equal(await place.say("exec", id, "sh", "-c", look), `one\ntwo\n${id}`);
+    const clock = Number(await place.say("exec", id, "date", "+%s"));
+    assert.ok(Math.abs(clock - Date.now() / 1000) < 5, `its clock says ${clock}`);
+    // What is made of it, it can be made of again; and it starts from its disk.
+    await place.say("checkpoint", "create", id, `of-${turn}`);
+    await place.say("stop", "-t", "1", id);
+    await place.say("start", id);
+    assert.equal(await place.say("exec", id, "cat", "/root/mark"), "changed");
+    await place.say("rm", "-f", id);
+  }
+  await place.say("checkpoint", "rm", "saved");
+  await place.say("rm", "-f", "source", first);
+  const again = await place.say("restore", "of-0");
+  assert.equal(await place.say("exec", again, "cat", "/root/mark", "/dev/shm/mark"), "changed\nchanged");
+  await place.say("rm", "-f", again);
+  await place.stop();
 });

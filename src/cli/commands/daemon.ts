@@ -34,7 +34,10 @@ export function addDaemonCommand(program: Command, holder: ContextHolder, setSta
         "serve the API over TCP too, with TLS and tokens; whoever has a token owns this root",
       )
       .option("--pool <n>", "VMs that run and wait for the next sandboxes of a kind created before (BELLJAR_POOL)")
-      .option("--spares <n>", "VMMs that wait for the next restores and forks of a kind made before (BELLJAR_SPARES)")
+      .option(
+        "--spares <n>",
+        "VMMs and loaded copies that wait for the next restores and forks of a kind made before (BELLJAR_SPARES)",
+      )
       .option("--tls-cert <file>", "certificate for TCP, PEM")
       .option("--tls-key <file>", "its key, PEM")
       .option("--otlp-endpoint <url>", "send traces to this collector (OTEL_EXPORTER_OTLP_ENDPOINT)")

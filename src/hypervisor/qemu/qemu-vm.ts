@@ -14,6 +14,7 @@ import type {
   ResizeOptions,
   Vm,
   VmEnd,
+  VmFileNames,
   VmInfo,
   VmSize,
   VmState,
@@ -67,6 +68,7 @@ export class QemuVm implements Vm {
   readonly ended: Promise<VmEnd>;
   readonly #parts: QemuVmParts;
   #disks: readonly PlacedDisk[];
+  #memoryFile: MemoryFile | undefined;
   #devices: readonly PlacedDevice[];
   /** As far as this process knows: the guest may still be about to change it. */
   #plugged: Plugged;
@@ -79,6 +81,7 @@ export class QemuVm implements Vm {
   constructor(parts: QemuVmParts) {
     this.#parts = parts;
     this.#disks = parts.disks;
+    this.#memoryFile = parts.memoryFile;
     this.#devices = parts.devices;
     this.#plugged = parts.plugged;
     this.agentSocketPath = parts.files.agentSocket;
@@ -255,9 +258,13 @@ export class QemuVm implements Vm {
     return this.#parts.console.text();
   }
 
+  renameFiles({ disks, memoryFile }: VmFileNames): void {
+    this.#disks = this.#disks.map((disk) => ({ ...disk, path: disks.get(disk.serial) ?? disk.path }));
+    this.#memoryFile = memoryFile;
+  }
+
   save(): VmState {
-    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, memoryFile, process } =
-      this.#parts;
+    const { id, runDir, acceleration, memoryMib, cpus, sharedMemory, ports, switchPorts, process } = this.#parts;
     const { memoryMaxMib, cpusMax, wakePort } = this.#parts;
     const still = { id, vmm: process.identity, runDir, acceleration, memoryMib, cpus, sharedMemory, ports };
     return {
@@ -270,7 +277,7 @@ export class QemuVm implements Vm {
       ...(switchPorts === 0 ? {} : { switchPorts }),
       disks: this.#disks,
       devices: this.#devices,
-      memoryFile,
+      memoryFile: this.#memoryFile,
     };
   }
 

@@ -77,6 +77,13 @@ export declare type HelloResponse = Message<"belljar.agent.v1.HelloResponse"> & 
    * @generated from field: bool thaw_configures = 6;
    */
   thawConfigures: boolean;
+
+  /**
+   * There is Rehearse.
+   *
+   * @generated from field: bool rehearses = 7;
+   */
+  rehearses: boolean;
 };
 
 /**
@@ -462,6 +469,36 @@ export declare type ThawResponse = Message<"belljar.agent.v1.ThawResponse"> & {
  * Use `create(ThawResponseSchema)` to create a new message.
  */
 export declare const ThawResponseSchema: GenMessage<ThawResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.RehearseRequest
+ */
+export declare type RehearseRequest = Message<"belljar.agent.v1.RehearseRequest"> & {
+  /**
+   * Everything stands still again, as before; what was started for it must have ended.
+   *
+   * @generated from field: bool over = 1;
+   */
+  over: boolean;
+};
+
+/**
+ * Describes the message belljar.agent.v1.RehearseRequest.
+ * Use `create(RehearseRequestSchema)` to create a new message.
+ */
+export declare const RehearseRequestSchema: GenMessage<RehearseRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.RehearseResponse
+ */
+export declare type RehearseResponse = Message<"belljar.agent.v1.RehearseResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.RehearseResponse.
+ * Use `create(RehearseResponseSchema)` to create a new message.
+ */
+export declare const RehearseResponseSchema: GenMessage<RehearseResponse>;
 
 /**
  * @generated from message belljar.agent.v1.FitResourcesRequest
@@ -3333,6 +3370,17 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ThawRequestSchema;
     output: typeof ThawResponseSchema;
+  },
+  /**
+   * Of a copy that waits and stands still: its containers go on standing still, each by itself, and processes of others may start, until
+   * it is over. Refused unless everything stands still.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.Rehearse
+   */
+  rehearse: {
+    methodKind: "unary";
+    input: typeof RehearseRequestSchema;
+    output: typeof RehearseResponseSchema;
   },
   /**
    * Waits for network interfaces that were plugged, and gives them what they are to have: nothing else is left on them. Idempotent.
