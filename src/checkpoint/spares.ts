@@ -120,6 +120,11 @@ export class Spares {
     return { kind: { ...kind, key: canvas.id }, path: canvas.path, [Symbol.dispose]: () => this.#end(canvas) };
   }
 
+  /** Ends those that wait for nobody in particular yet. */
+  drain(): Promise<void> {
+    return this.#room.drain();
+  }
+
   async stop(): Promise<void> {
     this.#closing.abort(new BelljarError("CANCELLED", "the runtime was closed"));
     await this.#room.stop();

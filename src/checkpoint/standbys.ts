@@ -67,6 +67,11 @@ export class Standbys {
     for (const mode of MODES) await this.#room.drop(keyOf({ checkpointId, mode }));
   }
 
+  /** Ends those that wait for nobody in particular yet. */
+  drain(): Promise<void> {
+    return this.#room.drain();
+  }
+
   /** Ends those that wait. */
   stop(): Promise<void> {
     return this.#room.stop();

@@ -20,6 +20,8 @@ export interface Scenario {
   readonly next?: Base;
 }
 
+const RUNNING = ["running, main running", "running, main running"] as const;
+
 export const scenarios: readonly Scenario[] = [
   { operation: "exec", base: "running", outcomes: ["running, main running", "running, main running"] },
   { operation: "pause", base: "running", outcomes: ["running, main running", "paused, main paused"] },
@@ -82,6 +84,10 @@ export const scenarios: readonly Scenario[] = [
   { operation: "build template", base: "plain", outcomes: ["running, main running", "running, main running"] },
   { operation: "restore", base: "checkpoint", outcomes: ["running, main running", "running, main running"] },
   { operation: "fork", base: "plain", outcomes: ["running, main running", "running, main running"] },
+  { operation: "fill spares", base: "no spare waits", outcomes: RUNNING },
+  { operation: "take spare", base: "a spare waits", outcomes: RUNNING },
+  { operation: "fill standbys", base: "no copy waits", outcomes: RUNNING },
+  { operation: "take standby", base: "a copy waits", outcomes: RUNNING },
   { operation: "hibernate", base: "plain", outcomes: ["running, main running", "hibernated, main paused"] },
   {
     operation: "rewind",

@@ -2,7 +2,7 @@
 import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeField, type Field, parseJson, type Step } from "../../src/base/index.ts";
-import type { Templates } from "../../src/checkpoint/index.ts";
+import type { Pool, Spares, Standbys, Templates } from "../../src/checkpoint/index.ts";
 import type { MountConfig } from "../../src/container/index.ts";
 import type { ImageStore } from "../../src/images/index.ts";
 import type {
@@ -14,7 +14,7 @@ import type {
   SandboxInfo,
   Volumes,
 } from "../../src/runtime/index.ts";
-import type { OwnerPool } from "./owner-pool.ts";
+import type { OwnerRoom } from "./owner-room.ts";
 
 export const TARGET = "target";
 export const SECOND = "second";
@@ -62,6 +62,8 @@ export const bases = [
   ...(["no template", "nothing waits", "a VM waits"] as const),
   // With a network, as one that takes a VM which waits.
   "networked",
+  // VMMs that wait for forks, or copies that wait, of which there are none, or is one.
+  ...(["no spare waits", "a spare waits", "no copy waits", "a copy waits"] as const),
 ] as const;
 export type Base = (typeof bases)[number];
 
@@ -78,7 +80,13 @@ const kindOf: Partial<Record<Base, Kind>> = {
   checkpoint: "plain",
   hibernated: "plain",
   networked: "networked",
+  "no spare waits": "networked",
+  "a spare waits": "networked",
+  "no copy waits": "networked",
+  "a copy waits": "networked",
 };
+/** With a checkpoint of the target. */
+const checkpointed: readonly Base[] = ["checkpoint", "no copy waits", "a copy waits"];
 const withoutTarget: readonly Base[] = ["none", "no template", "nothing waits", "a VM waits"];
 
 export const operationNames = [
@@ -86,6 +94,10 @@ export const operationNames = [
   "make boot template",
   "fill pool",
   "take waiting VM",
+  "fill spares",
+  "take spare",
+  "fill standbys",
+  "take standby",
   "start",
   "restart",
   "exec",
@@ -203,7 +215,9 @@ export interface Owned {
   readonly images: ImageStore;
   readonly checkpoints: Checkpoints;
   readonly templates: Templates;
-  readonly pool: OwnerPool;
+  readonly pool: OwnerRoom<Pool>;
+  readonly spares: OwnerRoom<Spares>;
+  readonly standbys: OwnerRoom<Standbys>;
 }
 
 type Operation = (owned: Owned) => Promise<void>;
@@ -225,6 +239,16 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   },
   "take waiting VM": async (owned) =>
     await owned.pool.take(owned, () => createTarget(owned.sandboxes, COUNTER, "networked")),
+  "fill spares": async (owned) => {
+    await forkOne(owned);
+    await owned.spares.fill();
+  },
+  "take spare": async (owned) => await owned.spares.take(owned, () => forkOne(owned)),
+  "fill standbys": async (owned) => {
+    await restoreOne(owned);
+    await owned.standbys.fill();
+  },
+  "take standby": async (owned) => await owned.standbys.take(owned, () => restoreOne(owned)),
   start: onTarget((target) => target.start()),
   restart: onTarget((target) => target.start()),
   exec: onTarget(async (target) => {
@@ -265,12 +289,20 @@ export const operations: Readonly<Record<OperationName, Operation>> = {
   checkpoint: onTarget((target) => target.checkpoint({ name: SPARE })),
   "build template": onTarget((target) => target.checkpoint({ name: SPARE, asTemplate: true })),
   "remove checkpoint": async ({ checkpoints }) => void (await checkpoints.remove(SPARE)),
-  restore: async ({ checkpoints }) => void (await checkpoints.restore(SPARE, { name: `${COPY}1` })),
+  restore: async (owned) => void (await restoreOne(owned)),
   fork: onTarget((target) => target.fork({ count: 2, name: `${COPY}{n}` })),
   hibernate: onTarget((target) => target.hibernate()),
   wake: onTarget((target) => target.wake()),
   rewind: onTarget((target) => target.rewind()),
 };
+
+async function forkOne({ sandboxes }: Owned): Promise<SandboxHandle | undefined> {
+  return (await (await sandboxes.get(TARGET)).fork({ count: 1, name: `${COPY}1` }))[0];
+}
+
+async function restoreOne({ checkpoints }: Owned): Promise<SandboxHandle> {
+  return await checkpoints.restore(SPARE, { name: `${COPY}1` });
+}
 
 async function importSpare({ images }: Owned): Promise<void> {
   const dir = beside("spare-root");
@@ -320,7 +352,8 @@ export async function prepare(owned: Owned, base: Base, command: readonly string
   await prepareSpare(owned, base);
   const memoryMib = base === "grown" ? GROWN_MIB : USUAL_MIB;
   if ((await target.info()).memoryMib !== memoryMib) await target.update({ memoryMib });
-  if (base === "checkpoint" && (await owned.checkpoints.list()).length === 0) await operations.checkpoint(owned);
+  if (checkpointed.includes(base) && (await owned.checkpoints.list()).length === 0) await operations.checkpoint(owned);
+  await prepareCopies(owned, base);
   if (base === "paused") await target.pause();
   if (base === "hibernated") await target.hibernate();
   if (base === "stopped") await target.stop({ timeoutMs: 0 });
@@ -342,11 +375,33 @@ async function preparePool({ sandboxes, templates, pool }: Owned, base: Base): P
   await first.delete({ force: true });
 }
 
-async function removeCopies({ sandboxes, checkpoints }: Owned, base: Base): Promise<void> {
+/** What waits for copies of the target. */
+async function prepareCopies(owned: Owned, base: Base): Promise<void> {
+  for (const [room, which, copy] of [
+    [owned.spares, "spare", forkOne],
+    [owned.standbys, "copy", restoreOne],
+  ] as const) {
+    if (base === `a ${which} waits`) {
+      if ((await room.waiting(owned)) !== undefined) continue;
+      await room.empty();
+      await copy(owned);
+      await room.fill();
+      await removeAllCopies(owned);
+    } else if (base === `no ${which} waits`) await room.empty();
+    else await room.close();
+  }
+}
+
+async function removeAllCopies({ sandboxes }: Owned): Promise<void> {
   for (const { id, name } of await sandboxes.list()) {
     if (name.startsWith(COPY)) await (await sandboxes.get(id)).delete({ force: true });
   }
-  if (base !== "checkpoint") for (const { id } of await checkpoints.list()) await checkpoints.remove(id);
+}
+
+async function removeCopies(owned: Owned, base: Base): Promise<void> {
+  const { checkpoints } = owned;
+  await removeAllCopies(owned);
+  if (!checkpointed.includes(base)) for (const { id } of await checkpoints.list()) await checkpoints.remove(id);
 }
 
 /** Commands whose caller has died: they are kept until somebody releases them. */

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { connectAgent } from "../../src/agent-client/index.ts";
 import { BelljarError, createLog, messageChain, STEP_CHANNEL, systemClock } from "../../src/base/index.ts";
+import { Pool, Spares, Standbys } from "../../src/checkpoint/index.ts";
 import { openGuestImages } from "../../src/guest/index.ts";
 import { createQemu } from "../../src/hypervisor/index.ts";
 import { type ImageStore, openImageStore } from "../../src/images/index.ts";
@@ -27,7 +28,7 @@ import {
   type StepTold,
   stepName,
 } from "./owner-commands.ts";
-import { OwnerPool } from "./owner-pool.ts";
+import { OwnerRoom } from "./owner-room.ts";
 
 const [rootDir, runDir] = process.argv.slice(2);
 if (rootDir === undefined || runDir === undefined) {
@@ -38,7 +39,13 @@ const log = createLog({ level: "info", json: false, write: (line) => process.std
 const hypervisor = createQemu({ log });
 const networks = openNetworks({ rootDir });
 const templates = sharedTemplates(rootDir, runDir);
-const pool = new OwnerPool({ hypervisor, connectAgent, networks, runDir, clock: systemClock, log });
+const places = { hypervisor, connectAgent, networks, runDir, clock: systemClock };
+// Put into what each is told of its size, which changes.
+const pool = new OwnerRoom("VM", log, (own) => new Pool(Object.assign(own, places)));
+const kept = { ...places, checkpointsDir: join(rootDir, "checkpoints") };
+const spares = new OwnerRoom("spare VMM", log, (own) => new Spares(Object.assign(own, kept)));
+const copied = { ...places, sandboxesDir: join(rootDir, "sandboxes"), layersDir: join(rootDir, "images/layers") };
+const standbys = new OwnerRoom("standby copy", log, (own) => new Standbys(Object.assign(own, copied)));
 let runtime: RuntimeCore | undefined;
 let images: ImageStore | undefined;
 
@@ -107,7 +114,9 @@ async function open(root: string, run: string): Promise<RuntimeCore> {
     images: await openImages(root),
     connectAgent,
     templates,
-    pool: pool.pool,
+    pool: pool.room,
+    spares: spares.room,
+    standbys: standbys.room,
     rootDir: root,
     runDir: run,
     clock: systemClock,
@@ -123,7 +132,7 @@ async function openImages(root: string): Promise<ImageStore> {
 async function owned(): Promise<Owned> {
   const { sandboxes, volumes, checkpoints } = opened();
   images ??= await openImages(rootDir ?? "");
-  return { sandboxes, volumes, images, checkpoints, templates, pool };
+  return { sandboxes, volumes, images, checkpoints, templates, pool, spares, standbys };
 }
 
 function opened(): RuntimeCore {
