@@ -86,7 +86,7 @@ export class Standby implements WaitingCopy {
 
   async load(config: VmConfig, { onSpawn }: LoadOptions): Promise<Vm> {
     checkFits(this.#vm.save(), config);
-    await onSpawn?.(this.vmm);
+    onSpawn?.(this.vmm).catch(() => {});
     const disks = new Map(config.disks.map(({ serial, path }) => [serial, path]));
     this.#vm.renameFiles({ disks, memoryFile: config.memoryFile });
     return this.#vm;

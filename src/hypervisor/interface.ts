@@ -340,7 +340,7 @@ export interface WaitingVmm {
   readonly ended: Promise<unknown>;
   /**
    * It becomes the VM of this configuration, which is its own but for disks, devices and the name of the file of its memory; the VM is
-   * paused. On any error it is ended.
+   * paused, and `onSpawn` may not have ended: whoever lets it run waits for that. On any error it is ended.
    * @throws BelljarError as `start`
    */
   load(config: VmConfig, options: LoadOptions): Promise<Vm>;

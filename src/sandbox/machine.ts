@@ -75,6 +75,8 @@ export class Machine implements AgentCaller {
   #ready: Promise<string> | undefined;
   /** Of a copy that need not be asked soon: until it is. */
   #meeting: PromiseWithResolvers<void> | undefined;
+  /** Of a copy whose containers run: its agent has said hello, and is being told what has become of it. */
+  #isMet = false;
 
   constructor(deps: MachineDeps, vm: Vm, options: MachineOptions) {
     this.vm = vm;
@@ -116,19 +118,23 @@ export class Machine implements AgentCaller {
       if (error.reason !== "CANCELLED") this.#ready = undefined;
       throw this.#withConsole(error);
     } finally {
+      this.#isMet = false;
       this.#meeting?.resolve();
       this.#meeting = undefined;
     }
   }
 
-  /** For what can wait until somebody else has asked the agent of a copy for the first time. */
+  /**
+   * For what can wait until somebody else has asked the agent of a copy for the first time, and has to do with its containers alone, which
+   * run by then: it does not wait until the agent has heard the rest.
+   */
   readonly patient: AgentCaller = {
     call: async (method, request, options) => {
       if (this.#meeting !== undefined) {
         const over = AbortSignal.any([this.lifetime, ...(options?.signal === undefined ? [] : [options.signal])]);
         await this.whileAlive(abortable(this.#meeting.promise, over));
       }
-      return await this.call(method, request, options);
+      return this.#isMet ? await this.#ask(method, request, options) : await this.call(method, request, options);
     },
   };
 
@@ -138,6 +144,14 @@ export class Machine implements AgentCaller {
     options?: CallOptions,
   ): Promise<AgentResponse<M>> {
     await this.agent(options?.signal);
+    return await this.#ask(method, request, options);
+  }
+
+  async #ask<M extends AgentMethod>(
+    method: M,
+    request: AgentRequest<M>,
+    options?: CallOptions,
+  ): Promise<AgentResponse<M>> {
     const words = inGuestWords(request, this.#deps.containers?.() ?? []);
     return await this.whileAlive(this.#agent.call(method, words, options));
   }
@@ -294,6 +308,10 @@ export class Machine implements AgentCaller {
       throw new BelljarError("AGENT_FAILED", "the guest's agent has started anew and knows nothing of its containers", {
         facts: { expected, found: agentInstance },
       });
+    }
+    if ((this.#returning?.toldAtMs ?? 0) !== 0) {
+      this.#isMet = true;
+      this.#meeting?.resolve();
     }
     if (this.#returning === undefined) await this.configure();
     else await this.#tell(this.#returning, thawConfigures);

@@ -352,6 +352,8 @@ export class Sandbox<C extends SandboxedContainer> {
     const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal).finally(() => grouping);
     const cgroups = await grouping;
     const base = source.memory;
+    // The kernel takes its time for that, in which the rest is done.
+    let grouped = Promise.resolve();
     const { devices, later } = placeNics(saved.devices ?? [], network);
     const { vm, stoppedAtMs } = await loadVm(
       { ...this.#deps, network, source, log: this.log },
@@ -368,7 +370,10 @@ export class Sandbox<C extends SandboxedContainer> {
       },
       {
         signal: options.signal,
-        onSpawn: ({ pid }) => this.#deps.cgroups.add(cgroups, pid),
+        onSpawn: ({ pid }) => {
+          grouped = this.#deps.cgroups.add(cgroups, pid);
+          return grouped;
+        },
         loadDevicesFrom: source.devices.path,
         loadDevicesAt: source.devices.at,
         fillMemory: source.fillMemory,
@@ -390,6 +395,7 @@ export class Sandbox<C extends SandboxedContainer> {
       agentInstance: source.agentInstance,
       returning: source.returning,
     }));
+    await grouped;
   }
 
   /**
