@@ -132,7 +132,15 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     },
   };
 
-  /** Nobody waits for it; the next checkpoint begins it again when it fails. */
+  /** Of one that the owner before has left with many files over a disk. */
+  takeUp(managed: ManagedSandbox): void {
+    const disks = managed.state.vm?.disks ?? [];
+    // And what they lie over.
+    const most = Math.max(0, ...disks.map(({ overlays = 0, joined = 0 }) => overlays - joined + 1));
+    if (most >= checkpointLimits.overlaysJoined) this.#joinLater(managed);
+  }
+
+  /** Nobody waits for it; the next checkpoint or fork begins it again when it fails. */
   #joinLater({ sandbox }: ManagedSandbox): void {
     if (this.#joining.has(sandbox.id)) return;
     const over = AbortSignal.any([sandbox.gone, this.#closing.signal]);
@@ -145,8 +153,17 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
     this.#joining.set(sandbox.id, joining);
   }
 
-  /** All or nothing: when one cannot be made, none stays. */
   async fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
+    try {
+      return await this.#fork(managed, options);
+    } finally {
+      // Like a checkpoint it has put a file over each disk, whatever became of the copies.
+      this.#joinLater(managed);
+    }
+  }
+
+  /** All or nothing: when one cannot be made, none stays. */
+  async #fork(managed: ManagedSandbox, options: ForkOptions | number): Promise<readonly SandboxHandle[]> {
     const { names, keepExec, signal } = settleForkOptions(options);
     // What cannot be copied is told before the source is stopped for a moment.
     copiedNetwork(managed.state.settings.network);

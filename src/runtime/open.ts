@@ -180,6 +180,7 @@ class Runtime implements RuntimeCore {
     for (const name of await this.checkpoints.sweep()) {
       this.#note("unfinished", name, "removed: a checkpoint whose creation or removal had been cut short");
     }
+    for (const managed of this.#managed.values()) this.checkpoints.takeUp(managed);
   }
 
   release(): Promise<void> {
