@@ -95,7 +95,7 @@ async function measureRestored(runtime: Runtime, turns: Turns): Promise<Measurem
         told.find(({ step, phase: each }) => step === wanted && each === phase)?.atMs ?? Number.NaN;
       // From the VMM's place among the sandboxes of the host to the guest's first instruction.
       loadMs.push(at("qmp cont", "before") - at("cgroup add group", "before"));
-      answerMs.push(at("agent hello", "after") - start);
+      answerMs.push(at("agent thaw", "after") - start);
       return tookMs;
     },
   );

@@ -53,10 +53,12 @@ export class Standby implements WaitingCopy {
   readonly ranUntilMs: number;
   readonly vmm: ProcessIdentity;
   readonly ended: Promise<unknown>;
+  readonly link: AgentLink;
   readonly #vm: Vm;
   readonly #dir: string;
 
-  private constructor(vm: Vm, dir: string, ranUntilMs: number) {
+  private constructor(vm: Vm, dir: string, { ranUntilMs, link }: Rehearsal) {
+    this.link = link;
     this.#vm = vm;
     this.#dir = dir;
     this.ranUntilMs = ranUntilMs;
@@ -75,8 +77,7 @@ export class Standby implements WaitingCopy {
     let vm: Vm | undefined;
     try {
       vm = await loadAt(deps, source, place, dir, signal);
-      const ranUntilMs = await runAside(deps, source.snapshot, vm, place.id, signal);
-      return new Standby(vm, dir, ranUntilMs);
+      return new Standby(vm, dir, await runAside(deps, source.snapshot, vm, place.id, signal));
     } catch (error) {
       await vm?.kill();
       await rm(dir, { recursive: true, force: true });
@@ -94,6 +95,7 @@ export class Standby implements WaitingCopy {
 
   /** Its files are a sandbox's by then, or go with it. */
   async kill(): Promise<void> {
+    await this.link.close();
     await this.#vm.kill();
     await rm(this.#dir, { recursive: true, force: true });
   }
@@ -151,30 +153,36 @@ async function loadAt(
   });
 }
 
-/** Answers when it stood still again, in milliseconds since the epoch; its clock is right until then. */
+interface Rehearsal {
+  /** When it stood still again, in milliseconds since the epoch; its clock is right until then. */
+  readonly ranUntilMs: number;
+  /** Its agent waits for what comes next on the same connection. */
+  readonly link: AgentLink;
+}
+
 async function runAside(
   { connectAgent, clock, log }: StandbyDeps,
   { state: { wake, agentInstance, generation }, stoppedAtMs }: Snapshot,
   vm: Vm,
   id: string,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<Rehearsal> {
   if (wake === undefined) throw new BelljarError("INTERNAL", "a copy that only its agent can bring back");
   if (!(await resumeWith(vm, stillMessage(wake, clock.nowMs(), stoppedAtMs), log, signal))) {
     throw new BelljarError("AGENT_FAILED", "the guest's wake program did not set its clock");
   }
-  let link: AgentLink | undefined;
+  const timeoutMs = sandboxLimits.bootTimeoutMs;
+  const link = await connectAgent({ socketPath: vm.agentSocketPath, timeoutMs, signal, log });
   try {
-    const timeoutMs = sandboxLimits.bootTimeoutMs;
-    link = await connectAgent({ socketPath: vm.agentSocketPath, timeoutMs, signal, log });
     if (link.hello.agentInstance !== agentInstance) throw new BelljarError("AGENT_FAILED", "it is another agent");
     const words = { sandboxId: id, generation: generation + 1, realtimeMs: clock.nowMs() };
     if (link.hello.rehearses) await rehearseAside(link, words, signal);
-  } finally {
-    await link?.close();
+    await vm.pause();
+    return { ranUntilMs: clock.nowMs(), link };
+  } catch (error) {
+    await link.close();
+    throw error;
   }
-  await vm.pause();
-  return clock.nowMs();
 }
 
 /** Other random numbers than its source's, the time, and nothing that has its containers go on. */

@@ -31,7 +31,6 @@ import type {
   CheckpointOptions,
   Checkpoints,
   ForkOptions,
-  RestoreFinding,
   RestoreOptions,
   RestoreReport,
   RewindOptions,
@@ -40,7 +39,7 @@ import type {
 import type { Trails } from "./keeper.ts";
 import type { ManagedSandbox } from "./managed-sandbox.ts";
 import { findNamed } from "./names.ts";
-import { findMismatches } from "./restore-check.ts";
+import { type CheckedCheckpoint, findMismatches } from "./restore-check.ts";
 import { type OpenSession, RestoreSessions } from "./restore-sessions.ts";
 import { newIds } from "./restored-containers.ts";
 import { checkOwn, checkpointsOf, latestBefore } from "./rewind-target.ts";
@@ -270,12 +269,11 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
 
   async #restore(found: CheckpointState, event: CopyWish["event"], options: TemplateStart): Promise<ManagedSandbox> {
     using _held = this.#uses.hold(found.id);
-    const findings = await this.#checkFits(found, options);
+    const { findings, opened } = await this.#checkFits(found, options);
     const { signal, name, hostname, ports, network, keepExec = false, stopWithMain, autoRemove } = options;
     for (const { what, detail } of findings.filter(({ what: each }) => each === "specification")) {
       this.#deps.runtime.log.warn("restored in spite of a difference", { what, detail });
     }
-    const opened = await this.#store.open(found.id, signal);
     const snapshot = renameContainers(opened.snapshot, newIds(opened.snapshot.state, options.containers));
     const ends = { stopWithMain, autoRemove };
     const wish = { snapshot, name, hostname, ports, network, keepExec, ends, event, signal };
@@ -286,8 +284,11 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   /** @throws BelljarError `CHECKPOINT_MISMATCH` */
-  async #checkFits(found: CheckpointState, options: RestoreOptions): Promise<readonly RestoreFinding[]> {
-    const { findings } = await this.#check(found, options);
+  async #checkFits(
+    found: CheckpointState,
+    options: RestoreOptions,
+  ): Promise<CheckedCheckpoint & { readonly opened: NonNullable<CheckedCheckpoint["opened"]> }> {
+    const { findings, opened } = await this.#findMismatches(found, options);
     const wrong = findings.filter(({ fits }) => !fits);
     if (wrong.length > 0) {
       const details = wrong.map(({ what, detail }) => `${what}: ${detail}`);
@@ -299,7 +300,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         },
       );
     }
-    return findings;
+    if (opened === undefined) throw new BelljarError("INTERNAL", "a checkpoint that fits was not opened");
+    return { findings, opened };
   }
 
   async check(nameOrId: string, options: RestoreOptions = {}): Promise<RestoreReport> {
@@ -333,9 +335,13 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   }
 
   async #check(state: CheckpointState, options: RestoreOptions): Promise<RestoreReport> {
-    const isNameFree = options.name === undefined || this.#deps.isNameFree(options.name);
-    const findings = await findMismatches(this.#deps.runtime, this.#store, state, { ...options, isNameFree });
+    const { findings } = await this.#findMismatches(state, options);
     return { fits: findings.every(({ fits }) => fits), findings };
+  }
+
+  #findMismatches(state: CheckpointState, options: RestoreOptions): Promise<CheckedCheckpoint> {
+    const isNameFree = options.name === undefined || this.#deps.isNameFree(options.name);
+    return findMismatches(this.#deps.runtime, this.#store, state, { ...options, isNameFree });
   }
 
   async #copy(

@@ -342,8 +342,9 @@ export class ManagedSandbox {
 
   /** A copy whose agent knows nothing of it, or says so, can be asked for nothing ever: it ends. One that is slow is waited for by each call. */
   #agentFailed(error: BelljarError): void {
+    if (this.sandbox.gone.aborted || this.state.vm === undefined) return;
     // Of one that is just ending nobody wants an answer any more.
-    if (this.sandbox.gone.aborted || this.state.vm === undefined || error.reason === "CANCELLED") return;
+    if (!this.sandbox.hasMachine || this.sandbox.machine.lifetime.aborted) return;
     this.#warn("the agent of a copy does not answer", error);
     if (error.reason !== "AGENT_FAILED" && error.reason !== "AGENT_VERSION") return;
     const note = this.sandbox.exclusive("note the end of", () => this.markEnded(error), { evenWhenDeleting: true });

@@ -11,12 +11,18 @@ import { openGuestImage } from "./guest-image.ts";
 import type { RestoreFinding, RestoreOptions } from "./interface.ts";
 import { containerFindings } from "./restored-containers.ts";
 
+export interface CheckedCheckpoint {
+  readonly findings: readonly RestoreFinding[];
+  /** When its files are as they were written. */
+  readonly opened: Awaited<ReturnType<CheckpointStore["open"]>> | undefined;
+}
+
 export async function findMismatches(
   runtime: RuntimeDeps,
   store: CheckpointStore,
   state: CheckpointState,
   options: RestoreOptions & { readonly isNameFree: boolean },
-): Promise<readonly RestoreFinding[]> {
+): Promise<CheckedCheckpoint> {
   const findings: RestoreFinding[] = [];
   const note = (what: string, fits: boolean, detail: string): void => void findings.push({ what, fits, detail });
   const { signal, name, hostname } = options;
@@ -55,7 +61,7 @@ export async function findMismatches(
     const isThere = carried.includes(basename(path)) || (await Promise.all(places.map(canRead))).includes(true);
     note("layer", isThere, isThere ? basename(path) : `${path} is not here`);
   }
-  return findings;
+  return { findings, opened: opened instanceof BelljarError ? undefined : opened };
 }
 
 function compare(

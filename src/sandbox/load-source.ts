@@ -1,4 +1,5 @@
 /** What a VM that was saved is made of again, beside its configuration. */
+import type { AgentLink } from "../agent-client/index.ts";
 import type { MemoryFile, StartOptions, WaitingVmm } from "../hypervisor/interface.ts";
 import type { ReturningState } from "./returning.ts";
 
@@ -9,6 +10,8 @@ export interface WaitingCopy extends WaitingVmm {
    * VM from then on.
    */
   readonly ranUntilMs?: number | undefined;
+  /** To the agent of that guest. */
+  readonly link?: AgentLink | undefined;
 }
 
 export interface LoadSource {

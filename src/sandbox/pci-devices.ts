@@ -84,3 +84,8 @@ export function noPort(): BelljarError {
     remedy: "Create it with `--hot-plug-vfio root-port`.",
   });
 }
+
+/** Whether a VM of these settings has ports of a PCIe switch. */
+export function needsSwitch({ coldPlug, hotPlug }: VfioSettings): boolean {
+  return coldPlug === "switch-port" || hotPlug === "switch-port";
+}

@@ -7,7 +7,15 @@
  */
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { AgentMethod, AgentRequest, AgentResponse, CallOptions, ConnectAgent } from "../agent-client/index.ts";
+import {
+  type AgentLink,
+  type AgentMethod,
+  type AgentRequest,
+  type AgentResponse,
+  type CallOptions,
+  type ConnectAgent,
+  keptLink,
+} from "../agent-client/index.ts";
 import {
   BelljarError,
   type Clock,
@@ -54,7 +62,7 @@ import {
   placeNics,
   removeNetwork,
 } from "./network.ts";
-import { type GuestPciDevices, guestPciDevices, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
+import { type GuestPciDevices, guestPciDevices, needsSwitch, VFIO_DEFAULTS, type VfioSettings } from "./pci-devices.ts";
 import { SandboxRecord, type WriteOptions } from "./record.ts";
 import { knownSize, type ResizeMachineOptions, resizeMachine } from "./resize.ts";
 import { bootOf, savedConfig } from "./saved-config.ts";
@@ -351,11 +359,10 @@ export class Sandbox<C extends SandboxedContainer> {
     grouping.catch(() => {});
     const network = await makeNetwork(this, this.#deps.networks, runDir, options.signal).finally(() => grouping);
     const cgroups = await grouping;
-    const base = source.memory;
     // The kernel takes its time for that, in which the rest is done.
     let grouped = Promise.resolve();
     const { devices, later } = placeNics(saved.devices ?? [], network);
-    const { vm, stoppedAtMs } = await loadVm(
+    const { vm, stoppedAtMs, link } = await loadVm(
       { ...this.#deps, network, source, log: this.log },
       {
         ...savedConfig(saved),
@@ -364,9 +371,9 @@ export class Sandbox<C extends SandboxedContainer> {
         runDir,
         boot: bootOf(image),
         networkNamespace: network === undefined ? undefined : networkPath(network),
-        ...(base === undefined
-          ? {}
-          : { memoryFile: { ...base, use: "private", path: await linkMemory(base.path, this.memoryPath) } }),
+        ...(source.memory && {
+          memoryFile: { ...source.memory, use: "private", path: await linkMemory(source.memory.path, this.memoryPath) },
+        }),
       },
       {
         signal: options.signal,
@@ -379,7 +386,7 @@ export class Sandbox<C extends SandboxedContainer> {
         fillMemory: source.fillMemory,
       },
     );
-    this.#machine = new Machine(this.#machineDeps(), vm, {
+    this.#machine = new Machine(this.#machineDeps(link), vm, {
       id: this.id,
       settings,
       agentInstance: source.agentInstance,
@@ -576,14 +583,15 @@ export class Sandbox<C extends SandboxedContainer> {
     return { ...after, devices: now.length === 0 ? undefined : now };
   }
 
-  #machineDeps(): MachineDeps {
+  #machineDeps(link?: AgentLink): MachineDeps {
     const { connectAgent, clock } = this.#deps;
-    return { connectAgent, clock, log: this.log, containers: () => this.state.containers };
+    return {
+      connectAgent: keptLink(link, connectAgent),
+      clock,
+      log: this.log,
+      containers: () => this.state.containers,
+    };
   }
-}
-
-function needsSwitch({ coldPlug, hotPlug }: VfioSettings): boolean {
-  return coldPlug === "switch-port" || hotPlug === "switch-port";
 }
 
 export interface ExclusiveOptions {

@@ -8,7 +8,7 @@ import type { NetworkState, Networks } from "../network/index.ts";
 import { linkMemory } from "./base-memory.ts";
 import type { SandboxSettings } from "./config.ts";
 import { endProcess } from "./end-process.ts";
-import type { LoadSource } from "./load-source.ts";
+import type { LoadSource, WaitingCopy } from "./load-source.ts";
 import type { BootTemplate, TemplateSource, VmPool } from "./template-source.ts";
 
 export interface BootOptions {
@@ -111,7 +111,7 @@ interface LoadDeps extends Pick<StartDeps, "hypervisor" | "networks" | "log"> {
   readonly source: Pick<LoadSource, "makeDisks" | "stoppedAtMs" | "takeWaiting">;
 }
 
-interface LoadedVm extends Pick<LoadSource, "stoppedAtMs"> {
+interface LoadedVm extends Pick<LoadSource, "stoppedAtMs">, Pick<WaitingCopy, "link"> {
   readonly vm: Vm;
 }
 
@@ -130,7 +130,7 @@ export async function loadVm(
       }
       const { ranUntilMs } = waiting;
       if (ranUntilMs === undefined) await makeDisks();
-      return { vm: await waiting.load(config, options), stoppedAtMs: ranUntilMs ?? stoppedAtMs };
+      return { vm: await waiting.load(config, options), stoppedAtMs: ranUntilMs ?? stoppedAtMs, link: waiting.link };
     } catch (error) {
       await waiting.kill();
       throwIfAborted(options.signal);
