@@ -1,7 +1,6 @@
 /** How the kernel's control group files are read and written: one value, or lines of a name and a number. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
-import { hasErrno } from "../src/base/errors.ts";
 
 /** Writes to a file that the kernel has made, and never makes one. */
 export async function setFile(path: string, value: string): Promise<void> {
@@ -11,16 +10,6 @@ export async function setFile(path: string, value: string): Promise<void> {
 /** As above, at once: where everything stands still meanwhile, handing it to another thread takes longer than doing it. */
 export function setFileNow(path: string, value: string): void {
   writeFileSync(path, value, { flag: "r+" });
-}
-
-/** As `readOrNothing`, at once. */
-export function readNow(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if (hasErrno(error, "ENOENT") || hasErrno(error, "ENODEV")) return "";
-    throw error;
-  }
 }
 
 /** The text of the file; "" when the group or the controller is not there. */

@@ -14,9 +14,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError, hasErrno } from "../src/base/errors.ts";
 import { standstillLimits } from "../src/base/limits.ts";
 import type { PlannedFile } from "../src/protocol/wake.ts";
-import { parseCounts, readNow, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
+import { parseCounts, readOrNothing, setFile, setFileNow } from "./cgroup-files.ts";
 import { type LimitChanges, updateLimits } from "./cgroup-limits.ts";
 import { type ContainerStats, readStats } from "./cgroup-stats.ts";
+import { readNow } from "./read-now.ts";
 
 const TOP = "belljar";
 const AGENT = "agent";

@@ -6,8 +6,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, watch, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { BelljarError, hasErrno } from "../src/base/errors.ts";
+import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
+import { readNow } from "./read-now.ts";
 import type { ContainerRuntime, Exit, Launch, Launched } from "./runtime.ts";
 import { GUEST_PATH } from "./tools.ts";
 
@@ -42,7 +43,7 @@ export class Crun implements ContainerRuntime {
       const waitedMs = sandboxLimits.launchTimeoutMs;
       throw new BelljarError("CONTAINER_START_FAILED", `crun has not started the process within ${waitedMs} ms`);
     }
-    throw launchError(textOf(logFile), await exited);
+    throw launchError(readNow(logFile), await exited);
   }
 }
 
@@ -116,15 +117,20 @@ async function waitForPid(
 ): Promise<number | undefined> {
   const found = Promise.withResolvers<number | undefined>();
   const look = (): void => {
-    const pid = pidIn(pidFile);
-    if (pid !== undefined) found.resolve(pid);
+    try {
+      const pid = pidIn(pidFile);
+      if (pid !== undefined) found.resolve(pid);
+    } catch (error) {
+      // Nobody would hear of it where this is called from.
+      found.reject(error);
+    }
   };
   const watcher = watch(dir, look);
   watcher.on("error", () => {});
   const again = setInterval(look, LOOK_AGAIN_MS);
   const late = setTimeout(kill, sandboxLimits.launchTimeoutMs);
   // A process that ends at once may have had its pid written all the same: look before it counts as not started.
-  void exited.then(() => found.resolve(pidIn(pidFile)));
+  void exited.then(() => pidIn(pidFile)).then(found.resolve, found.reject);
   look();
   try {
     return await found.promise;
@@ -136,18 +142,8 @@ async function waitForPid(
 }
 
 function pidIn(path: string): number | undefined {
-  const text = textOf(path).trim();
+  const text = readNow(path).trim();
   return /^[1-9][0-9]*$/.test(text) ? Number(text) : undefined;
-}
-
-/** Of a file in memory that may not be there. */
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if (hasErrno(error, "ENOENT")) return "";
-    throw error;
-  }
 }
 
 function launchError(log: string, exit: Exit): BelljarError {

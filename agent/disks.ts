@@ -156,11 +156,11 @@ async function presentDisks(
  * a thread for each of hundreds of disks takes seconds in an emulated guest.
  */
 function serialOf(dir: string): string {
-  const page = readNow(join(dir, "device/vpd_pg80"));
-  return (page?.toString("latin1", 4) ?? readNow(join(dir, "serial"))?.toString("latin1") ?? "").trim();
+  const page = bytesNow(join(dir, "device/vpd_pg80"));
+  return (page?.toString("latin1", 4) ?? bytesNow(join(dir, "serial"))?.toString("latin1") ?? "").trim();
 }
 
-function readNow(path: string): Buffer | undefined {
+function bytesNow(path: string): Buffer | undefined {
   try {
     return readFileSync(path);
   } catch {
