@@ -83,12 +83,12 @@ export class Pool implements VmPool {
 
   async #make({ config, template }: Kind, place: WaitingPlace, signal: AbortSignal): Promise<WaitingVm> {
     const { hypervisor, connectAgent, clock, log } = this.#deps;
-    const { id, runDir, network } = place;
+    const { id, runDir, network, onSpawn } = place;
     const memoryFile = { path: template.memoryPath, use: "private", template: template.digest } as const;
     const networkNamespace = network === undefined ? undefined : networkPath(network);
     const vm = await hypervisor.start(
       { ...config, id, runDir, memoryFile, networkNamespace },
-      { signal, loadDevicesFrom: template.devicesPath },
+      { signal, onSpawn, loadDevicesFrom: template.devicesPath },
     );
     let link: AgentLink | undefined;
     try {

@@ -19,10 +19,11 @@ async function open(t: TestScope, size: number, mode?: "bridge"): Promise<World>
   const runtime = await MemoryRuntime.open(t);
   const { hypervisor, runDir, clock: slow, log } = runtime.deps;
   const clock = { ...slow, sleep: async () => {} };
-  const { networks } = runtime;
+  const { networks, cgroups } = runtime;
   const checkpointsDir = join(runtime.deps.rootDir, "checkpoints");
   const availableMemoryMib = async (): Promise<number> => 16_384;
-  const spares = new Spares({ hypervisor, networks, runDir, clock, log, size, checkpointsDir, availableMemoryMib });
+  const room = { hypervisor, networks, cgroups, runDir, clock, log, size, availableMemoryMib };
+  const spares = new Spares({ ...room, checkpointsDir });
   Object.assign(runtime.deps, { spares });
   await runtime.reopen();
   const source = await runtime.core.sandboxes.create({
@@ -116,7 +117,8 @@ test("no spare waits on a file of memory that is gone, or is another one by now"
   const { runtime } = await open(t, 1);
   const { hypervisor, runDir, clock: slow, log } = runtime.deps;
   const clock = { ...slow, sleep: async () => {} };
-  const deps = { hypervisor, networks: runtime.networks, runDir, clock, log, size: 1, checkpointsDir: t.dir };
+  const { networks, cgroups } = runtime;
+  const deps = { hypervisor, networks, cgroups, runDir, clock, log, size: 1, checkpointsDir: t.dir };
   const spares = new Spares({ ...deps, availableMemoryMib: async () => 16_384 });
   const path = join(t.dir, "memory");
   await writeFile(path, "");

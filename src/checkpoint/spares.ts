@@ -55,12 +55,12 @@ export class Spares {
     this.#deps = deps;
     this.#room = new WaitingRoom(deps, {
       what: "spare VMM",
-      make: async (kind, { id, runDir, network }, signal) => {
+      make: async (kind, { id, runDir, network, onSpawn }, signal) => {
         const networkNamespace = network === undefined ? undefined : networkPath(network);
         // Before: QEMU would make a file that is gone. After: its name may have become another one's.
         const memoryFile = await memoryOf(kind, signal);
         const config = { ...kind.config, memoryFile, id, runDir, networkNamespace };
-        const spare = await deps.hypervisor.startWaiting(config, { signal });
+        const spare = await deps.hypervisor.startWaiting(config, { signal, onSpawn });
         try {
           await memoryOf(kind, signal);
           return spare;

@@ -116,7 +116,7 @@ function checkFits(saved: VmState, { disks, devices = [] }: VmConfig): void {
 async function loadAt(
   { hypervisor, layersDir }: StandbyDeps,
   { snapshot, image, memory }: StandbySource,
-  { id, runDir, network }: WaitingPlace,
+  { id, runDir, network, onSpawn }: WaitingPlace,
   dir: string,
   signal: AbortSignal,
 ): Promise<Vm> {
@@ -145,6 +145,7 @@ async function loadAt(
   };
   return await hypervisor.start(config, {
     signal,
+    onSpawn,
     loadDevicesFrom: snapshot.devices.path,
     loadDevicesAt: snapshot.devices.at,
     fillMemory: async ({ pid }, blocks) => {

@@ -27,9 +27,9 @@ async function open(t: TestScope, size: number, mode?: "bridge"): Promise<World>
   const made = new Set<unknown>();
   const log = { ...silentLog, info: (_: string, fields?: LogFields) => void made.add(fields?.["sandbox"]) };
   const clock = { ...slow, sleep: async () => {} };
-  const { networks, sandboxesDir } = runtime;
+  const { networks, cgroups, sandboxesDir } = runtime;
   const availableMemoryMib = async (): Promise<number> => 16_384;
-  const room = { hypervisor, networks, runDir, clock, log, size, availableMemoryMib };
+  const room = { hypervisor, networks, cgroups, runDir, clock, log, size, availableMemoryMib };
   const spares = new Spares({ ...room, checkpointsDir: join(rootDir, "checkpoints") });
   const standbys = new Standbys({ ...room, connectAgent, sandboxesDir, layersDir: join(rootDir, "images/layers") });
   Object.assign(runtime.deps, { spares, standbys });
@@ -70,8 +70,14 @@ test("after the first restore the next ones are copies that wait, whose containe
   assert.equal(guest.thaws.at(-1)?.sandboxId, id);
   const start = `start ${id}`;
   assert.equal(runtime.hypervisor.calls.slice(calls).includes(start), false);
+  // It has been in its control group since before its guest ran.
+  assert.deepEqual(
+    runtime.cgroups.moves.filter((each) => each === id),
+    [id],
+  );
   // Its disks are its own, in its own place, and there its state finds them.
   const disks = runtime.hypervisor.vms.get(id)?.disks.filter(({ serial }) => serial !== "root") ?? [];
+  assert.ok(disks.some(({ readOnly }) => !readOnly));
   for (const { path, readOnly } of disks) {
     assert.equal((await stat(path)).isFile(), true);
     if (!readOnly) assert.equal(dirname(path), join(runtime.sandboxesDir, id, "disks"));
@@ -83,6 +89,7 @@ test("after the first restore the next ones are copies that wait, whose containe
   await runtime.core.release();
   assert.deepEqual(await waiting(), []);
   assert.equal((await readdir(runtime.deps.runDir)).length, runtime.hypervisor.live.length);
+  assert.equal(runtime.cgroups.ids.length, runtime.hypervisor.live.length);
 });
 
 test("one that has ended, or is of no use, is no reason for a failure, and its disks are nobody's", async (t) => {
@@ -133,9 +140,11 @@ test("what a killed owner leaves of them is removed by the next one", async (t) 
   const { runtime, restore, standby, waiting } = await open(t, 1);
   await restore();
   const { id } = await standby();
+  assert.equal(runtime.cgroups.ids.includes(id), true);
   Object.assign(runtime.deps, { spares: undefined, standbys: undefined });
   await runtime.takeOver();
   assert.deepEqual(await waiting(), []);
+  assert.equal(runtime.cgroups.ids.includes(id), false);
   assert.equal(
     (await runtime.core.sandboxes.list()).some((each) => each.id === id),
     false,

@@ -1,17 +1,27 @@
 /**
  * Where something waits for the sandboxes that it will be of: a few of each kind, made when a sandbox of that kind was, and nobody needs the
- * CPUs. Each has the id that its sandbox will have: what a killed owner leaves of them is found by it, and belongs to no sandbox. Where
- * the sandbox is to have a network, what waits for it is in the place where that will be.
+ * CPUs. Each has the id that its sandbox will have: what a killed owner leaves of them is found by it, and belongs to no sandbox. What
+ * waits is in the control group of that sandbox, and where there is to be a network, in the place where that will be.
  *
  * Invariant: each is handed out once; whatever goes wrong here, a sandbox starts in the usual way.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { BelljarError, type Clock, type Log, messageChain, newId, poolLimits } from "../base/index.ts";
+import {
+  BelljarError,
+  type Clock,
+  type Log,
+  messageChain,
+  newId,
+  type ProcessIdentity,
+  poolLimits,
+} from "../base/index.ts";
 import type { Networks, OwnNetworkState } from "../network/index.ts";
+import { type HostCgroups, noteCgroups } from "../resources/index.ts";
 
 export interface RoomDeps {
   readonly networks: Networks;
+  readonly cgroups: HostCgroups;
   /** Sockets go below it, as those of sandboxes do. */
   readonly runDir: string;
   readonly clock: Clock;
@@ -34,6 +44,8 @@ export interface WaitingPlace {
   readonly id: string;
   readonly runDir: string;
   readonly network: OwnNetworkState | undefined;
+  /** To be told of its VMM. */
+  readonly onSpawn: (vmm: ProcessIdentity) => Promise<void>;
 }
 
 /** How they are made, and come to their end. */
@@ -51,6 +63,7 @@ interface Waiting<T> {
   readonly kind: string;
   readonly id: string;
   readonly runDir: string;
+  readonly cgroups: readonly string[];
   readonly made: T;
 }
 
@@ -190,21 +203,23 @@ export class WaitingRoom<B extends Blueprint, T> {
   }
 
   async #add(kind: string, blueprint: B): Promise<void> {
-    const { networks, runDir: runs, log } = this.#deps;
+    const { networks, cgroups: host, runDir: runs, log } = this.#deps;
     const { signal } = this.#closing;
     const id = newId();
-    const runDir = join(runs, id);
+    const place = { id, runDir: join(runs, id), cgroups: await host.plan(id) };
+    const { runDir, cgroups } = place;
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     let made: T;
     try {
       const { mode } = blueprint;
+      const onSpawn = await this.#group(runDir, cgroups);
       const network = mode === undefined ? undefined : await networks.prepare(id, mode, runDir, signal);
-      made = await this.#craft.make(blueprint, { id, runDir, network }, signal);
+      made = await this.#craft.make(blueprint, { id, runDir, network, onSpawn }, signal);
     } catch (error) {
-      await this.#clear(id, runDir);
+      await this.#clear(place);
       throw error;
     }
-    const waiting = { kind, id, runDir, made };
+    const waiting = { ...place, kind, made };
     if (!this.#kinds.has(kind)) {
       await this.#end(waiting);
       return;
@@ -213,6 +228,20 @@ export class WaitingRoom<B extends Blueprint, T> {
     void this.#craft.ended(made).then(() => this.#forget(id, made));
     this.#watch ??= setInterval(() => void this.#look(), poolLimits.watchIntervalMs).unref();
     log.info(`a ${this.#craft.what} waits for a sandbox`, { sandbox: id });
+  }
+
+  /** What waits can do without, as its sandbox can. */
+  async #group(runDir: string, cgroups: readonly string[]): Promise<WaitingPlace["onSpawn"]> {
+    if (cgroups.length === 0) return async () => {};
+    const { cgroups: host, log } = this.#deps;
+    await noteCgroups(runDir, cgroups);
+    try {
+      await host.create(cgroups);
+    } catch (error) {
+      log.warn(`a ${this.#craft.what} has no control group on the host`, { cause: messageChain(error).join(": ") });
+      return async () => {};
+    }
+    return async ({ pid }) => await host.add(cgroups, pid);
   }
 
   /** One that has ended by itself. What is left of it is its sandbox's when that is just being made. */
@@ -236,16 +265,17 @@ export class WaitingRoom<B extends Blueprint, T> {
     return availableMib >= memoryMib + poolLimits.reserveMib;
   }
 
-  async #end({ id, made, runDir }: Waiting<T>): Promise<void> {
-    await this.#craft.end(made).catch((error: unknown) => {
+  async #end(waiting: Waiting<T>): Promise<void> {
+    await this.#craft.end(waiting.made).catch((error: unknown) => {
       this.#deps.log.warn(`a ${this.#craft.what} that waited could not be ended`, {
         cause: messageChain(error).join(": "),
       });
     });
-    await this.#clear(id, runDir);
+    await this.#clear(waiting);
   }
 
-  async #clear(id: string, runDir: string): Promise<void> {
+  async #clear({ id, runDir, cgroups }: Pick<Waiting<T>, "id" | "runDir" | "cgroups">): Promise<void> {
+    await this.#deps.cgroups.remove(cgroups);
     await this.#deps.networks.giveUp(id).catch((error: unknown) => {
       this.#deps.log.warn("the network of what waited is left", { cause: messageChain(error).join(": ") });
     });

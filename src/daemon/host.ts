@@ -16,7 +16,7 @@ import {
 } from "../hypervisor/index.ts";
 import { type ImageStore, openImageStore, prepareBuiltins } from "../images/index.ts";
 import { openNetworks } from "../network/index.ts";
-import { type Capability, inspectHost } from "../resources/index.ts";
+import { type Capability, inspectHost, openHostCgroups } from "../resources/index.ts";
 import {
   type CheckpointInfo,
   type CheckpointName,
@@ -96,7 +96,8 @@ export class Host {
     const hypervisor = this.#hypervisor;
     const networks = openNetworks({ rootDir: paths.root });
     const runDir = paths.run;
-    const room = { networks, runDir, clock: systemClock, log, availableMemoryMib: readAvailableMib };
+    const cgroups = openHostCgroups({ rootDir: paths.root, log });
+    const room = { networks, cgroups, runDir, clock: systemClock, log, availableMemoryMib: readAvailableMib };
     return await openRuntime({
       hypervisor,
       templates: this.templates,
@@ -117,6 +118,7 @@ export class Host {
               layersDir: join(paths.root, "images/layers"),
             }),
       networks,
+      cgroups,
       acceleration: this.#probe(),
       guestImages: this.guestImages,
       images: await this.images(),

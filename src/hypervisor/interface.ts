@@ -380,7 +380,7 @@ export interface Hypervisor {
    * has from the start, most often none.
    * @throws BelljarError as `start`
    */
-  startWaiting(config: VmConfig, options?: Pick<StartOptions, "signal">): Promise<WaitingVmm>;
+  startWaiting(config: VmConfig, options?: Pick<StartOptions, "signal" | "onSpawn">): Promise<WaitingVmm>;
   /**
    * Says in one digest what device state depends on: VMs with the same answer load what one of them saved. Names and
    * paths do not count.

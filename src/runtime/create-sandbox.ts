@@ -80,7 +80,10 @@ export async function createSandbox(
   // Before there is a VM: what cannot be mounted is told at once.
   const plan = await planContainerMounts(deps, config.container ?? {}, signal);
   const now = runtime.clock.nowMs();
-  const sandbox = await Sandbox.create(sandboxDeps(runtime), {
+  const sandboxes = sandboxDeps(runtime);
+  // Written down with the rest: it need not be said once more when it is made.
+  const cgroups = await sandboxes.cgroups.plan(id);
+  const sandbox = await Sandbox.create(sandboxes, {
     id,
     name: settled.name,
     createdAtMs: now,
@@ -91,6 +94,7 @@ export async function createSandbox(
     state: "ready",
     pending: { operation: "create", sinceMs: now },
     guestImage: guestImage.digest,
+    cgroups: cgroups.length === 0 ? undefined : cgroups,
     generation: 0,
     containers: [],
   });

@@ -1,9 +1,10 @@
 /** What is found in a root's directories and belongs to no sandbox: removed, with a line of log for each. */
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrno, isId, type Log } from "../base/index.ts";
+import { hasErrno, isId, type Log, messageChain } from "../base/index.ts";
 import { endBackEndsOf } from "../devices/index.ts";
 import { type FoundVmm, findVmmProcesses, removeLostProbes } from "../hypervisor/index.ts";
+import { type HostCgroups, notedCgroups } from "../resources/index.ts";
 import { endProcess, isUnfinished } from "../sandbox/index.ts";
 
 /** One thing that was found, and what became of it. */
@@ -42,7 +43,7 @@ export async function findVmms(runDir: string): Promise<FoundVmm[]> {
 
 /** @param isOwned whether this VM is the one that the sandbox of its id says it has, or cannot be judged */
 export async function removeLeftovers(
-  deps: { readonly runDir: string; readonly log: Log },
+  deps: { readonly runDir: string; readonly cgroups: HostCgroups; readonly log: Log },
   vmms: readonly FoundVmm[],
   isOwned: (vmm: FoundVmm) => boolean,
   ids: ReadonlySet<string>,
@@ -54,9 +55,15 @@ export async function removeLeftovers(
   }
   for (const name of await listDirectory(deps.runDir)) {
     if (!isId(name) || ids.has(name)) continue;
-    const ended = await endBackEndsOf(join(deps.runDir, name));
+    const dir = join(deps.runDir, name);
+    const ended = await endBackEndsOf(dir);
     if (ended > 0) note("vm", name, `ended: ${ended} programs behind its devices belonged to no sandbox`);
-    await rm(join(deps.runDir, name), { recursive: true, force: true });
+    try {
+      await deps.cgroups.remove(await notedCgroups(dir));
+    } catch (error) {
+      deps.log.warn("the control group of a VM that is gone may be left", { cause: messageChain(error).join(": ") });
+    }
+    await rm(dir, { recursive: true, force: true });
     note("sockets", name, "removed: they belonged to no sandbox");
   }
   for (const path of await removeLostProbes(deps.log)) note("probe", path, "removed: its prober is gone");

@@ -152,7 +152,7 @@ class Runtime implements RuntimeCore {
     await Promise.all(Array.from({ length: sandboxLimits.recoveryReadsMax }, readAll));
     // Before anything is done to sandboxes: a VM that its sandbox does not know stands in the way of a new one.
     await removeLeftovers(
-      this.#deps,
+      { ...this.#deps, cgroups: sandboxDeps(this.#deps).cgroups },
       vmms,
       ({ id, identity }) => {
         if (this.#unreadable.has(id)) return true;

@@ -21,6 +21,7 @@ import { decodeDeviceConfig, decodeDiskConfig, decodeVmState } from "../hypervis
 import type { DiskConfig, VmState } from "../hypervisor/interface.ts";
 import { decodeNetworkSettings, decodeNetworkState, type NetworkState } from "../network/index.ts";
 import type { PlannedWake } from "../protocol/index.ts";
+import { decodeCgroup } from "../resources/index.ts";
 import type { StateSchema } from "../store/index.ts";
 import type { SandboxSettings } from "./config.ts";
 import type { GuestNamed } from "./guest-ids.ts";
@@ -202,12 +203,6 @@ function decodeDevice(field: Field): DeviceState {
 }
 
 /** It is removed as it is read: nothing but a directory of ours, and no way out of it. */
-function decodeCgroup(field: Field): string {
-  const dir = field.string({ maxLength: 4_096 });
-  if (/^\/(?:[^/]+\/)*belljar\/[0-9a-f]{8}\/[0-9a-z]+$/.test(dir) && !dir.split("/").includes("..")) return dir;
-  throw field.expected("a directory of a control group of ours");
-}
-
 function decodeSettings(field: Field): SandboxSettings {
   const dns = field.field("dns");
   const words = (name: string): string[] =>

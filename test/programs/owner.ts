@@ -14,6 +14,7 @@ import { openGuestImages } from "../../src/guest/index.ts";
 import { createQemu } from "../../src/hypervisor/index.ts";
 import { type ImageStore, openImageStore } from "../../src/images/index.ts";
 import { openNetworks } from "../../src/network/index.ts";
+import { openHostCgroups } from "../../src/resources/index.ts";
 import { openRuntime, type RuntimeCore, readLayerUse, type SandboxHandle } from "../../src/runtime/index.ts";
 import { resolvePaths } from "../../src/sdk/index.ts";
 import { sharedTemplates } from "../support/templates.ts";
@@ -39,7 +40,8 @@ const log = createLog({ level: "info", json: false, write: (line) => process.std
 const hypervisor = createQemu({ log });
 const networks = openNetworks({ rootDir });
 const templates = sharedTemplates(rootDir, runDir);
-const places = { hypervisor, connectAgent, networks, runDir, clock: systemClock };
+const cgroups = openHostCgroups({ rootDir, log });
+const places = { hypervisor, connectAgent, networks, cgroups, runDir, clock: systemClock };
 // Put into what each is told of its size, which changes.
 const pool = new OwnerRoom("VM", log, (own) => new Pool(Object.assign(own, places)));
 const kept = { ...places, checkpointsDir: join(rootDir, "checkpoints") };

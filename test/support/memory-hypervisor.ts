@@ -118,6 +118,7 @@ export class MemoryHypervisor implements Hypervisor {
     const vm = new MemoryVm(this, config, identity, path === undefined ? "running" : "paused");
     this.vms.set(config.id, vm);
     try {
+      await options.onSpawn?.(identity);
       const number =
         path === undefined ? undefined : /memory device state (\d+)$/.exec(await readFile(path, "latin1"))?.[1];
       if (path !== undefined && number === undefined) {
@@ -139,13 +140,14 @@ export class MemoryHypervisor implements Hypervisor {
   /** Those that wait, by id; one that is taken is a VM. */
   readonly waiting = new Map<string, MemoryWaitingVmm>();
 
-  async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal"> = {}): Promise<WaitingVmm> {
+  async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal" | "onSpawn"> = {}): Promise<WaitingVmm> {
     throwIfAborted(options.signal);
     await this.enter("startWaiting", config.id, options.signal);
     const self = await identifyProcess(process.pid);
     if (self === undefined) throw new BelljarError("INTERNAL", "this process cannot be seen");
     const waiting = new MemoryWaitingVmm(this, config, { ...self, startTicks: self.startTicks + 1_000_000 });
     this.waiting.set(config.id, waiting);
+    await options.onSpawn?.(waiting.vmm);
     return waiting;
   }
 

@@ -7,12 +7,12 @@ import { dirname, join } from "node:path";
 import { BelljarError, type Log, silentLog, systemClock } from "../../src/base/index.ts";
 import { writeOverlay } from "../../src/container/qcow2.ts";
 import { endBackEndsOf } from "../../src/devices/index.ts";
-import { noCgroups } from "../../src/resources/index.ts";
 import { openRuntime, type RuntimeCore, type RuntimeDeps } from "../../src/runtime/index.ts";
 import { systemError } from "../../src/store/disk.ts";
 import { type acquireLock, type Disk, type DiskFile, systemDisk } from "../../src/store/index.ts";
 import { type TestScope, tempDir } from "./harness.ts";
 import { MemoryGuests } from "./memory-agent.ts";
+import { MemoryCgroups } from "./memory-cgroups.ts";
 import { MemoryGuestMemory } from "./memory-guest-memory.ts";
 import { MemoryHypervisor } from "./memory-hypervisor.ts";
 import { MemoryNetworks } from "./memory-networks.ts";
@@ -79,6 +79,7 @@ export class MemoryRuntime {
   readonly guests = new MemoryGuests(this.hypervisor);
   readonly memory = new MemoryGuestMemory();
   readonly networks = new MemoryNetworks();
+  readonly cgroups = new MemoryCgroups();
   readonly pci: MemoryPciHost;
   readonly deps: RuntimeDeps;
   /** Path to its owners: how many share it, or that one has it alone. */
@@ -100,7 +101,7 @@ export class MemoryRuntime {
       },
       connectAgent: this.guests.connect,
       memory: this.memory,
-      cgroups: noCgroups,
+      cgroups: this.cgroups,
       networks: this.networks,
       rootDir: join(dir, "root"),
       runDir: join(dir, "run"),

@@ -67,7 +67,7 @@ class Qemu implements Hypervisor {
     return load === undefined ? vm : await sized(vm);
   }
 
-  async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal"> = {}): Promise<WaitingVmm> {
+  async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal" | "onSpawn"> = {}): Promise<WaitingVmm> {
     const launched = await this.#launch(config, true, options, async () => {});
     return new WaitingQemu(config, launched, this.#startTimeoutMs, this.#log);
   }
