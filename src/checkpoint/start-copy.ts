@@ -74,6 +74,8 @@ export interface StartCopyOptions {
   /** As in what a sandbox is loaded from. */
   readonly takeWaiting?: LoadSource["takeWaiting"];
   readonly makeDisks?: LoadSource["makeDisks"];
+  /** Its containers run, and its agent is being asked; what they write may be asked for. */
+  readonly onAsked?: (() => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -88,7 +90,7 @@ export interface StartedCopy {
 export async function startCopy(
   { sandbox, memory, guestImage }: StartCopyDeps,
   snapshot: Snapshot,
-  { event, keepExec, rests = false, running = (now) => now, takeWaiting, makeDisks, signal }: StartCopyOptions,
+  { event, keepExec, rests = false, running = (now) => now, takeWaiting, makeDisks, onAsked, signal }: StartCopyOptions,
 ): Promise<StartedCopy> {
   const { vm, agentInstance } = snapshot.state;
   if (vm === undefined || agentInstance === undefined) throw new BelljarError("INTERNAL", "a snapshot without a VM");
@@ -124,6 +126,7 @@ export async function startCopy(
     // Who waits for its output, or its answer, does not wait for its state to be written too.
     const asked = rests ? undefined : sandbox.machine.agent();
     asked?.catch(() => {});
+    if (!rests) onAsked?.();
     await sandbox.update((now) => running({ ...now, returning: { ...returning, toldAtMs } }));
     return { isIntroduced: false, asked };
   }

@@ -83,6 +83,8 @@ export async function makeCopy(
         running,
         takeWaiting,
         makeDisks: () => makeCopiedDisks(snapshot, layers, disksDir),
+        // Whatever goes wrong is told when the copy is taken up, which starts it once more.
+        onAsked: () => sandbox.state.containers.forEach(({ id }) => void managed.outputs.start(id).catch(() => {})),
         signal,
       });
     } catch (error) {
