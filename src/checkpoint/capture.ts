@@ -122,6 +122,8 @@ class StillStand {
   readonly #wasRunning: boolean;
   #frozenAtMs: number | undefined;
   #pausedAtMs: number | undefined;
+  /** How long it took to stop it. */
+  #stoppingMs = 0;
   #wakeLine: WakeLine | undefined;
   /** Since the epoch. */
   stoppedAtMs: number | undefined;
@@ -144,6 +146,7 @@ class StillStand {
     this.wake = wake;
     this.#pausedAtMs = performance.now();
     await machine.vm.pause();
+    this.#stoppingMs = performance.now() - this.#pausedAtMs;
     this.stoppedAtMs = this.#deps.clock.nowMs();
   }
 
@@ -157,8 +160,9 @@ class StillStand {
     thawing?.catch(() => {});
     this.#wakeLine?.close();
     if (this.#pausedAtMs !== undefined) {
-      await sandbox.machine.vm.resume();
-      pauseMs = performance.now() - this.#pausedAtMs;
+      const stillMs = await sandbox.machine.vm.resume();
+      // From when it was asked to stop. Without the VMM's own account it has run for a while when this is known.
+      pauseMs = stillMs === undefined ? performance.now() - this.#pausedAtMs : this.#stoppingMs + stillMs;
       this.#pausedAtMs = undefined;
     }
     if (this.#frozenAtMs === undefined || thawing === undefined) return { pauseMs, frozenMs: 0 };

@@ -241,7 +241,8 @@ export interface Vm {
   readonly ended: Promise<VmEnd>;
 
   pause(): Promise<void>;
-  resume(): Promise<void>;
+  /** Answers for how many milliseconds the CPUs stood still, by the VMM's own account; undefined where it gives none. */
+  resume(): Promise<number | undefined>;
   info(): Promise<VmInfo>;
   /** @throws BelljarError `VMM_DIED` when the process is gone, `DEADLINE_EXCEEDED` when it does not answer. */
   check(): Promise<void>;

@@ -63,6 +63,8 @@ function answer(socket: Socket, line: string): void {
       return;
     case "cont":
       running = true;
+      if (mode === "good") send(socket, { event: "RESUME", timestamp: { seconds: 1, microseconds: 13_000 } });
+      if (mode === "no-clock") send(socket, { event: "RESUME", timestamp: { seconds: -1, microseconds: -1 } });
       done();
       if (mode === "panics")
         guestEnds(socket, "guest-reset", "[ 1.0] Kernel panic - not syncing: \u001b[2Jno root\r\n");
@@ -72,6 +74,8 @@ function answer(socket: Socket, line: string): void {
     case "stop":
       if (mode === "dies-later") die(3, "a wild pointer", "this is the end");
       running = false;
+      if (mode === "good" || mode === "no-clock")
+        send(socket, { event: "STOP", timestamp: { seconds: 1, microseconds: 500 } });
       done();
       return;
     case "device_add":

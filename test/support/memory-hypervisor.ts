@@ -331,6 +331,7 @@ export class MemoryVm {
         this.status = "running";
         this.#changed.resolve();
         this.#changed = Promise.withResolvers();
+        return undefined;
       },
       info: async (): Promise<VmInfo> => {
         if (!this.hasEnded) await ask("vm-info");

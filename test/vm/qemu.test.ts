@@ -87,7 +87,9 @@ test("device state that was saved loads into another VM, which goes on where the
   const config = await vmConfig(t);
   const vm = await start(t, config);
   await tickAfter(vm, 2);
+  const pausedAtMs = performance.now();
   await vm.pause();
+  const stillFromMs = performance.now();
   const devices = join(t.dir, "devices");
   await vm.saveDevices(devices);
   await vm.saveDevices(devices);
@@ -102,12 +104,15 @@ test("device state that was saved loads into another VM, which goes on where the
   );
   t.after(() => copy.kill());
   assert.equal((await copy.info()).status, "paused");
+  const copiedMs = performance.now() - stillFromMs;
   await copy.resume();
   const next = await tickAfter(copy, 0);
   assert.ok(next > saved && next < saved + 100, `tick ${next} came after ${saved}`);
-  // The first one was not harmed by being saved.
-  await vm.resume();
+  // The first one was not harmed by being saved, and says for how long it stood still.
+  const stillMs = await vm.resume();
   await tickAfter(vm, saved);
+  const outerMs = performance.now() - pausedAtMs;
+  assert.ok(stillMs !== undefined && stillMs > copiedMs && stillMs < outerMs, `${copiedMs} ${stillMs} ${outerMs}`);
 });
 
 test("a QEMU that waits becomes the VM that was saved, with disks and devices that come only then", async (t) => {

@@ -77,6 +77,8 @@ export class QemuVm implements Vm {
   #end: VmEnd | undefined;
   #killed: Promise<void> | undefined;
   #released = false;
+  /** When its CPUs stopped last, and ran again, in milliseconds since the epoch; by QEMU. */
+  #told: { readonly stoppedAtMs?: number | undefined; readonly ranAtMs?: number | undefined } = {};
 
   constructor(parts: QemuVmParts) {
     this.#parts = parts;
@@ -93,8 +95,13 @@ export class QemuVm implements Vm {
     await this.#ask(() => this.#parts.qmp.execute("stop"));
   }
 
-  async resume(): Promise<void> {
+  async resume(): Promise<number | undefined> {
     await this.#ask(() => this.#parts.qmp.execute("cont"));
+    // Told before the answer, which may come some milliseconds later: the guest has a CPU of the host already.
+    const { stoppedAtMs, ranAtMs } = this.#told;
+    return stoppedAtMs === undefined || ranAtMs === undefined || ranAtMs < stoppedAtMs
+      ? undefined
+      : ranAtMs - stoppedAtMs;
   }
 
   async info(): Promise<VmInfo> {
@@ -347,6 +354,8 @@ export class QemuVm implements Vm {
   }
 
   #onEvent(event: QmpEvent): void {
+    if (event.name === "STOP") this.#told = { stoppedAtMs: event.atMs };
+    if (event.name === "RESUME") this.#told = { ...this.#told, ranAtMs: event.atMs };
     if (event.name !== "SHUTDOWN") return;
     const byGuest = event.data.field("guest").boolean();
     const reason = event.data.field("reason").optional((field) => field.string({ maxLength: 64 }));

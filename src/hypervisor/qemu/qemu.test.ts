@@ -54,12 +54,19 @@ async function failure(work: Promise<unknown>, reason: string): Promise<BelljarE
   return error;
 }
 
+test("a QEMU that does not know the time says of no VM how long it stood still", async (t) => {
+  const { vm } = await started(t, "no-clock");
+  assert.equal(await vm.resume(), undefined, "it was never told to have stopped");
+  await vm.pause();
+  assert.equal(await vm.resume(), undefined);
+});
+
 test("a VM starts, pauses, goes on, and ends when it is killed", async (t) => {
   const { vm, assertClean } = await started(t, "good");
   assert.equal((await vm.info()).status, "running");
   await vm.pause();
   assert.equal((await vm.info()).status, "paused");
-  await vm.resume();
+  assert.equal(await vm.resume(), 12.5);
   await vm.check();
   await vm.kill();
   assert.deepEqual(await vm.ended, { cause: "requested" });

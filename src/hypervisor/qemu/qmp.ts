@@ -22,6 +22,8 @@ import type { QemuObject } from "./plug-parts.ts";
 export interface QmpEvent {
   readonly name: string;
   readonly data: Field;
+  /** By the host's clock, in milliseconds since the epoch, with fractions; undefined when QEMU could not read it. */
+  readonly atMs: number | undefined;
 }
 
 export interface QmpOptions {
@@ -177,7 +179,7 @@ export class QmpClient {
     }
     const event = message.field("event").optional((field) => field.string({ maxLength: 128 }));
     if (event !== undefined) {
-      this.#tell({ name: event, data: message.field("data") });
+      this.#tell({ name: event, data: message.field("data"), atMs: timeOf(message.field("timestamp")) });
       return;
     }
     const error = message.field("error");
@@ -247,6 +249,14 @@ export async function tryConnect(path: string): Promise<Socket | undefined> {
     else reject(error);
   });
   return await promise;
+}
+
+/** QEMU says -1 for what it does not know. */
+function timeOf(timestamp: Field): number | undefined {
+  return timestamp.optional((time) => {
+    const [seconds, micros] = [time.field("seconds").integer(), time.field("microseconds").integer()];
+    return seconds < 0 || micros < 0 ? undefined : seconds * 1_000 + micros / 1_000;
+  });
 }
 
 function shown(line: string): string {
