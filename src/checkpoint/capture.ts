@@ -61,7 +61,7 @@ export async function capture(
   const blocks = await vm.memoryBlocks();
   const pagesPath = join(dir, "pages.img");
   const { pid } = vm.save().vmm;
-  await deps.memory.prepare(pid, blocks, pagesPath);
+  const prepared = await deps.memory.prepare(pid, blocks, pagesPath);
   const wasRunning = sandbox.state.state === "running";
   const { containers } = sandbox.state;
   const disks = writtenDisks(containers);
@@ -76,7 +76,7 @@ export async function capture(
     const state = { ...sandbox.state, vm: vm.save(), wake: still.wake };
     const devicesPath = join(dir, "devices");
     const work = [
-      deps.memory.save(pid, blocks, pagesPath),
+      deps.memory.save(pid, blocks, pagesPath, prepared),
       deps.outputs.snapshot(),
       vm.saveDevices(devicesPath),
       vm.useOverlays(),

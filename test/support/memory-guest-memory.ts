@@ -11,6 +11,7 @@ export class MemoryGuestMemory implements GuestMemory {
 
   readonly prepare: GuestMemory["prepare"] = async (_pid, _blocks, path) => {
     await writeFile(path, "", { flag: "wx" });
+    return { runs: [] };
   };
 
   readonly save: GuestMemory["save"] = async (_pid, blocks, path) => {

@@ -64,9 +64,9 @@ test("memory of a process is saved as it is when it is saved, however much there
       path: string,
       meanwhile = async (): Promise<void> => {},
     ): Promise<number> => {
-      await memory.prepare(pid, [before], path);
+      const prepared = await memory.prepare(pid, [before], path);
       await meanwhile();
-      const { blocks, written } = await memory.save(pid, [block], path);
+      const { blocks, written } = await memory.save(pid, [block], path, prepared);
       await written;
       const [{ runs } = { runs: new Uint32Array(0) }] = blocks;
       await using file = await open(path, "r");

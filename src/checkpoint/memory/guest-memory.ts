@@ -1,13 +1,18 @@
 /**
- * Guests' memory, out of and into their VMMs' processes: asked of a thread that is started when it is first needed. One thing at a time:
- * a second guest that is stopped while the first one's memory is copied would only stand still for longer.
+ * Guests' memory, out of and into their VMMs' processes: by two threads, each of which moves half of it. One guest at a time: a second one
+ * that is stopped while the first one's memory is copied would only stand still for longer.
  */
-import { Worker } from "node:worker_threads";
 import { BelljarError, publishStep } from "../../base/index.ts";
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
 import { Turns } from "../../store/index.ts";
-import type { LayRequest, LoadRequest, MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
-import type { BlockPages } from "./page-runs.ts";
+import { halvePlaces, halveRuns, joinRuns, type Place } from "./halves.ts";
+import { MemoryThread } from "./memory-thread.ts";
+import { type BlockPages, countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
+
+/** Of which pages a file that was made has room for. */
+export interface PreparedPages {
+  readonly runs: readonly PageRuns[];
+}
 
 export interface SavedMemory {
   readonly blocks: readonly BlockPages[];
@@ -23,27 +28,20 @@ export interface PagesFile {
 
 export interface GuestMemory {
   /**
-   * Makes the file of a `save` that comes next, and does what needs no guest that stands still: finding room in it for what is the VM's own.
+   * Makes the file of a `save` that comes next, and does what needs no guest that stands still: finding room for what is the VM's own.
    * @throws BelljarError as `save`
    */
-  prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<void>;
+  prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<PreparedPages>;
   /**
    * Copies the pages that are the VM's own into that file; resolves when the guest may run on.
    * @throws BelljarError `VMM_DIED` when the process is gone, `DISK_FULL`
    */
-  save(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<SavedMemory>;
+  save(pid: number, blocks: readonly MemoryBlock[], path: string, prepared: PreparedPages): Promise<SavedMemory>;
   /** Puts the pages of a file into a VMM whose guest does not run. */
   load(pid: number, blocks: readonly MemoryBlock[], pages: readonly BlockPages[], file: PagesFile): Promise<void>;
   /** Puts pages of main memory into a file of it. */
   lay(pages: BlockPages, path: string, target: string): Promise<void>;
   close(): Promise<void>;
-}
-
-type Wish<T extends MemoryRequest> = Omit<T, "id">;
-
-interface Waiting {
-  readonly copied: PromiseWithResolvers<Extract<MemoryAnswer, { kind: "copied" }>>;
-  readonly done: PromiseWithResolvers<void>;
 }
 
 export function createGuestMemory(): GuestMemory {
@@ -52,19 +50,36 @@ export function createGuestMemory(): GuestMemory {
 
 class ThreadedMemory implements GuestMemory {
   readonly #turns = new Turns("memory of guests");
-  readonly #waiting = new Map<number, Waiting>();
-  #worker: Worker | undefined;
-  #lastId = 0;
+  readonly #first = new MemoryThread();
+  readonly #second = new MemoryThread();
 
-  async prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<void> {
-    await this.#ask<PrepareRequest>({ kind: "prepare", pid, blocks: placesOf(blocks), path }).done;
+  async prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<PreparedPages> {
+    const looked = this.#first.ask({ kind: "look", pid, blocks: placesOf(blocks), path });
+    const { runs } = await Promise.race([looked.copied, never(looked.done)]);
+    const bytes = countPages(runs.map((each) => ({ runs: each }))) * PAGE_BYTES;
+    const half = Math.ceil(bytes / 2);
+    await allOf([
+      this.#first.ask({ kind: "prepare", path, at: 0, bytes: half }).done,
+      this.#second.ask({ kind: "prepare", path, at: half, bytes: bytes - half }).done,
+    ]);
+    return { runs };
   }
 
-  async save(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<SavedMemory> {
-    const { copied, done } = this.#ask<SaveRequest>({ kind: "save", pid, blocks: placesOf(blocks), path });
-    const { runs } = await publishStep("host", "save memory", () => Promise.race([copied, never(done)]));
+  async save(pid: number, blocks: readonly MemoryBlock[], path: string, prepared: PreparedPages): Promise<SavedMemory> {
+    const halves = halvePlaces(placesOf(blocks), prepared.runs);
+    const order = new SharedArrayBuffer(8);
+    new BigInt64Array(order).fill(-1n);
+    const asked = [
+      this.#first.ask({ kind: "save", pid, blocks: halves[0], path, order, comes: "first" }),
+      this.#second.ask({ kind: "save", pid, blocks: halves[1], path, order, comes: "last" }),
+    ] as const;
+    const written = allOf(asked.map(({ done }) => done));
+    const [first, second] = await publishStep("host", "save memory", () =>
+      Promise.race([Promise.all([asked[0].copied, asked[1].copied]), never(written)]),
+    );
+    const runs = joinRuns([first.runs, second.runs], halves);
     const found = blocks.map(({ name, sizeBytes }, index) => ({ name, sizeBytes, runs: runs[index] ?? NONE }));
-    return { blocks: found, written: done };
+    return { blocks: found, written };
   }
 
   async load(
@@ -78,89 +93,41 @@ class ThreadedMemory implements GuestMemory {
       if (block !== undefined && block.sizeBytes === sizeBytes) return { address: block.address };
       throw new BelljarError("CHECKPOINT_MISMATCH", `the VM has no block ${name} of ${sizeBytes} bytes of memory`);
     });
-    const runs = pages.map((each) => each.runs);
-    await this.#turns.take(() => this.#ask<LoadRequest>({ kind: "load", pid, blocks: places, runs, path, at }).done);
+    const [before, after] = halveRuns(pages.map(({ runs }) => runs));
+    const middle = at + countPages(before.map((runs) => ({ runs }))) * PAGE_BYTES;
+    await this.#turns.take(() =>
+      allOf([
+        this.#first.ask({ kind: "load", pid, blocks: places, runs: before, path, at }).done,
+        this.#second.ask({ kind: "load", pid, blocks: places, runs: after, path, at: middle }).done,
+      ]),
+    );
   }
 
   async lay({ runs }: BlockPages, path: string, target: string): Promise<void> {
-    await this.#turns.take(() => this.#ask<LayRequest>({ kind: "lay", runs, path, target }).done);
+    await this.#turns.take(() => this.#first.ask({ kind: "lay", runs, path, target }).done);
   }
 
   async close(): Promise<void> {
     await this.#turns.take(async () => {});
-    await Promise.allSettled([...this.#waiting.values()].map(({ done }) => done.promise));
-    const worker = this.#worker;
-    this.#worker = undefined;
-    await worker?.terminate();
-  }
-
-  #ask<T extends MemoryRequest>(wish: Wish<T>): { copied: Waiting["copied"]["promise"]; done: Promise<void> } {
-    this.#lastId += 1;
-    const id = this.#lastId;
-    const waiting: Waiting = { copied: Promise.withResolvers(), done: Promise.withResolvers() };
-    waiting.copied.promise.catch(() => {});
-    waiting.done.promise.catch(() => {});
-    this.#waiting.set(id, waiting);
-    const worker = this.#started();
-    worker.ref();
-    worker.postMessage({ ...wish, id });
-    return { copied: waiting.copied.promise, done: waiting.done.promise };
-  }
-
-  #started(): Worker {
-    if (this.#worker !== undefined) return this.#worker;
-    const worker = new Worker(new URL("./memory-worker.ts", import.meta.url), { name: "belljar-memory" });
-    worker.on("message", (answer: MemoryAnswer) => this.#onAnswer(worker, answer));
-    worker.on("error", (error) => this.#onEnd(worker, error));
-    worker.on("exit", () => this.#onEnd(worker, undefined));
-    this.#worker = worker;
-    return worker;
-  }
-
-  #onAnswer(worker: Worker, answer: MemoryAnswer): void {
-    const waiting = this.#waiting.get(answer.id);
-    if (waiting === undefined) return;
-    if (answer.kind === "copied") {
-      waiting.copied.resolve(answer);
-      return;
-    }
-    this.#waiting.delete(answer.id);
-    // Nobody waits: the program may end.
-    if (this.#waiting.size === 0) worker.unref();
-    if (answer.kind === "done") waiting.done.resolve();
-    else for (const each of [waiting.copied, waiting.done]) each.reject(asError(answer));
-  }
-
-  #onEnd(worker: Worker, cause: unknown): void {
-    if (this.#worker === worker) this.#worker = undefined;
-    const error = new BelljarError("INTERNAL", "the thread that moves memory has ended", { cause });
-    for (const { copied, done } of this.#waiting.values()) for (const each of [copied, done]) each.reject(error);
-    this.#waiting.clear();
+    await Promise.all([this.#first.close(), this.#second.close()]);
   }
 }
 
 const NONE = new Uint32Array(0);
 
 /** Looking for pages takes two milliseconds per GiB while the guest stands still: not where there can be none. */
-function placesOf(blocks: readonly MemoryBlock[]): SaveRequest["blocks"] {
+function placesOf(blocks: readonly MemoryBlock[]): readonly Place[] {
   return blocks.map(({ address, sizeBytes, isUnused }) => ({ address, sizeBytes: isUnused ? 0 : sizeBytes }));
+}
+
+/** Nothing of it is under way when this settles; with the first failure, if any has failed. */
+async function allOf(works: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(works);
+  await Promise.all(works);
 }
 
 /** Fails when the work fails; otherwise leaves it to somebody else to come first. */
 async function never(work: Promise<void>): Promise<never> {
   await work;
   return await new Promise<never>(() => {});
-}
-
-function asError({ code, message }: Extract<MemoryAnswer, { kind: "failed" }>): BelljarError {
-  if (code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG") {
-    return new BelljarError("DISK_FULL", `no room is left for the guest's memory: ${message}`);
-  }
-  if (code === "EACCES" || code === "EPERM") {
-    return new BelljarError("PERMISSION_DENIED", `the VM's memory cannot be read: ${message}`);
-  }
-  if (code === "ESRCH" || message.includes("/proc/")) {
-    return new BelljarError("VMM_DIED", `the VM's memory is gone: ${message}`);
-  }
-  return new BelljarError("DISK_FAILED", `the guest's memory could not be moved: ${message}`);
 }

@@ -5,22 +5,32 @@
  * A page differs from the template's (or, without a template, from zeros) when the VMM has a copy of its own: in
  * /proc/PID/pagemap it is present and not of a file (bits 63 and 61), or swapped out (bit 62). Reading never makes a copy.
  */
-import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readSync, statfsSync, writeSync } from "node:fs";
+import { freemem } from "node:os";
 import { type MessagePort, parentPort } from "node:worker_threads";
 import { BelljarError } from "../../base/index.ts";
-import type { MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
+import type { Place } from "./halves.ts";
+import type { LookRequest, MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
 import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
 
 /**
- * What is copied while the guest stands still and written afterwards. What is more than this is written while it stands still: to pages
- * that the kernel has found for the file before, since finding them takes it longer than all the rest.
+ * What is copied while the guest stands still and written afterwards. What is more than there is room for in memory is written while it
+ * stands still: to pages that the kernel has found for the file before, since finding them takes it longer than all the rest.
  */
-const STAGE_BYTES = 32 * 1024 * 1024;
+const STAGE_KEPT_BYTES = 16 * 1024 * 1024;
+const STAGE_MAX_BYTES = 512 * 1024 * 1024;
+/** Of what the host could give, each thread takes no more than this part. */
+const STAGE_MAX_SHARE = 8;
+/** What a guest writes between the look at it and its stop. */
+const STAGE_SLACK_BYTES = 4 * 1024 * 1024;
 /** Goes through the caches of a CPU. */
 const DIRECT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 4 * 1024 * 1024;
 /** Entries of pagemap that are looked at in one go: 128 MiB of a guest. */
 const ENTRIES = 32 * 1024;
+/** For the first half to be counted: longer than any guest takes. */
+const ORDER_TIMEOUT_MS = 60_000;
+const ORDER_FAILED = -2n;
 
 const entries = new Uint32Array(ENTRIES * 2);
 let stage: Buffer | undefined;
@@ -33,6 +43,10 @@ function serve(port: MessagePort): void {
     const send = (answer: MemoryAnswer): void => port.postMessage(answer);
     try {
       switch (request.kind) {
+        case "look":
+          send({ id, kind: "copied", runs: look(request) });
+          send({ id, kind: "done" });
+          break;
         case "prepare":
           prepare(request);
           send({ id, kind: "done" });
@@ -55,37 +69,84 @@ function serve(port: MessagePort): void {
   });
 }
 
+function look({ pid, blocks, path }: LookRequest): readonly PageRuns[] {
+  const found = findAllOwn(pid, blocks);
+  const bytes = countBytes(found);
+  withFile(path, "wx", () => {});
+  const { bfree, bsize } = statfsSync(path);
+  if (bfree * bsize >= bytes) return found;
+  throw Object.assign(new Error(`${path} would have ${bytes} bytes, for which there is no room`), { code: "ENOSPC" });
+}
+
 /** The kernel finds memory when it is first written to: not while a guest stands still. */
-function prepare({ pid, blocks, path }: PrepareRequest): void {
-  staging();
-  const bytes = countBytes(findAllOwn(pid, blocks));
-  withFile(path, "wx", (out) => {
-    if (bytes <= STAGE_BYTES) return;
+function prepare({ path, at, bytes }: PrepareRequest): void {
+  const most = Math.max(STAGE_KEPT_BYTES, Math.min(STAGE_MAX_BYTES, freemem() / STAGE_MAX_SHARE));
+  const room = staging(Math.min(most, bytes + STAGE_SLACK_BYTES)).length;
+  if (bytes <= room) return;
+  withFile(path, "r+", (out) => {
     const zeros = Buffer.alloc(DIRECT_BYTES);
-    for (let at = 0; at < bytes; ) at += writeSync(out, zeros, 0, Math.min(zeros.length, bytes - at), at);
+    const end = at + bytes - room;
+    for (let next = at; next < end; ) next += writeSync(out, zeros, 0, Math.min(zeros.length, end - next), next);
   });
 }
 
-function staging(): Buffer {
-  stage ??= Buffer.alloc(STAGE_BYTES).fill(1);
+/** Of so many bytes at least. */
+function staging(bytes: number): Buffer {
+  const wanted = Math.ceil(Math.max(STAGE_KEPT_BYTES, bytes) / PAGE_BYTES) * PAGE_BYTES;
+  if (stage === undefined || stage.length < wanted) {
+    letGo();
+    stage = Buffer.from(new ArrayBuffer(wanted)).fill(1);
+  }
   return stage;
 }
 
-function save({ id, pid, blocks, path }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
-  const buffer = staging();
-  const scanned = findAllOwn(pid, blocks);
-  withFile(path, "r+", (out) => {
-    const sink = new Sink(out, buffer, countBytes(scanned));
-    withFile(`/proc/${pid}/mem`, "r", (memory) => {
-      for (const [index, runs] of scanned.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
+/** What is more than is always kept goes back to the host at once. */
+function letGo(): void {
+  if (stage !== undefined && stage.length > STAGE_KEPT_BYTES && stage.buffer instanceof ArrayBuffer)
+    stage.buffer.transfer(0);
+  stage = undefined;
+}
+
+function save({ id, pid, blocks, path, order, comes }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
+  const buffer = staging(0);
+  const first = new BigInt64Array(order);
+  const isFirst = comes === "first";
+  try {
+    const scanned = findAllOwn(pid, blocks);
+    const bytes = countBytes(scanned);
+    if (isFirst) tell(first, BigInt(bytes));
+    withFile(path, "r+", (out) => {
+      const sink = new Sink(out, buffer, bytes, () => (isFirst ? 0 : beginning(first)));
+      withFile(`/proc/${pid}/mem`, "r", (memory) => {
+        for (const [index, runs] of scanned.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
+      });
+      send({ id, kind: "copied", runs: scanned });
+      const end = sink.end();
+      if (!isFirst) ftruncateSync(out, end);
     });
-    send({ id, kind: "copied", runs: scanned });
-    sink.end();
-  });
+  } catch (error) {
+    if (isFirst && first[0] === -1n) tell(first, ORDER_FAILED);
+    throw error;
+  } finally {
+    if (buffer.length > STAGE_KEPT_BYTES) letGo();
+  }
   send({ id, kind: "done" });
 }
 
-function findAllOwn(pid: number, blocks: SaveRequest["blocks"]): readonly PageRuns[] {
+function tell(order: BigInt64Array, value: bigint): void {
+  Atomics.store(order, 0, value);
+  Atomics.notify(order, 0);
+}
+
+/** Where the last half begins. */
+function beginning(order: BigInt64Array): number {
+  Atomics.wait(order, 0, -1n, ORDER_TIMEOUT_MS);
+  const bytes = Atomics.load(order, 0);
+  if (bytes < 0n) throw new BelljarError("DISK_FAILED", "the first half of the memory was not copied");
+  return Number(bytes);
+}
+
+function findAllOwn(pid: number, blocks: readonly Place[]): readonly PageRuns[] {
   return withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
 }
 
@@ -94,7 +155,7 @@ function countBytes(all: readonly PageRuns[]): number {
 }
 
 /** Runs of pages of which the process has a copy of its own. */
-function findOwn(pagemap: number, { address, sizeBytes }: SaveRequest["blocks"][number]): PageRuns {
+function findOwn(pagemap: number, { address, sizeBytes }: Place): PageRuns {
   const pages = sizeBytes / PAGE_BYTES;
   const runs: number[] = [];
   let first = -1;
@@ -142,14 +203,17 @@ function copyOut(memory: number, address: number, runs: PageRuns, sink: Sink): v
 class Sink {
   readonly #file: number;
   readonly #buffer: Buffer;
+  /** Where in the file all that begins; asked when it has to be known. */
+  readonly #begin: () => number;
   /** What is still to be written at once. */
   #direct: number;
   #used = 0;
   #written = 0;
 
-  constructor(file: number, buffer: Buffer, bytes: number) {
+  constructor(file: number, buffer: Buffer, bytes: number, begin: () => number) {
     this.#file = file;
     this.#buffer = buffer;
+    this.#begin = begin;
     this.#direct = Math.max(0, bytes - buffer.length);
   }
 
@@ -165,15 +229,16 @@ class Sink {
     this.#flush();
   }
 
-  /** Everything is in the file then, and nothing else is. */
-  end(): void {
+  /** Everything is in the file then; answers where it ends. */
+  end(): number {
     this.#flush();
-    ftruncateSync(this.#file, this.#written);
+    return this.#begin() + this.#written;
   }
 
   #flush(): void {
+    const begin = this.#begin();
     for (let at = 0; at < this.#used; )
-      at += writeSync(this.#file, this.#buffer, at, this.#used - at, this.#written + at);
+      at += writeSync(this.#file, this.#buffer, at, this.#used - at, begin + this.#written + at);
     this.#written += this.#used;
     this.#used = 0;
   }

@@ -1,24 +1,37 @@
-/** What the thread that moves memory is asked, and what it answers. Both sides are ours. */
+/** What a thread that moves memory is asked, and what it answers. Both sides are ours. */
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
+import type { Place } from "./halves.ts";
 import type { PageRuns } from "./page-runs.ts";
 
 interface Request {
   readonly id: number;
 }
 
-interface OutRequest extends Request {
+/** Which pages are the VM's own, and a new file for them. */
+export interface LookRequest extends Request {
+  readonly kind: "look";
   readonly pid: number;
-  readonly blocks: readonly Pick<MemoryBlock, "address" | "sizeBytes">[];
+  readonly blocks: readonly Place[];
   readonly path: string;
 }
 
-/** Has everything at hand before a guest stands still for it: the thread, memory, and a new file with room in the page cache. */
-export interface PrepareRequest extends OutRequest {
+/** Has everything at hand before a guest stands still for it: memory for so much, or room for it in the file. */
+export interface PrepareRequest extends Request {
   readonly kind: "prepare";
+  readonly path: string;
+  /** Where in the file it will begin, in bytes. */
+  readonly at: number;
+  readonly bytes: number;
 }
 
-export interface SaveRequest extends OutRequest {
+export interface SaveRequest extends Request {
   readonly kind: "save";
+  readonly pid: number;
+  readonly blocks: readonly Place[];
+  readonly path: string;
+  /** One signed number of 64 bits: how many bytes the first half has; -1 until that is known, -2 when it has failed. */
+  readonly order: SharedArrayBuffer;
+  readonly comes: "first" | "last";
 }
 
 export interface LoadRequest extends Request {
@@ -40,10 +53,10 @@ export interface LayRequest extends Request {
   readonly target: string;
 }
 
-export type MemoryRequest = PrepareRequest | SaveRequest | LoadRequest | LayRequest;
+export type MemoryRequest = LookRequest | PrepareRequest | SaveRequest | LoadRequest | LayRequest;
 
 export type MemoryAnswer =
-  /** The guest may run on: what is not in the file yet is in memory. */
+  /** These pages were looked for; of a `save`: the guest may run on, what is not in the file yet is in memory. */
   | {
       readonly id: number;
       readonly kind: "copied";
