@@ -28,7 +28,8 @@ const BANS: readonly Ban[] = [
     inTests: false,
     except: {
       "agent/": "alone in its guest, and only at start-up",
-      "src/checkpoint/memory/memory-worker.ts": "a thread of its own, while a guest stands still",
+      "src/checkpoint/memory/memory-worker.ts": "threads of their own, while a guest stands still",
+      "src/checkpoint/memory/own-pages.ts": "as above",
     },
   },
   {

@@ -1,16 +1,13 @@
 /**
  * A thread that moves guests' memory: the only place of the program where files are read and written synchronously. What it does is
  * many thousands of small reads at addresses of another process, each of a microsecond, while a guest stands still.
- *
- * A page differs from the template's (or, without a template, from zeros) when the VMM has a copy of its own: in
- * /proc/PID/pagemap it is present and not of a file (bits 63 and 61), or swapped out (bit 62). Reading never makes a copy.
  */
-import { closeSync, ftruncateSync, openSync, readSync, statfsSync, writeSync } from "node:fs";
+import { ftruncateSync, readSync, statfsSync, writeSync } from "node:fs";
 import { freemem } from "node:os";
 import { type MessagePort, parentPort } from "node:worker_threads";
 import { BelljarError } from "../../base/index.ts";
-import type { Place } from "./halves.ts";
 import type { LookRequest, MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
+import { ended, findAllOwn, withFile } from "./own-pages.ts";
 import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
 
 /**
@@ -26,13 +23,10 @@ const STAGE_SLACK_BYTES = 4 * 1024 * 1024;
 /** Goes through the caches of a CPU. */
 const DIRECT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Entries of pagemap that are looked at in one go: 128 MiB of a guest. */
-const ENTRIES = 32 * 1024;
 /** For the first half to be counted: longer than any guest takes. */
 const ORDER_TIMEOUT_MS = 60_000;
 const ORDER_FAILED = -2n;
 
-const entries = new Uint32Array(ENTRIES * 2);
 let stage: Buffer | undefined;
 
 if (parentPort !== null) serve(parentPort);
@@ -63,7 +57,8 @@ function serve(port: MessagePort): void {
           send({ id, kind: "done" });
       }
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? String(error.code) : "";
+      const isFull = error instanceof BelljarError && error.reason === "DISK_FULL";
+      const code = isFull ? "ENOSPC" : error instanceof Error && "code" in error ? String(error.code) : "";
       send({ id, kind: "failed", code, message: error instanceof Error ? error.message : String(error) });
     }
   });
@@ -75,7 +70,7 @@ function look({ pid, blocks, path }: LookRequest): readonly PageRuns[] {
   withFile(path, "wx", () => {});
   const { bfree, bsize } = statfsSync(path);
   if (bfree * bsize >= bytes) return found;
-  throw Object.assign(new Error(`${path} would have ${bytes} bytes, for which there is no room`), { code: "ENOSPC" });
+  throw new BelljarError("DISK_FULL", `${path} would have ${bytes} bytes`);
 }
 
 /** The kernel finds memory when it is first written to: not while a guest stands still. */
@@ -146,43 +141,8 @@ function beginning(order: BigInt64Array): number {
   return Number(bytes);
 }
 
-function findAllOwn(pid: number, blocks: readonly Place[]): readonly PageRuns[] {
-  return withFile(`/proc/${pid}/pagemap`, "r", (pagemap) => blocks.map((block) => findOwn(pagemap, block)));
-}
-
 function countBytes(all: readonly PageRuns[]): number {
   return PAGE_BYTES * countPages(all.map((runs) => ({ runs })));
-}
-
-/** Runs of pages of which the process has a copy of its own. */
-function findOwn(pagemap: number, { address, sizeBytes }: Place): PageRuns {
-  const pages = sizeBytes / PAGE_BYTES;
-  const runs: number[] = [];
-  let first = -1;
-  for (let from = 0; from < pages; from += ENTRIES) {
-    const count = Math.min(ENTRIES, pages - from);
-    fill(pagemap, count * 8, (address / PAGE_BYTES + from) * 8);
-    for (let index = 0; index < count; index += 1) {
-      const high = entries[2 * index + 1] ?? 0;
-      const isOwn = (high & 0xa0000000) === (0x80000000 | 0) || (high & 0x40000000) !== 0;
-      if (isOwn === first >= 0) continue;
-      if (isOwn) first = from + index;
-      else {
-        runs.push(first, from + index - first);
-        first = -1;
-      }
-    }
-  }
-  if (first >= 0) runs.push(first, pages - first);
-  return Uint32Array.from(runs);
-}
-
-function fill(pagemap: number, bytes: number, position: number): void {
-  for (let got = 0; got < bytes; ) {
-    const read = readSync(pagemap, entries, got, bytes - got, position + got);
-    if (read === 0) throw ended("the process's memory");
-    got += read;
-  }
 }
 
 function copyOut(memory: number, address: number, runs: PageRuns, sink: Sink): void {
@@ -290,18 +250,5 @@ function copyIn(
         left -= written;
       }
     }
-  }
-}
-
-function ended(what: string): BelljarError {
-  return new BelljarError("DISK_FAILED", `${what} ended too soon`);
-}
-
-function withFile<T>(path: string, flags: string, work: (file: number) => T): T {
-  const file = openSync(path, flags, 0o600);
-  try {
-    return work(file);
-  } finally {
-    closeSync(file);
   }
 }
