@@ -75,15 +75,16 @@ export async function capture(
     await still.begin(signal);
     const state = { ...sandbox.state, vm: vm.save(), wake: still.wake };
     const devicesPath = join(dir, "devices");
+    // QEMU is told first: it is what takes longest.
     const work = [
-      deps.memory.save(pid, blocks, pagesPath, prepared),
-      deps.outputs.snapshot(),
       vm.saveDevices(devicesPath),
       vm.useOverlays(),
+      deps.memory.save(pid, blocks, pagesPath, prepared),
+      deps.outputs.snapshot(),
     ] as const;
     // The guest runs on when nothing of this is under way any more.
     await Promise.allSettled(work);
-    const [memory, logs] = await Promise.all(work);
+    const [, , memory, logs] = await Promise.all(work);
     const pausedMs = stay ? { pauseMs: 0, frozenMs: 0 } : await still.end("resumed");
     await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
     const frozen: FrozenDisk[] = [];

@@ -234,21 +234,19 @@ export class QemuVm implements Vm {
   async saveDevices(path: string): Promise<void> {
     const { qmp } = this.#parts;
     await this.#ask(async () => {
-      const { running } = await queryStatus(qmp);
-      if (running) throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
-      // The command itself does not check this, and some devices crash QEMU in it.
-      const blockers = await queryBlockedReasons(qmp);
-      if (blockers.length > 0) {
-        throw new BelljarError("NOT_CHECKPOINTABLE", `the VM's state cannot be saved: ${blockers.join("; ")}`, {
-          facts: { blockers },
-        });
-      }
-      // Made here, so that it has our owner and mode; QEMU writes into it.
-      await using file = await open(path, "w", 0o600);
       try {
+        // The file is made here, so that it has our owner and mode; QEMU writes into it.
+        const [{ running }, blockers] = await Promise.all([queryStatus(qmp), queryBlockedReasons(qmp), makeFile(path)]);
+        if (running) throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
+        // The command itself does not check this, and some devices crash QEMU in it.
+        if (blockers.length > 0) {
+          throw new BelljarError("NOT_CHECKPOINTABLE", `the VM's state cannot be saved: ${blockers.join("; ")}`, {
+            facts: { blockers },
+          });
+        }
         // `live: false`: otherwise QEMU lets go of the disks, and a second call aborts it.
         await qmp.execute("xen-save-devices-state", { filename: path, live: false });
-        if ((await file.stat()).size === 0) throw new BelljarError("VMM_PROTOCOL", "QEMU saved no device state");
+        if ((await stat(path)).size === 0) throw new BelljarError("VMM_PROTOCOL", "QEMU saved no device state");
       } catch (error) {
         await rm(path, { force: true });
         throw error;
@@ -412,6 +410,10 @@ function tooManyOverlays(serial: string): BelljarError {
     facts: { disk: serial, max: vmmLimits.overlaysMax },
     remedy: "Stop the sandbox and start it again.",
   });
+}
+
+async function makeFile(path: string): Promise<void> {
+  await using _file = await open(path, "w", 0o600);
 }
 
 function letGo(): BelljarError {
