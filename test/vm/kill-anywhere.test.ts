@@ -32,6 +32,16 @@ const chosen: Readonly<Partial<Record<OperationName, readonly KillPoint[]>>> = {
     { step: "store rename *", occurrence: 1, phase: "before" },
     { step: "child sh", occurrence: 1, phase: "during" },
   ],
+  "fill spares": [{ step: "child qemu", occurrence: 2, phase: "after" }],
+  "take spare": [{ step: "qmp device_add", occurrence: 1, phase: "during" }],
+  "fill standbys": [
+    { step: "child qemu", occurrence: 2, phase: "after" },
+    { step: "qmp stop", occurrence: 1, phase: "during" },
+  ],
+  "take standby": [
+    { step: "agent thaw", occurrence: 1, phase: "during" },
+    { step: "store rename *", occurrence: 1, phase: "before" },
+  ],
 };
 const RANDOM_KILLS = 2;
 
