@@ -89,6 +89,7 @@ test("memory of a process is saved as it is when it is saved, however much there
     });
     assert.ok(more > first + 200, `${more} after ${first}`);
     assert.equal(await saved({ ...block, sizeBytes: 2 * MIB }, join(dir, "little")), more);
+    assert.deepEqual(await Promise.all(["one", "two"].map((name) => saved(block, join(dir, name)))), [more, more]);
     await assert.rejects(memory.prepare(pid, [block], join(dir, "all")), { reason: "DISK_FAILED" });
   } finally {
     child.kill("SIGKILL");

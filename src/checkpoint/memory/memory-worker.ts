@@ -26,8 +26,13 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 /** For the first half to be counted: longer than any guest takes. */
 const ORDER_TIMEOUT_MS = 60_000;
 const ORDER_FAILED = -2n;
+/** After this nobody comes for memory that was made ready: longer than a freeze takes. */
+const STAGE_IDLE_MS = 60_000;
 
-let stage: Buffer | undefined;
+/** For all that need no more. */
+let kept: Buffer | undefined;
+/** For those that do, by the file that they go into, until they have. */
+const stages = new Map<string, { readonly buffer: Buffer; readonly timer: NodeJS.Timeout }>();
 
 if (parentPort !== null) serve(parentPort);
 
@@ -75,8 +80,7 @@ function look({ pid, blocks, path }: LookRequest): readonly PageRuns[] {
 
 /** The kernel finds memory when it is first written to: not while a guest stands still. */
 function prepare({ path, at, bytes }: PrepareRequest): void {
-  const most = Math.max(STAGE_KEPT_BYTES, Math.min(STAGE_MAX_BYTES, freemem() / STAGE_MAX_SHARE));
-  const room = staging(Math.min(most, bytes + STAGE_SLACK_BYTES)).length;
+  const room = makeStage(path, bytes + STAGE_SLACK_BYTES);
   if (bytes <= room) return;
   withFile(path, "r+", (out) => {
     const zeros = Buffer.alloc(DIRECT_BYTES);
@@ -85,25 +89,32 @@ function prepare({ path, at, bytes }: PrepareRequest): void {
   });
 }
 
-/** Of so many bytes at least. */
-function staging(bytes: number): Buffer {
-  const wanted = Math.ceil(Math.max(STAGE_KEPT_BYTES, bytes) / PAGE_BYTES) * PAGE_BYTES;
-  if (stage === undefined || stage.length < wanted) {
-    letGo();
-    stage = Buffer.from(new ArrayBuffer(wanted)).fill(1);
-  }
-  return stage;
+/** Answers how many bytes there is room for. */
+function makeStage(path: string, wanted: number): number {
+  stageOf(path);
+  const bytes = Math.floor(Math.min(wanted, STAGE_MAX_BYTES, freemem() / STAGE_MAX_SHARE));
+  if (bytes <= STAGE_KEPT_BYTES) return STAGE_KEPT_BYTES;
+  const buffer = Buffer.from(new ArrayBuffer(bytes)).fill(1);
+  stages.set(path, { buffer, timer: setTimeout(() => letGo(path), STAGE_IDLE_MS).unref() });
+  return bytes;
 }
 
-/** What is more than is always kept goes back to the host at once. */
-function letGo(): void {
-  if (stage !== undefined && stage.length > STAGE_KEPT_BYTES && stage.buffer instanceof ArrayBuffer)
-    stage.buffer.transfer(0);
-  stage = undefined;
+function stageOf(path: string): Buffer {
+  kept ??= Buffer.alloc(STAGE_KEPT_BYTES).fill(1);
+  return stages.get(path)?.buffer ?? kept;
+}
+
+/** The memory goes back to the host at once. */
+function letGo(path: string): void {
+  const found = stages.get(path);
+  if (found === undefined) return;
+  stages.delete(path);
+  clearTimeout(found.timer);
+  if (found.buffer.buffer instanceof ArrayBuffer) found.buffer.buffer.transfer(0);
 }
 
 function save({ id, pid, blocks, path, order, comes }: SaveRequest, send: (answer: MemoryAnswer) => void): void {
-  const buffer = staging(0);
+  const buffer = stageOf(path);
   const first = new BigInt64Array(order);
   const isFirst = comes === "first";
   try {
@@ -123,7 +134,7 @@ function save({ id, pid, blocks, path, order, comes }: SaveRequest, send: (answe
     if (isFirst && first[0] === -1n) tell(first, ORDER_FAILED);
     throw error;
   } finally {
-    if (buffer.length > STAGE_KEPT_BYTES) letGo();
+    letGo(path);
   }
   send({ id, kind: "done" });
 }
