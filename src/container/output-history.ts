@@ -23,6 +23,12 @@ export interface OutputHistoryRecord {
   readonly lostBytes: bigint;
 }
 
+/** What of a log is needed for it. */
+export type ReadableLog = Pick<OutputLog, "closed" | "end" | "ended" | "fileFrom" | "waitForChange">;
+
+/** How much there is of each stream. */
+type Ends = Readonly<Record<StreamNumber, bigint>>;
+
 /** A place between two records. */
 interface Mark {
   sequence: number;
@@ -33,10 +39,12 @@ const LINE_FEED = 10;
 
 /** @throws BelljarError `CANCELLED`, also when the log is closed while it follows */
 export async function* readOutputHistory(
-  log: OutputLog,
+  log: ReadableLog,
   options: OutputHistoryOptions = {},
 ): AsyncGenerator<OutputHistoryRecord> {
-  const cuts = options.tailLines === undefined ? undefined : await findTail(log, options.tailLines, options);
+  // What comes meanwhile is only for who follows: so many lines are so many.
+  const now: Ends = { 1: log.end(1), 2: log.end(2) };
+  const cuts = options.tailLines === undefined ? undefined : await findTail(log, now, options.tailLines, options);
   const mark: Mark = { sequence: 0, position: 0 };
   const next = new Map<StreamNumber, bigint>([
     [1, 0n],
@@ -48,6 +56,7 @@ export async function* readOutputHistory(
     const before = `${log.end(1)} ${log.end(2)}`;
     for await (const record of recordsFrom(log, mark, options)) {
       if (record.kind !== "data") continue;
+      if (options.follow !== true && record.offset >= now[record.stream]) continue;
       const lostBytes = record.offset - (next.get(record.stream) ?? 0n);
       const end = record.offset + BigInt(record.data.length);
       next.set(record.stream, end);
@@ -72,7 +81,7 @@ export async function* readOutputHistory(
 }
 
 /** The records from a place on that are there now; moves the place behind them. */
-async function* recordsFrom(log: OutputLog, mark: Mark, options: OutputHistoryOptions): AsyncGenerator<OutputRecord> {
+async function* recordsFrom(log: ReadableLog, mark: Mark, options: OutputHistoryOptions): AsyncGenerator<OutputRecord> {
   for (let file = log.fileFrom(mark.sequence); file !== undefined; file = log.fileFrom(mark.sequence)) {
     if (file.sequence < mark.sequence) return;
     if (file.sequence > mark.sequence) Object.assign(mark, { sequence: file.sequence, position: 0 });
@@ -103,11 +112,11 @@ async function* recordsFrom(log: OutputLog, mark: Mark, options: OutputHistoryOp
 
 /** For each stream the offset behind the last line feed that does not belong to the last `lines` lines. */
 async function findTail(
-  log: OutputLog,
+  log: ReadableLog,
+  ends: Ends,
   lines: number,
   options: OutputHistoryOptions,
 ): Promise<Map<StreamNumber, bigint>> {
-  const ends = { 1: log.end(1), 2: log.end(2) };
   let count = 0;
   const unfinished = new Set<StreamNumber>();
   const lineFeeds = async function* (): AsyncGenerator<{ stream: StreamNumber; behind: bigint }> {

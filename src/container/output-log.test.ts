@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import { seededRandom } from "../../test/support/random.ts";
 import { logLimits } from "../base/index.ts";
 import { OutputCursor } from "./output-cursor.ts";
-import { type OutputHistoryOptions, readOutputHistory } from "./output-history.ts";
+import { type OutputHistoryOptions, type ReadableLog, readOutputHistory } from "./output-history.ts";
 import { OutputLog, type OutputLogOptions } from "./output-log.ts";
 import { encodeRecord, type StreamNumber } from "./output-log-format.ts";
 
@@ -45,7 +45,7 @@ async function readAll(log: OutputLog, stream: StreamNumber, maxBytes = 7): Prom
   }
 }
 
-async function history(log: OutputLog, options: OutputHistoryOptions = {}): Promise<string[]> {
+async function history(log: ReadableLog, options: OutputHistoryOptions = {}): Promise<string[]> {
   const records: string[] = [];
   for await (const { stream, data, lostBytes } of readOutputHistory(log, options)) {
     records.push(`${stream}${lostBytes > 0n ? `[${lostBytes}]` : ""} ${data.toString("latin1")}`);
@@ -193,6 +193,33 @@ test("the last lines, and what was written since", async (t) => {
   assert.deepEqual(await history(log, { tailLines: 99 }), ["1 a1\na2\na", "2 b1\n", "1 3\na4\n", "2 b", "2 2"]);
   assert.deepEqual(await history(log, { sinceMs }), ["1 3\na4\n", "2 b", "2 2"]);
   assert.deepEqual(await history(log, { sinceMs, tailLines: 2 }), ["1 a4\n", "2 b", "2 2"]);
+});
+
+test("what is written while the last lines are looked for is not one of them, unless somebody follows", async (t) => {
+  const log = await openLog(t, { dir: await logDir(t) });
+  for (const text of ["a\n", "b\n", "c\n"]) await write(log, 1, text);
+  const early = log.end(1);
+  await write(log, 1, "d\n");
+  await log.finish(1, 2_000);
+  await log.finish(2, 2_000);
+  /** As who began to read before the last line was written sees it: asked first, it says how much there was. */
+  const begunBefore = (): ReadableLog => {
+    let isFirst = true;
+    return {
+      closed: log.closed,
+      end: (stream) => {
+        const said = stream === 1 && isFirst ? early : log.end(stream);
+        if (stream === 2) isFirst = false;
+        return said;
+      },
+      ended: (stream) => log.ended(stream),
+      fileFrom: (sequence) => log.fileFrom(sequence),
+      waitForChange: (waitMs, signal) => log.waitForChange(waitMs, signal),
+    };
+  };
+  assert.deepEqual(await history(begunBefore(), { tailLines: 2 }), ["1 b\n", "1 c\n"]);
+  assert.deepEqual(await history(begunBefore(), { tailLines: 2, follow: true }), ["1 b\n", "1 c\n", "1 d\n"]);
+  assert.deepEqual(await history(log, { tailLines: 2 }), ["1 c\n", "1 d\n"]);
 });
 
 test("who follows gets everything until all streams have ended", async (t) => {
