@@ -64,6 +64,7 @@ export class OwnerRoom<T extends { drain(): Promise<void> }> {
     this.#size = -1;
     const id = (await making)?.id;
     if (id !== waiting) throw new Error(`the sandbox ${id} has not taken the ${this.#what} ${waiting} that waited`);
+    this.#told.delete(id ?? "");
   }
 
   #listenTo(log: Log): Log {
