@@ -120,9 +120,8 @@ async function waitForPid(
     try {
       const pid = pidIn(pidFile);
       if (pid !== undefined) found.resolve(pid);
-    } catch (error) {
-      // Nobody would hear of it where this is called from.
-      found.reject(error);
+    } catch {
+      // It is looked at again; what is wrong for good is told at the end of crun, which has a deadline.
     }
   };
   const watcher = watch(dir, look);

@@ -459,6 +459,8 @@ export const checkpointLimits = {
   freezeTimeoutMs: 30_000,
   /** Of one block of a guest's memory, in a list of pages. */
   memoryMaxBytes: 1024 * GIB,
+  /** Memory of a thread for pages that are not in their file yet: what it keeps, the most it takes, and the part of what the host could give. */
+  stage: { keptBytes: 16 * MIB, maxBytes: 512 * MIB, hostShare: 1 / 8 },
   /** Another process that makes the same template: a boot, and what is written to disk. */
   templateLockTimeoutMs: 180_000,
 } as const;

@@ -4,7 +4,8 @@ import { once } from "node:events";
 import { type FileHandle, mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { test } from "../../../test/support/harness.ts";
+import { mountTmpfs } from "../../../test/support/tmpfs.ts";
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
 import { createGuestMemory } from "./guest-memory.ts";
 import { countPages, PAGE_BYTES } from "./page-runs.ts";
@@ -95,5 +96,19 @@ test("memory of a process is saved as it is when it is saved, however much there
     child.kill("SIGKILL");
     await memory.close();
     await rm(dir, { recursive: true });
+  }
+});
+
+test("a disk without room for a guest's memory is told before anything of it is copied", async (t) => {
+  const small = await mountTmpfs(t, 8);
+  const memory = createGuestMemory();
+  const { child, pid, block } = await startProgram();
+  try {
+    await assert.rejects(memory.prepare(pid, [block], join(small, "all")), { reason: "DISK_FULL" });
+    const { runs } = await memory.prepare(pid, [{ ...block, sizeBytes: 4 * MIB }], join(small, "little"));
+    assert.ok(countPages(runs.map((each) => ({ runs: each }))) * PAGE_BYTES <= 4 * MIB);
+  } finally {
+    child.kill("SIGKILL");
+    await memory.close();
   }
 });

@@ -5,7 +5,7 @@
 import { ftruncateSync, readSync, statfsSync, writeSync } from "node:fs";
 import { freemem } from "node:os";
 import { type MessagePort, parentPort } from "node:worker_threads";
-import { BelljarError } from "../../base/index.ts";
+import { BelljarError, checkpointLimits } from "../../base/index.ts";
 import type { LookRequest, MemoryAnswer, MemoryRequest, PrepareRequest, SaveRequest } from "./messages.ts";
 import { ended, findAllOwn, withFile } from "./own-pages.ts";
 import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
@@ -14,10 +14,7 @@ import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
  * What is copied while the guest stands still and written afterwards. What is more than there is room for in memory is written while it
  * stands still: to pages that the kernel has found for the file before, since finding them takes it longer than all the rest.
  */
-const STAGE_KEPT_BYTES = 16 * 1024 * 1024;
-const STAGE_MAX_BYTES = 512 * 1024 * 1024;
-/** Of what the host could give, each thread takes no more than this part. */
-const STAGE_MAX_SHARE = 8;
+const { keptBytes, maxBytes, hostShare } = checkpointLimits.stage;
 /** What a guest writes between the look at it and its stop. */
 const STAGE_SLACK_BYTES = 4 * 1024 * 1024;
 /** Goes through the caches of a CPU. */
@@ -92,15 +89,15 @@ function prepare({ path, at, bytes }: PrepareRequest): void {
 /** Answers how many bytes there is room for. */
 function makeStage(path: string, wanted: number): number {
   stageOf(path);
-  const bytes = Math.floor(Math.min(wanted, STAGE_MAX_BYTES, freemem() / STAGE_MAX_SHARE));
-  if (bytes <= STAGE_KEPT_BYTES) return STAGE_KEPT_BYTES;
+  const bytes = Math.floor(Math.min(wanted, maxBytes, freemem() * hostShare));
+  if (bytes <= keptBytes) return keptBytes;
   const buffer = Buffer.from(new ArrayBuffer(bytes)).fill(1);
   stages.set(path, { buffer, timer: setTimeout(() => letGo(path), STAGE_IDLE_MS).unref() });
   return bytes;
 }
 
 function stageOf(path: string): Buffer {
-  kept ??= Buffer.alloc(STAGE_KEPT_BYTES).fill(1);
+  kept ??= Buffer.alloc(keptBytes).fill(1);
   return stages.get(path)?.buffer ?? kept;
 }
 

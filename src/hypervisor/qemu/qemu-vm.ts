@@ -99,6 +99,7 @@ export class QemuVm implements Vm {
     await this.#ask(() => this.#parts.qmp.execute("cont"));
     // Told before the answer, which may come some milliseconds later: the guest has a CPU of the host already.
     const { stoppedAtMs, ranAtMs } = this.#told;
+    this.#told = {};
     return stoppedAtMs === undefined || ranAtMs === undefined || ranAtMs < stoppedAtMs
       ? undefined
       : ranAtMs - stoppedAtMs;

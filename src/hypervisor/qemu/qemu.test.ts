@@ -67,6 +67,7 @@ test("a VM starts, pauses, goes on, and ends when it is killed", async (t) => {
   await vm.pause();
   assert.equal((await vm.info()).status, "paused");
   assert.equal(await vm.resume(), 12.5);
+  assert.equal(await vm.resume(), undefined, "it ran already");
   await vm.check();
   await vm.kill();
   assert.deepEqual(await vm.ended, { cause: "requested" });
