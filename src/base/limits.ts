@@ -457,10 +457,10 @@ export const checkpointLimits = {
   introductionQuietMs: 1_000,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */
   freezeTimeoutMs: 30_000,
-  /** Of one block of a guest's memory, in a list of pages. */
+  /** Of one block of a guest's memory, in a list of pages; what a thread keeps, and takes at most, for pages that are in no file yet. */
   memoryMaxBytes: 1024 * GIB,
-  /** Memory of a thread for pages that are not in their file yet: what it keeps, the most it takes, and the part of what the host could give. */
-  stage: { keptBytes: 16 * MIB, maxBytes: 512 * MIB, hostShare: 1 / 8 },
+  stageKeptBytes: 16 * MIB,
+  stageMaxBytes: 512 * MIB,
   /** Another process that makes the same template: a boot, and what is written to disk. */
   templateLockTimeoutMs: 180_000,
 } as const;

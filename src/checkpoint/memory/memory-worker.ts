@@ -14,7 +14,9 @@ import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
  * What is copied while the guest stands still and written afterwards. What is more than there is room for in memory is written while it
  * stands still: to pages that the kernel has found for the file before, since finding them takes it longer than all the rest.
  */
-const { keptBytes, maxBytes, hostShare } = checkpointLimits.stage;
+const { stageKeptBytes: keptBytes, stageMaxBytes: maxBytes } = checkpointLimits;
+/** Of what the host could give, each thread takes no more than this part. */
+const HOST_SHARE = 1 / 8;
 /** What a guest writes between the look at it and its stop. */
 const STAGE_SLACK_BYTES = 4 * 1024 * 1024;
 /** Goes through the caches of a CPU. */
@@ -89,7 +91,7 @@ function prepare({ path, at, bytes }: PrepareRequest): void {
 /** Answers how many bytes there is room for. */
 function makeStage(path: string, wanted: number): number {
   stageOf(path);
-  const bytes = Math.floor(Math.min(wanted, maxBytes, freemem() * hostShare));
+  const bytes = Math.floor(Math.min(wanted, maxBytes, freemem() * HOST_SHARE));
   if (bytes <= keptBytes) return keptBytes;
   const buffer = Buffer.from(new ArrayBuffer(bytes)).fill(1);
   stages.set(path, { buffer, timer: setTimeout(() => letGo(path), STAGE_IDLE_MS).unref() });
