@@ -104,6 +104,15 @@ export class GuestContainer {
     return await this.#launch(options.processId, () => this.#launcher.exec(options));
   }
 
+  /** Has a process wait for its next command. */
+  prepareProcess(): Promise<void> {
+    return this.#turns.take(async () => {
+      await this.processes.find(INIT);
+      this.#demand("running");
+      await this.#launcher.prepare(this.#spec, this.#options.user);
+    });
+  }
+
   /** A process that is gone is success, and so is one that has not come yet: nothing is there to be signalled. */
   async signal(processId: string, signal: number, all: boolean): Promise<void> {
     if (!all) {
@@ -211,6 +220,7 @@ export class GuestContainer {
         throw new BelljarError("AGENT_FAILED", `a process of ${this.id} is still there after SIGKILL`);
       }
     }
+    await Promise.race([this.#launcher.endSpare(), sleep(sandboxLimits.stopGraceMs, undefined, { ref: false })]);
     await this.files.close();
     await removePlace(this.#deps, this.#options, this.#place.dir);
   }

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, watch, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
+import { Duplex } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
 import { readNow } from "./read-now.ts";
@@ -14,6 +15,9 @@ import { GUEST_PATH } from "./tools.ts";
 
 /** In case a file event is lost. */
 const LOOK_AGAIN_MS = 100;
+/** The program's own file and its line. */
+const PASSED_FDS = 2;
+const LINE_FD = 4;
 
 export class Crun implements ContainerRuntime {
   readonly #stateDir: string;
@@ -27,6 +31,7 @@ export class Crun implements ContainerRuntime {
     const pidFile = join(launch.dir, "pid");
     const command = ["crun", `--root=${this.#stateDir}`, "--cgroup-manager=cgroupfs", `--log=${logFile}`];
     command.push("--log-format=json", "bundle" in launch.what ? "run" : "exec", `--pid-file=${pidFile}`);
+    if (launch.program !== undefined) command.push(`--preserve-fds=${PASSED_FDS}`);
     if ("bundle" in launch.what) command.push("--no-new-keyring", `--bundle=${launch.what.bundle}`, launch.containerId);
     else command.push(`--process=${launch.what.processFile}`, launch.containerId);
     const child = withoutProtection(() =>
@@ -38,7 +43,7 @@ export class Crun implements ContainerRuntime {
       isLate = true;
       child.kill("SIGKILL");
     });
-    if (pid !== undefined) return { pid, exited };
+    if (pid !== undefined) return { pid, exited, line: lineOf(child) };
     if (isLate) {
       const waitedMs = sandboxLimits.launchTimeoutMs;
       throw new BelljarError("CONTAINER_START_FAILED", `crun has not started the process within ${waitedMs} ms`);
@@ -73,7 +78,14 @@ function readOomScore(): string | undefined {
 
 function spawnPlain(command: readonly string[], launch: Launch): ChildProcess {
   const [program = "", ...args] = command;
-  return spawn(program, args, { stdio: [launch.stdin, launch.stdout, launch.stderr], env: { PATH: GUEST_PATH } });
+  const streams: (number | "ignore" | "pipe")[] = [launch.stdin, launch.stdout, launch.stderr];
+  if (launch.program !== undefined) streams.push(launch.program, "pipe");
+  return spawn(program, args, { stdio: streams, env: { PATH: GUEST_PATH } });
+}
+
+function lineOf(child: ChildProcess): Duplex | undefined {
+  const line = child.stdio[LINE_FD];
+  return line instanceof Duplex ? line : undefined;
 }
 
 /**

@@ -10,6 +10,7 @@ import type { Place } from "./container-place.ts";
 import type { PipeMaker } from "./pipes.ts";
 import { GuestProcess, type ProcessOptions } from "./process.ts";
 import type { ContainerRuntime } from "./runtime.ts";
+import { type SpareDeps, SpareProcess } from "./spare-process.ts";
 import { asObject, completeProcess, completeSpec, type JsonObject, type TerminalSize, wantsTerminal } from "./spec.ts";
 import { type ResolvedUser, resolveUser } from "./user.ts";
 
@@ -38,6 +39,7 @@ export class Launcher {
   readonly #place: Place;
   readonly #passwd: ContainerFile;
   readonly #group: ContainerFile;
+  #spare: SpareProcess | undefined;
 
   constructor(deps: LaunchDeps, containerId: string, place: Place) {
     this.#deps = deps;
@@ -63,12 +65,41 @@ export class Launcher {
 
   /** A further process in a container that runs. */
   async exec(options: ExecOptions): Promise<GuestProcess> {
-    return await this.#launch(`exec-${options.processId}`, async (dir) => {
-      const processFile = join(dir, "process.json");
-      const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
-      writeFileSync(processFile, JSON.stringify(complete));
-      return { what: { processFile }, terminal: wantsTerminal(options.process), stdin: options.stdin };
-    });
+    const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
+    const start = async (deps: SpareDeps): Promise<GuestProcess> =>
+      await this.#launch(
+        `exec-${options.processId}`,
+        async (dir) => ({
+          what: { processFile: writeProcess(dir, complete) },
+          terminal: wantsTerminal(options.process),
+          stdin: options.stdin,
+        }),
+        deps,
+      );
+    const spare = this.#spare;
+    if (spare?.fits(complete) !== true) return await start(this.#deps);
+    this.#spare = undefined;
+    // What it cannot become (a command that is not there, for one) crun says better.
+    return await start(spare.as(complete)).catch(() => start(this.#deps));
+  }
+
+  /** Has a process wait for the next command that `exec` is asked for as the container's own user. Success when one waits already. */
+  async prepare(spec: JsonObject, user: string): Promise<void> {
+    if (this.#spare?.isOver === false) return;
+    const own = completeProcess(
+      asObject(spec["process"], "the configuration's process"),
+      await this.#lookUp(user),
+      undefined,
+    );
+    const dir = join(this.#place.dir, "spare");
+    mkdirSync(dir, { mode: 0o700 });
+    const write = (process: JsonObject): string => writeProcess(dir, process);
+    this.#spare = await SpareProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own }, write);
+  }
+
+  /** Nothing waits any more when it resolves. */
+  async endSpare(): Promise<void> {
+    await this.#spare?.end();
   }
 
   /** A program of the container, run as its first process is, without a terminal. */
@@ -86,12 +117,15 @@ export class Launcher {
     return await this.exec({ processId, process, user, stdin: false, terminalSize: undefined });
   }
 
-  async #launch(name: string, prepare: (dir: string) => Promise<Prepared>): Promise<GuestProcess> {
+  async #launch(
+    name: string,
+    prepare: (dir: string) => Promise<Prepared>,
+    { pipes, runtime }: SpareDeps = this.#deps,
+  ): Promise<GuestProcess> {
     const dir = join(this.#place.dir, name);
     mkdirSync(dir, { mode: 0o700 });
     try {
-      const { pipes, runtime, cgroups } = this.#deps;
-      const oomKills = (): Promise<number> => cgroups.oomKills(this.#containerId);
+      const oomKills = (): Promise<number> => this.#deps.cgroups.oomKills(this.#containerId);
       const prepared = await prepare(dir);
       return await GuestProcess.start(
         { pipes, runtime, oomKills },
@@ -106,4 +140,10 @@ export class Launcher {
   async #lookUp(user: string): Promise<ResolvedUser> {
     return resolveUser(user, await this.#passwd.read(), await this.#group.read());
   }
+}
+
+function writeProcess(dir: string, process: JsonObject): string {
+  const path = join(dir, "process.json");
+  writeFileSync(path, JSON.stringify(process));
+  return path;
 }

@@ -65,6 +65,7 @@ export function methodsOf(handlers: Handlers): ReadonlyMap<string, Handle> {
     bind(methods.growStorage, handlers.growStorage),
     bind(methods.getContainerStats, handlers.getContainerStats),
     bind(methods.execProcess, handlers.execProcess),
+    bind(methods.prepareProcess, handlers.prepareProcess),
     bind(methods.signalProcess, handlers.signalProcess),
     bind(methods.waitProcess, handlers.waitProcess),
     bind(methods.resizeTerminal, handlers.resizeTerminal),

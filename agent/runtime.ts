@@ -1,4 +1,5 @@
 /** What the agent needs of a program that runs containers. crun in the guest; plain processes in the agent's own tests. */
+import type { Duplex } from "node:stream";
 
 export interface Launch {
   readonly containerId: string;
@@ -12,6 +13,8 @@ export interface Launch {
   /** With a terminal, standard error is not used. */
   readonly stderr: number;
   readonly terminal: boolean;
+  /** Descriptor of a program of the guest's own, which the process gets as its descriptor 3, with a line to the agent as 4. */
+  readonly program?: number | undefined;
 }
 
 export interface Launched {
@@ -19,6 +22,8 @@ export interface Launched {
   readonly pid: number;
   /** Settles, never rejects, when the process has ended and been reaped. */
   readonly exited: Promise<Exit>;
+  /** The agent's end of the line; there when a program was given. */
+  readonly line?: Duplex | undefined;
 }
 
 export interface Exit {

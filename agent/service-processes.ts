@@ -13,6 +13,7 @@ import type { Standstill } from "./standstill.ts";
 type ProcessHandlers = Pick<
   Handlers,
   | "execProcess"
+  | "prepareProcess"
   | "readOutput"
   | "releaseProcess"
   | "resizeTerminal"
@@ -54,6 +55,12 @@ export function processHandlers(
       await containers.makeRoomForProcess();
       const { pid, startedAtNs } = await standstill.launch(() => container.exec(options), signal);
       return { pid, startedAtNs };
+    },
+
+    prepareProcess: async (request, { signal }) => {
+      const container = await containers.get(request.containerId);
+      await standstill.launch(() => container.prepareProcess(), signal);
+      return {};
     },
 
     signalProcess: async (request) => {

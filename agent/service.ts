@@ -66,6 +66,7 @@ function sandboxHandlers(deps: ServiceDeps, containers: ContainerTable, standsti
       agentInstance: deps.instance,
       thawConfigures: true,
       rehearses: true,
+      preparesProcesses: true,
     }),
 
     configureSandbox: async (request) => {

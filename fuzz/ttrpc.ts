@@ -218,6 +218,7 @@ const handlers: Handlers = {
   hello: async () => ({ agentVersion: LAST_ANSWER.toString() }),
   configureSandbox: nothing,
   rehearse: nothing,
+  prepareProcess: nothing,
   configureNetwork: nothing,
   getNetwork: nothing,
   fitResources: nothing,

@@ -15,7 +15,15 @@ function client(instances: readonly string[] = []): { agent: AgentClient; calls:
     links += 1;
     const closed = Promise.withResolvers<BelljarError | undefined>();
     const link: AgentLink = {
-      hello: { agentVersion: "", kernelRelease: "", uptimeMs: 0, agentInstance, thawConfigures: true, rehearses: true },
+      hello: {
+        agentVersion: "",
+        kernelRelease: "",
+        uptimeMs: 0,
+        agentInstance,
+        thawConfigures: true,
+        rehearses: true,
+        preparesProcesses: true,
+      },
       closed: closed.promise,
       call: async (method) => {
         calls.push(method);
@@ -37,6 +45,7 @@ const REPEATED: readonly (readonly [AgentMethod, object])[] = [
   ["updateContainer", {}],
   ["growStorage", {}],
   ["getContainerStats", {}],
+  ["prepareProcess", {}],
   ["releaseProcess", {}],
   ["signalProcess", { signal: 9 }],
   ["readOutput", {}],

@@ -24,6 +24,7 @@ const repeatable: ReadonlySet<AgentMethod> = new Set<AgentMethod>([
   "updateContainer",
   "growStorage",
   "getContainerStats",
+  "prepareProcess",
   "waitProcess",
   "resizeTerminal",
   "releaseProcess",

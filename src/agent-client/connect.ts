@@ -29,6 +29,8 @@ export interface AgentHello {
   readonly thawConfigures: boolean;
   /** There is `rehearse`. */
   readonly rehearses: boolean;
+  /** There is `prepareProcess`. */
+  readonly preparesProcesses: boolean;
 }
 
 export interface AgentLink extends AgentCaller {
@@ -195,5 +197,6 @@ function readHello(answer: HelloResponse): AgentHello {
     agentInstance: cleanMessage(answer.agentInstance),
     thawConfigures: answer.thawConfigures,
     rehearses: answer.rehearses,
+    preparesProcesses: answer.preparesProcesses,
   };
 }

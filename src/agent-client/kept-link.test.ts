@@ -12,6 +12,7 @@ function linkCalled(agentInstance: string): AgentLink & { readonly end: () => vo
     agentInstance,
     thawConfigures: true,
     rehearses: true,
+    preparesProcesses: true,
   };
   return {
     hello,

@@ -20,4 +20,4 @@ export { type StandbyKind, Standbys, type StandbysDeps } from "./standbys.ts";
 export { copyLogs, makeCopiedDisks, planDisks, replaceDisks, type StartedCopy, startCopy } from "./start-copy.ts";
 export type { TemplateState } from "./template-state.ts";
 export { type TemplateInfo, Templates, type TemplatesDeps } from "./templates.ts";
-export { warmSnapshot } from "./warm-image.ts";
+export { prepareCommands, warmSnapshot } from "./warm-image.ts";

@@ -61,6 +61,10 @@ export async function rehearseAside(
   const sandbox = { hostname: sandboxId, entropy: randomBytes(ENTROPY_BYTES), replaceHosts: true };
   await link.call("thaw", { ...news, ...told, sandbox }, options);
   await runContainer(link, options);
+  if (link.hello.preparesProcesses) {
+    await link.call("prepareProcess", { containerId: CONTAINER }, options);
+    await runFurther(link, options);
+  }
   await endContainer(link, options);
   await link.call("rehearse", { over: true }, options);
 }
@@ -77,6 +81,11 @@ async function runContainer(link: AgentLink, options: Options): Promise<void> {
     options,
   );
   await link.call("startContainer", container, options);
+  await runFurther(link, options);
+}
+
+async function runFurther(link: AgentLink, options: Options): Promise<void> {
+  const container = { containerId: CONTAINER };
   const processJson = toJson(buildProcess({}, { hostname: CONTAINER, command: LOOK }));
   const further = { ...container, processId: EXEC };
   await link.call("execProcess", { ...further, processJson }, options);

@@ -6,7 +6,8 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { runTool } from "../base/index.ts";
+import { messageChain, runTool, sandboxLimits } from "../base/index.ts";
+import type { HostSandbox } from "../container/index.ts";
 import { files } from "./checkpoint-files.ts";
 import { laySnapshot } from "./laid-snapshot.ts";
 import { countPages, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
@@ -31,6 +32,21 @@ export async function warmSnapshot(
   await dropBeginning(snapshot.pagesPath, laid.pagesAt, countPages(laid.pages) * PAGE_BYTES, join(dir, "rest"), signal);
   await rename(join(dir, "rest"), pagesPath);
   return { ...laid, memory: { path }, pagesPath, pagesAt: 0 };
+}
+
+/**
+ * Has a process wait in each of its containers, which the copies have too: the first command in one of them need not be set up. A container in
+ * which none can wait does without.
+ */
+export async function prepareCommands(sandbox: HostSandbox, signal?: AbortSignal): Promise<void> {
+  if (sandbox.state.state !== "running") return;
+  for (const { id, state } of sandbox.state.containers) {
+    if (state !== "running") continue;
+    const options = { signal, timeoutMs: sandboxLimits.launchCallTimeoutMs };
+    await sandbox.call("prepareProcess", { containerId: id }, options).catch((error: unknown) => {
+      sandbox.log.debug("no process waits in a container", { container: id, cause: messageChain(error).join(": ") });
+    });
+  }
 }
 
 async function dropBeginning(from: string, at: number, bytes: number, to: string, signal?: AbortSignal): Promise<void> {

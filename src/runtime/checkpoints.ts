@@ -11,6 +11,7 @@ import {
   layOver,
   laySnapshot,
   packPages,
+  prepareCommands,
   renameContainers,
   type Snapshot,
   warmSnapshot,
@@ -83,6 +84,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       throw new BelljarError("INVALID_ARGUMENT", "the memory of a template is shared, and cannot be packed");
     }
     await using draft = await this.#store.begin(id, checked);
+    if (asTemplate === true) await prepareCommands(managed.sandbox, signal);
     const { captured, linked } = await managed.capture(draft.dir, ({ snapshot }) => draft.link(snapshot), signal);
     // It runs again: the rest takes the time that it takes.
     await captured.written;

@@ -32,6 +32,8 @@ export class MemoryContainer {
   /** What was copied in last, by its key. */
   readonly copies = new Map<string, AgentRequest<"copyIn">>();
   frozen = false;
+  /** A process of it waits for its command. */
+  hasSpare = false;
 
   constructor(id: string, request: AgentRequest<"createContainer">, args: readonly string[]) {
     this.id = id;
@@ -147,9 +149,10 @@ export class MemoryGuest {
     this.wakeErrno = other.wakeErrno;
     this.failingHooks = [...other.failingHooks];
     this.#nextPid = other.#nextPid;
-    for (const [id, { request, args, processes, frozen }] of other.containers) {
+    for (const [id, { request, args, processes, frozen, hasSpare }] of other.containers) {
       const container = new MemoryContainer(id, request, args);
       container.frozen = frozen;
+      container.hasSpare = hasSpare;
       for (const { id: processId, pid, args: words, terminal, stdin, output, end } of processes.values()) {
         const process = new MemoryProcess(processId, pid, words, { terminal, stdin });
         Object.assign(process.output, output);
@@ -208,6 +211,7 @@ export class MemoryGuest {
     }
     if (args[0] === "missing") throw new BelljarError("COMMAND_NOT_FOUND", "no such file");
     const process = new MemoryProcess(processId, this.#nextPid, args, options);
+    if (processId !== "") container.hasSpare = false;
     this.#nextPid += 1;
     container.processes.set(processId, process);
     const [name, ...words] = args[0] === "busybox" ? args.slice(1) : args;
@@ -312,6 +316,7 @@ export class MemoryGuests {
         agentInstance: guest.instance,
         thawConfigures: !guest.isOlder,
         rehearses: !guest.isOlder,
+        preparesProcesses: !guest.isOlder,
       },
       closed,
       close: async () => end(undefined),
@@ -487,6 +492,15 @@ const handlers: Handlers = {
       stdin,
     });
     return { pid, startedAtNs };
+  },
+  prepareProcess: (guest, { containerId = "" }) => {
+    if (guest.isOlder) throw new BelljarError("AGENT_PROTOCOL", "there is no method PrepareProcess");
+    const container = guest.container(containerId);
+    if (container.phase !== ContainerPhase.RUNNING) {
+      throw new BelljarError("INVALID_TRANSITION", `the container ${containerId} is not running`);
+    }
+    container.hasSpare = true;
+    return {};
   },
   signalProcess: (guest, { containerId = "", processId = "", signal = 0, all = false }) => {
     const container = guest.container(containerId);

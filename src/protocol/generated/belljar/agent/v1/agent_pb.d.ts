@@ -84,6 +84,13 @@ export declare type HelloResponse = Message<"belljar.agent.v1.HelloResponse"> & 
    * @generated from field: bool rehearses = 7;
    */
   rehearses: boolean;
+
+  /**
+   * There is PrepareProcess.
+   *
+   * @generated from field: bool prepares_processes = 8;
+   */
+  preparesProcesses: boolean;
 };
 
 /**
@@ -1427,6 +1434,34 @@ export declare type ExecProcessResponse = Message<"belljar.agent.v1.ExecProcessR
  * Use `create(ExecProcessResponseSchema)` to create a new message.
  */
 export declare const ExecProcessResponseSchema: GenMessage<ExecProcessResponse>;
+
+/**
+ * @generated from message belljar.agent.v1.PrepareProcessRequest
+ */
+export declare type PrepareProcessRequest = Message<"belljar.agent.v1.PrepareProcessRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message belljar.agent.v1.PrepareProcessRequest.
+ * Use `create(PrepareProcessRequestSchema)` to create a new message.
+ */
+export declare const PrepareProcessRequestSchema: GenMessage<PrepareProcessRequest>;
+
+/**
+ * @generated from message belljar.agent.v1.PrepareProcessResponse
+ */
+export declare type PrepareProcessResponse = Message<"belljar.agent.v1.PrepareProcessResponse"> & {
+};
+
+/**
+ * Describes the message belljar.agent.v1.PrepareProcessResponse.
+ * Use `create(PrepareProcessResponseSchema)` to create a new message.
+ */
+export declare const PrepareProcessResponseSchema: GenMessage<PrepareProcessResponse>;
 
 /**
  * @generated from message belljar.agent.v1.SignalProcessRequest
@@ -3524,6 +3559,17 @@ export declare const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ExecProcessRequestSchema;
     output: typeof ExecProcessResponseSchema;
+  },
+  /**
+   * Has a process wait in the container, set up as one of its own user, for the next ExecProcess that fits it, which is quicker then. Success
+   * when one waits already. It is in copies, too.
+   *
+   * @generated from rpc belljar.agent.v1.AgentService.PrepareProcess
+   */
+  prepareProcess: {
+    methodKind: "unary";
+    input: typeof PrepareProcessRequestSchema;
+    output: typeof PrepareProcessResponseSchema;
   },
   /**
    * @generated from rpc belljar.agent.v1.AgentService.SignalProcess

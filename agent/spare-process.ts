@@ -1,0 +1,179 @@
+/**
+ * A process that waits in a container for its command (guest-image/programs/spare.c): crun has set it up as it sets up any further process
+ * of the container, which is most of what a command's start takes. Whoever takes it only sends it the command.
+ *
+ * It stands in for pipes and runtime of one `GuestProcess`: the pipes are those that it was started with, and its launch is the command's.
+ */
+import { closeSync, openSync, rmSync } from "node:fs";
+import type { Duplex } from "node:stream";
+import { BelljarError } from "../src/base/errors.ts";
+import { sandboxLimits } from "../src/base/limits.ts";
+import type { PipeMaker } from "./pipes.ts";
+import type { ContainerRuntime, Launch, Launched } from "./runtime.ts";
+import { SIGKILL, sendSignal } from "./signals.ts";
+import type { JsonObject } from "./spec.ts";
+
+const PROGRAM = "/bin/belljar-spare";
+/** How the program finds itself in a container, by the descriptor that it is given; and what `ps` shows of it. */
+const COMMAND = ["/proc/self/fd/3", "belljar: waits for a command"];
+/** As the program has them. */
+const MESSAGE_MAX_BYTES = 65_536;
+const STRINGS_MAX = 4096;
+const YES = "+".charCodeAt(0);
+
+type OpenPipe = Awaited<ReturnType<PipeMaker["open"]>>;
+
+export interface SpareDeps {
+  readonly pipes: Pick<PipeMaker, "open">;
+  readonly runtime: ContainerRuntime;
+}
+
+export class SpareProcess {
+  /** What it was set up with, without its command. */
+  readonly #setUp: string;
+  readonly #line: Duplex;
+  readonly #launched: Launched;
+  readonly #outputs: OpenPipe[];
+  #input: OpenPipe | undefined;
+  #isOver = false;
+
+  private constructor(setUp: string, launched: Launched, line: Duplex, input: OpenPipe, outputs: OpenPipe[]) {
+    this.#setUp = setUp;
+    this.#launched = launched;
+    this.#line = line;
+    this.#input = input;
+    this.#outputs = outputs;
+    line.on("error", () => {});
+    void launched.exited.then(() => this.#close());
+  }
+
+  /**
+   * @param process complete, whose command it waits for instead
+   * @param dir of its own, removed when it has started
+   * @throws BelljarError what `ContainerRuntime.launch` throws
+   */
+  static async start(
+    { pipes, runtime }: SpareDeps,
+    { containerId, dir, process }: { readonly containerId: string; readonly dir: string; readonly process: JsonObject },
+    write: (processFile: JsonObject) => string,
+  ): Promise<SpareProcess> {
+    const opened: OpenPipe[] = [];
+    const program = openSync(PROGRAM, "r");
+    try {
+      for (const childReads of [true, false, false]) opened.push(await pipes.open(childReads));
+      const [input, stdout, stderr] = opened;
+      if (input === undefined || stdout === undefined || stderr === undefined) throw new Error("three pipes");
+      const launched = await runtime.launch({
+        containerId,
+        dir,
+        what: { processFile: write({ ...process, args: COMMAND, cwd: "/", env: [], terminal: false }) },
+        stdin: input.childFd,
+        stdout: stdout.childFd,
+        stderr: stderr.childFd,
+        terminal: false,
+        program,
+      });
+      if (launched.line === undefined) throw new BelljarError("AGENT_FAILED", "a spare process has no line");
+      return new SpareProcess(setUpOf(process), launched, launched.line, input, [stdout, stderr]);
+    } catch (error) {
+      for (const pipe of opened) closeBoth(pipe);
+      throw error;
+    } finally {
+      closeSync(program);
+      rmSync(dir, { recursive: true, force: true });
+    }
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Whether this process would have been set up in the same way, and its command fits the line. */
+  fits(process: JsonObject): boolean {
+    return !this.#isOver && process["terminal"] !== true && setUpOf(process) === this.#setUp;
+  }
+
+  /** For the one process that it becomes. @throws BelljarError `CONTAINER_START_FAILED` by `launch` when it cannot be that */
+  as(process: JsonObject): SpareDeps {
+    return {
+      pipes: {
+        open: async (childReads) => {
+          const pipe = childReads ? this.#input : this.#outputs.shift();
+          if (pipe === undefined) throw new BelljarError("AGENT_FAILED", "a spare process has no such pipe");
+          if (childReads) this.#input = undefined;
+          return pipe;
+        },
+      },
+      runtime: { launch: async (launch) => await this.#become(process, launch) },
+    };
+  }
+
+  /** Resolves when it is gone; a command that it has become is no more ended by this. */
+  async end(): Promise<void> {
+    if (this.#isOver) return;
+    sendSignal(this.#launched.pid, SIGKILL);
+    await this.#launched.exited;
+  }
+
+  async #become(process: JsonObject, { stdin }: Launch): Promise<Launched> {
+    const message = encodeCommand(process, stdin !== "ignore");
+    const found = message !== undefined && !this.#isOver && (await this.#send(message));
+    if (!found) {
+      await this.end();
+      throw new BelljarError("CONTAINER_START_FAILED", "the spare process cannot become this command");
+    }
+    this.#close();
+    return this.#launched;
+  }
+
+  async #send(message: Buffer): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const late = setTimeout(() => resolve(false), sandboxLimits.launchTimeoutMs);
+    this.#line.once("data", (bytes: Buffer) => resolve(bytes[0] === YES));
+    this.#line.once("close", () => resolve(false));
+    this.#line.write(message);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  /** What nobody took is closed. */
+  #close(): void {
+    this.#isOver = true;
+    this.#line.destroy();
+    if (this.#input !== undefined) closeBoth(this.#input);
+    for (const pipe of this.#outputs) closeBoth(pipe);
+    this.#input = undefined;
+    this.#outputs.length = 0;
+  }
+}
+
+function closeBoth({ childFd, ownFd }: OpenPipe): void {
+  closeSync(childFd);
+  closeSync(ownFd);
+}
+
+/** All that crun does for a process before it executes its command. */
+function setUpOf({ args: _args, env: _env, cwd: _cwd, terminal: _terminal, ...rest }: JsonObject): string {
+  return JSON.stringify(Object.entries(rest).sort(([one], [other]) => (one < other ? -1 : 1)));
+}
+
+/** Undefined when it does not fit, or is not plain. */
+export function encodeCommand({ args, env, cwd }: JsonObject, hasInput: boolean): Buffer | undefined {
+  if (!isStrings(args) || !isStrings(env) || typeof cwd !== "string" || args.length === 0) return undefined;
+  const strings = [cwd, ...args, ...env];
+  if (strings.length > STRINGS_MAX || strings.some((text) => text.includes("\0"))) return undefined;
+  const text = Buffer.from(strings.map((each) => `${each}\0`).join(""));
+  if (text.length > MESSAGE_MAX_BYTES) return undefined;
+  const head = Buffer.alloc(12);
+  head.writeUInt32LE(8 + text.length, 0);
+  head.writeUInt32LE(args.length, 4);
+  head.writeUInt32LE(hasInput ? 1 : 0, 8);
+  return Buffer.concat([head, text]);
+}
+
+function isStrings(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === "string");
+}
