@@ -44,6 +44,7 @@ export class Crun implements ContainerRuntime {
       child.kill("SIGKILL");
     });
     if (pid !== undefined) return { pid, exited, line: lineOf(child) };
+    lineOf(child)?.destroy();
     if (isLate) {
       const waitedMs = sandboxLimits.launchTimeoutMs;
       throw new BelljarError("CONTAINER_START_FAILED", `crun has not started the process within ${waitedMs} ms`);

@@ -7,16 +7,12 @@ import { basename, join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
 import { ContainerFile } from "./container-files.ts";
 import type { Place } from "./container-place.ts";
-import type { PipeMaker } from "./pipes.ts";
 import { GuestProcess, type ProcessOptions } from "./process.ts";
-import type { ContainerRuntime } from "./runtime.ts";
-import { type SpareDeps, SpareProcess } from "./spare-process.ts";
+import { type SpareDeps, SpareProcess, type StartDeps, writeProcess } from "./spare-process.ts";
 import { asObject, completeProcess, completeSpec, type JsonObject, type TerminalSize, wantsTerminal } from "./spec.ts";
 import { type ResolvedUser, resolveUser } from "./user.ts";
 
-export interface LaunchDeps {
-  readonly pipes: Pick<PipeMaker, "open">;
-  readonly runtime: ContainerRuntime;
+export interface LaunchDeps extends SpareDeps {
   readonly cgroups: Pick<Cgroups, "cgroupsPath" | "oomKills">;
 }
 
@@ -66,7 +62,7 @@ export class Launcher {
   /** A further process in a container that runs. */
   async exec(options: ExecOptions): Promise<GuestProcess> {
     const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
-    const start = async (deps: SpareDeps): Promise<GuestProcess> =>
+    const start = async (deps: StartDeps): Promise<GuestProcess> =>
       await this.#launch(
         `exec-${options.processId}`,
         async (dir) => ({
@@ -93,8 +89,7 @@ export class Launcher {
     );
     const dir = join(this.#place.dir, "spare");
     mkdirSync(dir, { mode: 0o700 });
-    const write = (process: JsonObject): string => writeProcess(dir, process);
-    this.#spare = await SpareProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own }, write);
+    this.#spare = await SpareProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own });
   }
 
   /** Nothing waits any more when it resolves. */
@@ -120,7 +115,7 @@ export class Launcher {
   async #launch(
     name: string,
     prepare: (dir: string) => Promise<Prepared>,
-    { pipes, runtime }: SpareDeps = this.#deps,
+    { pipes, runtime }: StartDeps = this.#deps,
   ): Promise<GuestProcess> {
     const dir = join(this.#place.dir, name);
     mkdirSync(dir, { mode: 0o700 });
@@ -140,10 +135,4 @@ export class Launcher {
   async #lookUp(user: string): Promise<ResolvedUser> {
     return resolveUser(user, await this.#passwd.read(), await this.#group.read());
   }
-}
-
-function writeProcess(dir: string, process: JsonObject): string {
-  const path = join(dir, "process.json");
-  writeFileSync(path, JSON.stringify(process));
-  return path;
 }

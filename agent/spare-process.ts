@@ -4,7 +4,8 @@
  *
  * It stands in for pipes and runtime of one `GuestProcess`: the pipes are those that it was started with, and its launch is the command's.
  */
-import { closeSync, openSync, rmSync } from "node:fs";
+import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
@@ -13,7 +14,6 @@ import type { ContainerRuntime, Launch, Launched } from "./runtime.ts";
 import { SIGKILL, sendSignal } from "./signals.ts";
 import type { JsonObject } from "./spec.ts";
 
-const PROGRAM = "/bin/belljar-spare";
 /** How the program finds itself in a container, by the descriptor that it is given; and what `ps` shows of it. */
 const COMMAND = ["/proc/self/fd/3", "belljar: waits for a command"];
 /** As the program has them. */
@@ -23,9 +23,23 @@ const YES = "+".charCodeAt(0);
 
 type OpenPipe = Awaited<ReturnType<PipeMaker["open"]>>;
 
-export interface SpareDeps {
+/** What a `GuestProcess` is started with. */
+export interface StartDeps {
   readonly pipes: Pick<PipeMaker, "open">;
   readonly runtime: ContainerRuntime;
+}
+
+export interface SpareDeps extends StartDeps {
+  /** The program's path in the guest. */
+  readonly spareProgram?: string | undefined;
+}
+
+export interface SpareOptions {
+  readonly containerId: string;
+  /** Of its own, removed when it has started. */
+  readonly dir: string;
+  /** Complete; its command is the one that is waited for. */
+  readonly process: JsonObject;
 }
 
 export class SpareProcess {
@@ -47,26 +61,20 @@ export class SpareProcess {
     void launched.exited.then(() => this.#close());
   }
 
-  /**
-   * @param process complete, whose command it waits for instead
-   * @param dir of its own, removed when it has started
-   * @throws BelljarError what `ContainerRuntime.launch` throws
-   */
-  static async start(
-    { pipes, runtime }: SpareDeps,
-    { containerId, dir, process }: { readonly containerId: string; readonly dir: string; readonly process: JsonObject },
-    write: (processFile: JsonObject) => string,
-  ): Promise<SpareProcess> {
+  /** @throws BelljarError what `ContainerRuntime.launch` throws; nothing is left then */
+  static async start(deps: SpareDeps, { containerId, dir, process }: SpareOptions): Promise<SpareProcess> {
+    const { pipes, runtime, spareProgram = "/bin/belljar-spare" } = deps;
     const opened: OpenPipe[] = [];
-    const program = openSync(PROGRAM, "r");
+    const program = openSync(spareProgram, "r");
     try {
+      const waiting = { ...process, args: COMMAND, cwd: "/", env: [], terminal: false };
       for (const childReads of [true, false, false]) opened.push(await pipes.open(childReads));
       const [input, stdout, stderr] = opened;
       if (input === undefined || stdout === undefined || stderr === undefined) throw new Error("three pipes");
       const launched = await runtime.launch({
         containerId,
         dir,
-        what: { processFile: write({ ...process, args: COMMAND, cwd: "/", env: [], terminal: false }) },
+        what: { processFile: writeProcess(dir, waiting) },
         stdin: input.childFd,
         stdout: stdout.childFd,
         stderr: stderr.childFd,
@@ -90,11 +98,12 @@ export class SpareProcess {
 
   /** Whether this process would have been set up in the same way, and its command fits the line. */
   fits(process: JsonObject): boolean {
-    return !this.#isOver && process["terminal"] !== true && setUpOf(process) === this.#setUp;
+    if (this.#isOver || process["terminal"] === true || setUpOf(process) !== this.#setUp) return false;
+    return encodeCommand(process, true) !== undefined;
   }
 
   /** For the one process that it becomes. @throws BelljarError `CONTAINER_START_FAILED` by `launch` when it cannot be that */
-  as(process: JsonObject): SpareDeps {
+  as(process: JsonObject): StartDeps {
     return {
       pipes: {
         open: async (childReads) => {
@@ -127,6 +136,7 @@ export class SpareProcess {
   }
 
   async #send(message: Buffer): Promise<boolean> {
+    if (this.#line.destroyed) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const late = setTimeout(() => resolve(false), sandboxLimits.launchTimeoutMs);
     this.#line.once("data", (bytes: Buffer) => resolve(bytes[0] === YES));
@@ -148,6 +158,13 @@ export class SpareProcess {
     this.#input = undefined;
     this.#outputs.length = 0;
   }
+}
+
+/** Answers the file's path. */
+export function writeProcess(dir: string, process: JsonObject): string {
+  const path = join(dir, "process.json");
+  writeFileSync(path, JSON.stringify(process));
+  return path;
 }
 
 function closeBoth({ childFd, ownFd }: OpenPipe): void {

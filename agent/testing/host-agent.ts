@@ -31,6 +31,7 @@ const INTERFACE: PlannedInterface = {
 
 export interface HostAgentOptions {
   readonly processesMax?: number;
+  readonly spareProgram?: string;
 }
 
 export interface HostAgent extends AsyncDisposable {

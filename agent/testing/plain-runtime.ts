@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
+import { Duplex } from "node:stream";
 import { BelljarError } from "../../src/base/errors.ts";
 import type { ContainerRuntime, Exit, Launch, Launched } from "../runtime.ts";
 import { asObject, type JsonObject, parseObject } from "../spec.ts";
@@ -13,13 +14,16 @@ export class PlainRuntime implements ContainerRuntime {
   beforeLaunch: () => Promise<void> = async () => {};
 
   lastPid = 0;
+  launches = 0;
 
   async launch(launch: Launch): Promise<Launched> {
     await this.beforeLaunch();
     const process = await readProcess(launch);
     const [program = "", ...args] = strings(process["args"]);
     const env = Object.fromEntries(strings(process["env"]).map((entry) => splitOnce(entry)));
-    const child = spawn(program, args, { stdio: [launch.stdin, launch.stdout, launch.stderr], env });
+    const stdio: (number | "ignore" | "pipe")[] = [launch.stdin, launch.stdout, launch.stderr];
+    if (launch.program !== undefined) stdio.push(launch.program, "pipe");
+    const child = spawn(program, args, { stdio, env });
     const exited = new Promise<Exit>((resolve) => {
       child.on("exit", (code, name) => {
         const signal = name === null ? 0 : constants.signals[name];
@@ -33,7 +37,9 @@ export class PlainRuntime implements ContainerRuntime {
       throw new BelljarError("COMMAND_NOT_FOUND", `${program} cannot be run`, { cause: error });
     }
     this.lastPid = child.pid;
-    return { pid: child.pid, exited };
+    this.launches += 1;
+    const line = child.stdio[4];
+    return { pid: child.pid, exited, line: line instanceof Duplex ? line : undefined };
   }
 }
 
