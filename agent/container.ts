@@ -220,7 +220,7 @@ export class GuestContainer {
         throw new BelljarError("AGENT_FAILED", `a process of ${this.id} is still there after SIGKILL`);
       }
     }
-    await Promise.race([this.#launcher.endSpare(), sleep(sandboxLimits.stopGraceMs, undefined, { ref: false })]);
+    await Promise.race([this.#launcher.endPrepared(), sleep(sandboxLimits.stopGraceMs, undefined, { ref: false })]);
     await this.files.close();
     await removePlace(this.#deps, this.#options, this.#place.dir);
   }

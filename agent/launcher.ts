@@ -7,12 +7,12 @@ import { basename, join } from "node:path";
 import type { Cgroups } from "./cgroups.ts";
 import { ContainerFile } from "./container-files.ts";
 import type { Place } from "./container-place.ts";
+import { type PreparedDeps, PreparedProcess, type StartDeps, writeProcess } from "./prepared-process.ts";
 import { GuestProcess, type ProcessOptions } from "./process.ts";
-import { type SpareDeps, SpareProcess, type StartDeps, writeProcess } from "./spare-process.ts";
 import { asObject, completeProcess, completeSpec, type JsonObject, type TerminalSize, wantsTerminal } from "./spec.ts";
 import { type ResolvedUser, resolveUser } from "./user.ts";
 
-export interface LaunchDeps extends SpareDeps {
+export interface LaunchDeps extends PreparedDeps {
   readonly cgroups: Pick<Cgroups, "cgroupsPath" | "oomKills">;
 }
 
@@ -35,7 +35,7 @@ export class Launcher {
   readonly #place: Place;
   readonly #passwd: ContainerFile;
   readonly #group: ContainerFile;
-  #spare: SpareProcess | undefined;
+  #prepared: PreparedProcess | undefined;
 
   constructor(deps: LaunchDeps, containerId: string, place: Place) {
     this.#deps = deps;
@@ -72,29 +72,29 @@ export class Launcher {
         }),
         deps,
       );
-    const spare = this.#spare;
-    if (spare?.fits(complete) !== true) return await start(this.#deps);
-    this.#spare = undefined;
+    const prepared = this.#prepared;
+    if (prepared?.fits(complete) !== true) return await start(this.#deps);
+    this.#prepared = undefined;
     // What it cannot become (a command that is not there, for one) crun says better.
-    return await start(spare.as(complete)).catch(() => start(this.#deps));
+    return await start(prepared.as(complete)).catch(() => start(this.#deps));
   }
 
   /** Has a process wait for the next command that `exec` is asked for as the container's own user. Success when one waits already. */
   async prepare(spec: JsonObject, user: string): Promise<void> {
-    if (this.#spare?.isOver === false) return;
+    if (this.#prepared?.isOver === false) return;
     const own = completeProcess(
       asObject(spec["process"], "the configuration's process"),
       await this.#lookUp(user),
       undefined,
     );
-    const dir = join(this.#place.dir, "spare");
+    const dir = join(this.#place.dir, "prepared");
     mkdirSync(dir, { mode: 0o700 });
-    this.#spare = await SpareProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own });
+    this.#prepared = await PreparedProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own });
   }
 
   /** Nothing waits any more when it resolves. */
-  async endSpare(): Promise<void> {
-    await this.#spare?.end();
+  async endPrepared(): Promise<void> {
+    await this.#prepared?.end();
   }
 
   /** A program of the container, run as its first process is, without a terminal. */

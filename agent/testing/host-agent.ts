@@ -31,7 +31,7 @@ const INTERFACE: PlannedInterface = {
 
 export interface HostAgentOptions {
   readonly processesMax?: number;
-  readonly spareProgram?: string;
+  readonly preparedProgram?: string;
 }
 
 export interface HostAgent extends AsyncDisposable {

@@ -20,7 +20,7 @@ import { writeCompressedTar } from "./tar.ts";
 /** The package with the compiler of the guest's own programs. */
 const COMPILER = "tcc";
 /** Of guest-image/programs; in the guest each is `belljar-` and its name. */
-const PROGRAMS = ["init", "wake", "host-wait", "spare"];
+const PROGRAMS = ["init", "wake", "host-wait", "prepared"];
 
 export interface AssemblyInputs {
   readonly recipe: Recipe;

@@ -50,6 +50,28 @@ test("template of a sandbox: what is started from it runs on, shares one file of
   assert.equal(pages.size, 0);
 });
 
+test("template of a sandbox: a process waits in each container that runs, in it and in its copies, for their first command", async (t) => {
+  const { runtime, source, template } = await setUp(t);
+  const waits = (id: string): boolean[] =>
+    [...runtime.guests.guest(id).containers.values()].map(({ hasPrepared }) => hasPrepared);
+  assert.deepEqual(waits(source.id), [true]);
+  const copy = await runtime.core.sandboxes.create({ template: template.id });
+  assert.deepEqual(waits(copy.id), [true]);
+  await copy.exec(["echo", "on"]);
+  assert.deepEqual([waits(copy.id), waits(source.id)], [[false], [true]]);
+  // One that stands still is taken as it is, and so is one whose agent is older.
+  await copy.pause();
+  await copy.checkpoint({ asTemplate: true });
+  await copy.resume();
+  runtime.guests.guest(copy.id).isOlder = true;
+  await copy.checkpoint({ asTemplate: true });
+  assert.deepEqual(waits(copy.id), [false]);
+  // A checkpoint that is not for new sandboxes leaves its source as it is.
+  runtime.guests.guest(copy.id).isOlder = false;
+  await copy.checkpoint();
+  assert.deepEqual(waits(copy.id), [false]);
+});
+
 test("template of a sandbox: there after a restart, listed, verified, and removed without harm to what runs", async (t) => {
   const { runtime, template } = await setUp(t);
   await runtime.reopen();

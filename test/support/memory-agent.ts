@@ -33,7 +33,7 @@ export class MemoryContainer {
   readonly copies = new Map<string, AgentRequest<"copyIn">>();
   frozen = false;
   /** A process of it waits for its command. */
-  hasSpare = false;
+  hasPrepared = false;
 
   constructor(id: string, request: AgentRequest<"createContainer">, args: readonly string[]) {
     this.id = id;
@@ -149,10 +149,10 @@ export class MemoryGuest {
     this.wakeErrno = other.wakeErrno;
     this.failingHooks = [...other.failingHooks];
     this.#nextPid = other.#nextPid;
-    for (const [id, { request, args, processes, frozen, hasSpare }] of other.containers) {
+    for (const [id, { request, args, processes, frozen, hasPrepared }] of other.containers) {
       const container = new MemoryContainer(id, request, args);
       container.frozen = frozen;
-      container.hasSpare = hasSpare;
+      container.hasPrepared = hasPrepared;
       for (const { id: processId, pid, args: words, terminal, stdin, output, end } of processes.values()) {
         const process = new MemoryProcess(processId, pid, words, { terminal, stdin });
         Object.assign(process.output, output);
@@ -211,7 +211,7 @@ export class MemoryGuest {
     }
     if (args[0] === "missing") throw new BelljarError("COMMAND_NOT_FOUND", "no such file");
     const process = new MemoryProcess(processId, this.#nextPid, args, options);
-    if (processId !== "") container.hasSpare = false;
+    if (processId !== "") container.hasPrepared = false;
     this.#nextPid += 1;
     container.processes.set(processId, process);
     const [name, ...words] = args[0] === "busybox" ? args.slice(1) : args;
@@ -499,7 +499,7 @@ const handlers: Handlers = {
     if (container.phase !== ContainerPhase.RUNNING) {
       throw new BelljarError("INVALID_TRANSITION", `the container ${containerId} is not running`);
     }
-    container.hasSpare = true;
+    container.hasPrepared = true;
     return {};
   },
   signalProcess: (guest, { containerId = "", processId = "", signal = 0, all = false }) => {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { AgentClient } from "../src/agent-client/index.ts";
 import { until } from "../test/support/until.ts";
-import { encodeCommand } from "./spare-process.ts";
+import { encodeCommand } from "./prepared-process.ts";
 import { clientOf, createContainer, shell, WAIT_MS } from "./testing/calls.ts";
 import { type HostAgent, startHostAgent } from "./testing/host-agent.ts";
 
@@ -41,12 +41,12 @@ interface Setup extends AsyncDisposable {
 
 /** With a container that runs, and has a process that waits. */
 async function setUp(t: TestContext): Promise<Setup> {
-  const dir = await mkdtemp(join(tmpdir(), "belljar-spare-"));
+  const dir = await mkdtemp(join(tmpdir(), "belljar-prepared-"));
   t.after(async () => await rm(dir, { recursive: true, force: true }));
-  const spareProgram = join(dir, "spare.mjs");
-  await writeFile(spareProgram, PLAYER);
-  await chmod(spareProgram, 0o755);
-  const agent = await startHostAgent({ spareProgram });
+  const preparedProgram = join(dir, "prepared.mjs");
+  await writeFile(preparedProgram, PLAYER);
+  await chmod(preparedProgram, 0o755);
+  const agent = await startHostAgent({ preparedProgram });
   const client = clientOf(agent);
   await createContainer(client, CONTAINER.containerId, ["sleep", "1000"]);
   await client.call("startContainer", CONTAINER);
@@ -88,20 +88,20 @@ function isThere(pid: number): boolean {
 test("the next command is the process that waited; the one after it is started as ever", async (t) => {
   await using setup = await setUp(t);
   const { agent, client } = setup;
-  const spare = agent.runtime.lastPid;
+  const waiting = agent.runtime.lastPid;
   // One is enough.
   await client.call("prepareProcess", CONTAINER);
-  assert.equal(agent.runtime.lastPid, spare);
+  assert.equal(agent.runtime.lastPid, waiting);
   const command = {
     args: shell('echo "$WORD $PWD"; wc -c; exit 7'),
     env: ["PATH=/usr/bin:/bin", "WORD=a word"],
     cwd: "/tmp",
   };
-  assert.deepEqual(await run(client, "e1", command), { pid: spare, output: "a word /tmp\n0\n", exitCode: 7 });
+  assert.deepEqual(await run(client, "e1", command), { pid: waiting, output: "a word /tmp\n0\n", exitCode: 7 });
   const launches = agent.runtime.launches;
   const second = await run(client, "e2", { args: ["echo", "second"] });
   assert.deepEqual([second.output, second.exitCode], ["second\n", 0]);
-  assert.notEqual(second.pid, spare);
+  assert.notEqual(second.pid, waiting);
   assert.equal(agent.runtime.launches, launches + 1);
   // And another one may wait.
   await client.call("prepareProcess", CONTAINER);
@@ -112,43 +112,43 @@ test("the next command is the process that waited; the one after it is started a
 test("what is written to its input gets there", async (t) => {
   await using setup = await setUp(t);
   const { agent, client } = setup;
-  const spare = agent.runtime.lastPid;
+  const waiting = agent.runtime.lastPid;
   const address = { ...CONTAINER, processId: "e1" };
   const ended = run(client, "e1", { args: ["head", "-n", "1"] }, { stdin: true });
-  await until(() => agent.runtime.lastPid === spare);
+  await until(() => agent.runtime.lastPid === waiting);
   await until(async () => {
     const state = await client
       .call("writeInput", { ...address, offset: 0n, data: Buffer.from("typed\n") })
       .catch(() => undefined);
     return state?.accepted === 6n;
   });
-  assert.deepEqual(await ended, { pid: spare, output: "typed\n", exitCode: 0 });
+  assert.deepEqual(await ended, { pid: waiting, output: "typed\n", exitCode: 0 });
 });
 
 test("a command that it cannot become is started as ever, and what cannot be started is told as ever", async (t) => {
   await using setup = await setUp(t);
   const { agent, client } = setup;
-  const spare = agent.runtime.lastPid;
+  const waiting = agent.runtime.lastPid;
   await assert.rejects(run(client, "e1", { args: ["refused"] }), { reason: "COMMAND_NOT_FOUND" });
-  await until(() => !isThere(spare));
+  await until(() => !isThere(waiting));
   assert.equal((await run(client, "e1", { args: ["echo", "on"] })).output, "on\n");
 });
 
 test("a command that is too long for it is started as ever, and so is one when it has ended", async (t) => {
   await using setup = await setUp(t);
   const { agent, client } = setup;
-  const spare = agent.runtime.lastPid;
+  const waiting = agent.runtime.lastPid;
   const long = "x".repeat(100_000);
   assert.equal((await run(client, "e1", { args: ["expr", "length", long] })).output, "100000\n");
-  process.kill(spare, "SIGKILL");
-  await until(() => !isThere(spare));
+  process.kill(waiting, "SIGKILL");
+  await until(() => !isThere(waiting));
   assert.equal((await run(client, "e2", { args: ["echo", "on"] })).output, "on\n");
 });
 
 test("who is to be set up otherwise does not get it: another user, other rights, a directory for its umask", async (t) => {
   await using setup = await setUp(t);
   const { agent, client } = setup;
-  const spare = agent.runtime.lastPid;
+  const waiting = agent.runtime.lastPid;
   const others = [
     [{ args: ["echo", "x"] }, { user: "1000" }],
     [{ args: ["echo", "x"], noNewPrivileges: true }, {}],
@@ -157,20 +157,20 @@ test("who is to be set up otherwise does not get it: another user, other rights,
   ] as const;
   for (const [index, [process, more]] of others.entries()) {
     const { pid, output } = await run(client, `e${index}`, process, more);
-    assert.notEqual(pid, spare);
+    assert.notEqual(pid, waiting);
     assert.equal(output, "x\n");
   }
-  assert.equal((await run(client, "last", { args: ["echo", "x"] })).pid, spare);
+  assert.equal((await run(client, "last", { args: ["echo", "x"] })).pid, waiting);
 });
 
 test("it ends with its container, and no descriptor stays", async (t) => {
   const setup = await setUp(t);
   const { agent, client } = setup;
-  const spare = agent.runtime.lastPid;
+  const waiting = agent.runtime.lastPid;
   const open = async (): Promise<number> => (await readdir("/proc/self/fd")).length;
   const before = await open();
   await client.call("removeContainer", CONTAINER);
-  assert.equal(isThere(spare), false);
+  assert.equal(isThere(waiting), false);
   // Its line, and both ends of three pipes.
   await until(async () => (await open()) <= before - 7);
   await setup[Symbol.asyncDispose]();

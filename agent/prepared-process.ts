@@ -1,5 +1,5 @@
 /**
- * A process that waits in a container for its command (guest-image/programs/spare.c): crun has set it up as it sets up any further process
+ * A process that waits in a container for its command (guest-image/programs/prepared.c): crun has set it up as it sets up any further process
  * of the container, which is most of what a command's start takes. Whoever takes it only sends it the command.
  *
  * It stands in for pipes and runtime of one `GuestProcess`: the pipes are those that it was started with, and its launch is the command's.
@@ -29,12 +29,12 @@ export interface StartDeps {
   readonly runtime: ContainerRuntime;
 }
 
-export interface SpareDeps extends StartDeps {
+export interface PreparedDeps extends StartDeps {
   /** The program's path in the guest. */
-  readonly spareProgram?: string | undefined;
+  readonly preparedProgram?: string | undefined;
 }
 
-export interface SpareOptions {
+export interface PreparedOptions {
   readonly containerId: string;
   /** Of its own, removed when it has started. */
   readonly dir: string;
@@ -42,7 +42,7 @@ export interface SpareOptions {
   readonly process: JsonObject;
 }
 
-export class SpareProcess {
+export class PreparedProcess {
   /** What it was set up with, without its command. */
   readonly #setUp: string;
   readonly #line: Duplex;
@@ -62,10 +62,10 @@ export class SpareProcess {
   }
 
   /** @throws BelljarError what `ContainerRuntime.launch` throws; nothing is left then */
-  static async start(deps: SpareDeps, { containerId, dir, process }: SpareOptions): Promise<SpareProcess> {
-    const { pipes, runtime, spareProgram = "/bin/belljar-spare" } = deps;
+  static async start(deps: PreparedDeps, { containerId, dir, process }: PreparedOptions): Promise<PreparedProcess> {
+    const { pipes, runtime, preparedProgram = "/bin/belljar-prepared" } = deps;
     const opened: OpenPipe[] = [];
-    const program = openSync(spareProgram, "r");
+    const program = openSync(preparedProgram, "r");
     try {
       const waiting = { ...process, args: COMMAND, cwd: "/", env: [], terminal: false };
       for (const childReads of [true, false, false]) opened.push(await pipes.open(childReads));
@@ -81,8 +81,8 @@ export class SpareProcess {
         terminal: false,
         program,
       });
-      if (launched.line === undefined) throw new BelljarError("AGENT_FAILED", "a spare process has no line");
-      return new SpareProcess(setUpOf(process), launched, launched.line, input, [stdout, stderr]);
+      if (launched.line === undefined) throw new BelljarError("AGENT_FAILED", "a prepared process has no line");
+      return new PreparedProcess(setUpOf(process), launched, launched.line, input, [stdout, stderr]);
     } catch (error) {
       for (const pipe of opened) closeBoth(pipe);
       throw error;
@@ -108,7 +108,7 @@ export class SpareProcess {
       pipes: {
         open: async (childReads) => {
           const pipe = childReads ? this.#input : this.#outputs.shift();
-          if (pipe === undefined) throw new BelljarError("AGENT_FAILED", "a spare process has no such pipe");
+          if (pipe === undefined) throw new BelljarError("AGENT_FAILED", "a prepared process has no such pipe");
           if (childReads) this.#input = undefined;
           return pipe;
         },
@@ -129,7 +129,7 @@ export class SpareProcess {
     const found = message !== undefined && !this.#isOver && (await this.#send(message));
     if (!found) {
       await this.end();
-      throw new BelljarError("CONTAINER_START_FAILED", "the spare process cannot become this command");
+      throw new BelljarError("CONTAINER_START_FAILED", "the prepared process cannot become this command");
     }
     this.#close();
     return this.#launched;
