@@ -89,7 +89,11 @@ export class Launcher {
     );
     const dir = join(this.#place.dir, "prepared");
     mkdirSync(dir, { mode: 0o700 });
-    this.#prepared = await PreparedProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own });
+    try {
+      this.#prepared = await PreparedProcess.start(this.#deps, { containerId: this.#containerId, dir, process: own });
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
+    }
   }
 
   /** Nothing waits any more when it resolves. */

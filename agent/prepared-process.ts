@@ -4,7 +4,7 @@
  *
  * It stands in for pipes and runtime of one `GuestProcess`: the pipes are those that it was started with, and its launch is the command's.
  */
-import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
@@ -36,7 +36,7 @@ export interface PreparedDeps extends StartDeps {
 
 export interface PreparedOptions {
   readonly containerId: string;
-  /** Of its own, removed when it has started. */
+  /** Of its own; needed until it has started. */
   readonly dir: string;
   /** Complete; its command is the one that is waited for. */
   readonly process: JsonObject;
@@ -65,12 +65,15 @@ export class PreparedProcess {
   static async start(deps: PreparedDeps, { containerId, dir, process }: PreparedOptions): Promise<PreparedProcess> {
     const { pipes, runtime, preparedProgram = "/bin/belljar-prepared" } = deps;
     const opened: OpenPipe[] = [];
+    const open = async (childReads: boolean): Promise<OpenPipe> => {
+      const pipe = await pipes.open(childReads);
+      opened.push(pipe);
+      return pipe;
+    };
     const program = openSync(preparedProgram, "r");
     try {
       const waiting = { ...process, args: COMMAND, cwd: "/", env: [], terminal: false };
-      for (const childReads of [true, false, false]) opened.push(await pipes.open(childReads));
-      const [input, stdout, stderr] = opened;
-      if (input === undefined || stdout === undefined || stderr === undefined) throw new Error("three pipes");
+      const [input, stdout, stderr] = [await open(true), await open(false), await open(false)];
       const launched = await runtime.launch({
         containerId,
         dir,
@@ -88,7 +91,6 @@ export class PreparedProcess {
       throw error;
     } finally {
       closeSync(program);
-      rmSync(dir, { recursive: true, force: true });
     }
   }
 
