@@ -1,19 +1,20 @@
 /** From nothing to the output of a first command: a sandbox that boots, one that is a copy of a template, one of a warm sandbox. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { silentLog } from "../src/base/index.ts";
+import { createLog } from "../src/base/index.ts";
 import { Runtime, resolvePaths, type SandboxCreateConfig, type SandboxHandle } from "../src/sdk/index.ts";
 import { type Measurement, repeat } from "./measure.ts";
 
 const REPEATS = 20;
-/** Of each kind of sandbox that VMs wait for: every one takes ten seconds, most of which goes by until the next one waits. */
-const POOLED = 12;
-/** Time for another VM to wait, looked at so often. */
-const REFILL_MAX_MS = 30_000;
-const REFILL_POLL_MS = 200;
-/** Longer than a rehearsal takes. */
-const REHEARSAL_MS = 5_000;
+/** Sandboxes with each kind of network, and as many without one beside them. Root has a bridge unless told otherwise. */
+const POOLED = [
+  { network: "bridge", count: 100 },
+  { network: "user", count: 20 },
+] as const;
+const REFILL_MAX_MS = 60_000;
+/** For what the making of the one that waits has left to do. */
+const SETTLE_MS = 1000;
+const REFILL_POLL_MS = 50;
 
 export async function measureCreates(runtime: Runtime): Promise<Measurement[]> {
   const create = async (config: Partial<SandboxCreateConfig>): Promise<number> =>
@@ -41,20 +42,33 @@ export async function measurePool(dir: string): Promise<Measurement[]> {
     process.env,
     process.getuid?.() ?? 0,
   );
-  await using runtime = await Runtime.open({ paths, log: silentLog, poolSize: 1 });
+  let ready = 0;
+  const write = (line: string): void => {
+    if (line.includes("waits for a sandbox")) ready += 1;
+  };
+  const log = createLog({ level: "info", json: false, write });
+  await using runtime = await Runtime.open({ paths, log, poolSize: 1 });
   const measurements: Measurement[] = [];
   // VMs wait for two kinds of sandboxes at most.
-  for (const network of ["user", "bridge"] as const) {
+  for (const { network, count } of POOLED) {
     const modes = ["none", network] as const;
     const values = new Map<string, number[]>(modes.map((mode) => [mode, []]));
-    const create = (mode: (typeof modes)[number]): Promise<SandboxHandle> =>
-      runtime.sandboxes.create({ image: "busybox", container: { keepAlive: true }, network: { mode } });
-    for (const mode of modes) await untilOutput(() => create(mode));
-    for (let turn = 0; turn < POOLED; turn += 1) {
-      for (const mode of modes) {
-        await waiting(paths.run, modes.length);
-        values.get(mode)?.push(await untilOutput(() => create(mode)));
-      }
+    const create = async (mode: (typeof modes)[number]): Promise<number> => {
+      const before = ready;
+      const tookMs = await untilOutput(() =>
+        runtime.sandboxes.create({ image: "busybox", container: { keepAlive: true }, network: { mode } }),
+      );
+      // The next one waits before anything else is measured.
+      const untilMs = performance.now() + REFILL_MAX_MS;
+      while (ready === before && performance.now() < untilMs) await sleep(REFILL_POLL_MS);
+      if (ready === before) throw new Error(`no VM waits for a sandbox with network ${mode}`);
+      await sleep(SETTLE_MS);
+      return tookMs;
+    };
+    // The template, and whatever is only done once.
+    for (const mode of modes) await create(mode);
+    for (let turn = 0; turn < count; turn += 1) {
+      for (const mode of modes) values.get(mode)?.push(await create(mode));
     }
     for (const [mode, each] of values) {
       const beside = mode === network ? "" : `, beside ${network}`;
@@ -63,19 +77,6 @@ export async function measurePool(dir: string): Promise<Measurement[]> {
     }
   }
   return measurements;
-}
-
-/** Each that waits has a run directory with sockets; between two sandboxes there is no other. */
-async function waiting(runDir: string, wanted: number): Promise<void> {
-  const untilMs = performance.now() + REFILL_MAX_MS;
-  const count = async (): Promise<number> =>
-    (await readdir(runDir, { recursive: true })).filter((name) => name.endsWith("agent.sock")).length;
-  while ((await count()) < wanted) {
-    if (performance.now() > untilMs) throw new Error("no VM waits");
-    await sleep(REFILL_POLL_MS);
-  }
-  // It is started, and rehearses.
-  await sleep(REHEARSAL_MS);
 }
 
 async function untilOutput(make: () => Promise<SandboxHandle>): Promise<number> {

@@ -1,6 +1,7 @@
 /**
- * `kill-anywhere.ts [--points all|none|N] [--random N] [--seed N] [--operations a,b] [--part 1/1] [--json FILE]`: the whole
- * campaign, by hand, or every so many points of it, so that several runs together have all. Takes hours without KVM, since whatever makes or starts a sandbox boots a VM for each point.
+ * `kill-anywhere.ts [--points all|none|N] [--random N] [--seed N] [--operations a,b] [--part 1/1] [--from 1] [--json FILE]`: the whole
+ * campaign, by hand; or every so many points of it, so that several runs together have all; or from the point on where an earlier run
+ * ended. Takes hours without KVM, since whatever makes or starts a sandbox boots a VM for each point.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     operations: { type: "string", default: scenarios.map(({ operation }) => operation).join(",") },
     part: { type: "string", default: "1/1" },
+    from: { type: "string", default: "1" },
     json: { type: "string" },
   },
 });
@@ -39,7 +41,7 @@ try {
     points[scenario.operation] = found.length;
     say(`${scenario.operation}: ${found.length} points`);
     const [part = 1, parts = 1] = values.part.split("/").map(Number);
-    const own = found.filter((_, index) => index % parts === part - 1);
+    const own = found.filter((_, index) => index + 1 >= Number(values.from) && index % parts === part - 1);
     const count = values.points === "all" ? own.length : Math.min(Number(values.points), own.length);
     const wanted = values.points === "all" ? own : pick(own, count);
     for (const point of wanted) await campaign.killAt(scenario, point);
