@@ -83,7 +83,10 @@ export async function fuzzApi(seed: number, runs: number, onCases?: (count: numb
   } finally {
     session?.destroy();
     child.removeAllListeners("exit");
-    child.kill("SIGKILL");
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    }
     await rm(dir, { recursive: true, force: true });
   }
 }
