@@ -107,6 +107,7 @@ export class GuestContainer {
   /** Has a process wait for its next command. */
   prepareProcess(): Promise<void> {
     return this.#turns.take(async () => {
+      if (this.#removal !== undefined) this.#refuseRemoved();
       await this.processes.find(INIT);
       this.#demand("running");
       await this.#launcher.prepare(this.#spec, this.#options.user);
@@ -220,7 +221,10 @@ export class GuestContainer {
         throw new BelljarError("AGENT_FAILED", `a process of ${this.id} is still there after SIGKILL`);
       }
     }
-    await Promise.race([this.#launcher.endPrepared(), sleep(sandboxLimits.stopGraceMs, undefined, { ref: false })]);
+    await Promise.race([
+      this.#turns.take(() => this.#launcher.endPrepared()),
+      sleep(sandboxLimits.stopGraceMs, undefined, { ref: false }),
+    ]);
     await this.files.close();
     await removePlace(this.#deps, this.#options, this.#place.dir);
   }
@@ -236,9 +240,11 @@ export class GuestContainer {
   }
 
   async #launch(processId: string, start: () => Promise<GuestProcess>): Promise<GuestProcess> {
-    if (this.#removal !== undefined) {
-      throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is being removed`);
-    }
+    if (this.#removal !== undefined) this.#refuseRemoved();
     return await this.processes.add(processId, start);
+  }
+
+  #refuseRemoved(): never {
+    throw new BelljarError("INVALID_TRANSITION", `the container ${this.id} is being removed`);
   }
 }

@@ -61,22 +61,18 @@ export class Launcher {
 
   /** A further process in a container that runs. */
   async exec(options: ExecOptions): Promise<GuestProcess> {
-    const complete = completeProcess(options.process, await this.#lookUp(options.user), options.terminalSize);
-    const start = async (deps: StartDeps): Promise<GuestProcess> =>
-      await this.#launch(
-        `exec-${options.processId}`,
-        async (dir) => ({
-          what: { processFile: writeProcess(dir, complete) },
-          terminal: wantsTerminal(options.process),
-          stdin: options.stdin,
-        }),
-        deps,
-      );
+    const complete = await this.#complete(options);
     const prepared = this.#prepared;
-    if (prepared?.fits(complete) !== true) return await start(this.#deps);
+    if (prepared?.fits(complete) !== true) return await this.#further(options, complete);
     this.#prepared = undefined;
-    // What it cannot become (a command that is not there, for one) crun says better.
-    return await start(prepared.as(complete)).catch(() => start(this.#deps));
+    try {
+      return await this.#further(options, complete, prepared.as(complete));
+    } catch (error) {
+      if (prepared.hasBecome) throw error;
+      // What it cannot become (a command that is not there, for one) crun says better.
+      await prepared.end();
+      return await this.#further(options, complete);
+    }
   }
 
   /** Has a process wait for the next command that `exec` is asked for as the container's own user. Success when one waits already. */
@@ -113,7 +109,26 @@ export class Launcher {
     const added = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
     const process = { ...own, args: [program], env: [...env, ...added], terminal: false };
     const processId = `hook-${basename(program)}`;
-    return await this.exec({ processId, process, user, stdin: false, terminalSize: undefined });
+    const options = { processId, process, user, stdin: false, terminalSize: undefined };
+    // Never by the process that waits: that is for whoever uses the container.
+    return await this.#further(options, await this.#complete(options));
+  }
+
+  async #complete({ process, user, terminalSize }: ExecOptions): Promise<JsonObject> {
+    return completeProcess(process, await this.#lookUp(user), terminalSize);
+  }
+
+  async #further(options: ExecOptions, complete: JsonObject, deps?: StartDeps): Promise<GuestProcess> {
+    const { processId, process, stdin } = options;
+    return await this.#launch(
+      `exec-${processId}`,
+      async (dir) => ({
+        what: { processFile: writeProcess(dir, complete) },
+        terminal: wantsTerminal(process),
+        stdin,
+      }),
+      deps,
+    );
   }
 
   async #launch(

@@ -115,7 +115,6 @@ test("what is written to its input gets there", async (t) => {
   const waiting = agent.runtime.lastPid;
   const address = { ...CONTAINER, processId: "e1" };
   const ended = run(client, "e1", { args: ["head", "-n", "1"] }, { stdin: true });
-  await until(() => agent.runtime.lastPid === waiting);
   await until(async () => {
     const state = await client
       .call("writeInput", { ...address, offset: 0n, data: Buffer.from("typed\n") })
@@ -145,7 +144,7 @@ test("a command that is too long for it is started as ever, and so is one when i
   assert.equal((await run(client, "e2", { args: ["echo", "on"] })).output, "on\n");
 });
 
-test("who is to be set up otherwise does not get it: another user, other rights, a directory for its umask", async (t) => {
+test("who is to be set up otherwise does not get it: another user, other rights, another umask, a relative command", async (t) => {
   await using setup = await setUp(t);
   const { agent, client } = setup;
   const waiting = agent.runtime.lastPid;
@@ -160,6 +159,9 @@ test("who is to be set up otherwise does not get it: another user, other rights,
     assert.notEqual(pid, waiting);
     assert.equal(output, "x\n");
   }
+  for (const name of ["./refused", "refused/x", ".refused"]) {
+    await assert.rejects(run(client, "relative", { args: [name] }), { reason: "COMMAND_NOT_FOUND" });
+  }
   assert.equal((await run(client, "last", { args: ["echo", "x"] })).pid, waiting);
 });
 
@@ -172,7 +174,8 @@ test("it ends with its container, and no descriptor stays", async (t) => {
   await client.call("removeContainer", CONTAINER);
   assert.equal(isThere(waiting), false);
   // Its line, and both ends of three pipes.
-  await until(async () => (await open()) <= before - 7);
+  // And the agent's ends of the first process's two outputs.
+  await until(async () => (await open()) <= before - 9);
   await setup[Symbol.asyncDispose]();
 });
 

@@ -7,6 +7,7 @@
 import { closeSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
 import type { PipeMaker } from "./pipes.ts";
@@ -20,6 +21,8 @@ const COMMAND = ["/proc/self/fd/3", "belljar: waits for a command"];
 const MESSAGE_MAX_BYTES = 65_536;
 const STRINGS_MAX = 4096;
 const YES = "+".charCodeAt(0);
+/** It only has to look for the command. */
+const ANSWER_MS = 3000;
 
 type OpenPipe = Awaited<ReturnType<PipeMaker["open"]>>;
 
@@ -50,6 +53,7 @@ export class PreparedProcess {
   readonly #outputs: OpenPipe[];
   #input: OpenPipe | undefined;
   #isOver = false;
+  #hasBecome = false;
 
   private constructor(setUp: string, launched: Launched, line: Duplex, input: OpenPipe, outputs: OpenPipe[]) {
     this.#setUp = setUp;
@@ -98,9 +102,16 @@ export class PreparedProcess {
     return this.#isOver;
   }
 
+  /** It has found the command, and executes it: that must not be started again. */
+  get hasBecome(): boolean {
+    return this.#hasBecome;
+  }
+
   /** Whether this process would have been set up in the same way, and its command fits the line. */
   fits(process: JsonObject): boolean {
     if (this.#isOver || process["terminal"] === true || setUpOf(process) !== this.#setUp) return false;
+    // What is named relatively crun finds in a way of its own.
+    if (Array.isArray(process["args"]) && /^\.|^[^/]+\//.test(String(process["args"][0]))) return false;
     return encodeCommand(process, true) !== undefined;
   }
 
@@ -119,11 +130,11 @@ export class PreparedProcess {
     };
   }
 
-  /** Resolves when it is gone; a command that it has become is no more ended by this. */
+  /** Resolves when it is gone, or will be; a command that it has become is no more ended by this. */
   async end(): Promise<void> {
     if (this.#isOver) return;
     sendSignal(this.#launched.pid, SIGKILL);
-    await this.#launched.exited;
+    await Promise.race([this.#launched.exited, sleep(sandboxLimits.stopGraceMs, undefined, { ref: false })]);
   }
 
   async #become(process: JsonObject, { stdin }: Launch): Promise<Launched> {
@@ -131,6 +142,7 @@ export class PreparedProcess {
     const found = message !== undefined && !this.#isOver && (await this.#send(message));
     if (!found) {
       await this.end();
+      // It may have answered too late.
       throw new BelljarError("CONTAINER_START_FAILED", "the prepared process cannot become this command");
     }
     this.#close();
@@ -140,8 +152,11 @@ export class PreparedProcess {
   async #send(message: Buffer): Promise<boolean> {
     if (this.#line.destroyed) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const late = setTimeout(() => resolve(false), sandboxLimits.launchTimeoutMs);
-    this.#line.once("data", (bytes: Buffer) => resolve(bytes[0] === YES));
+    const late = setTimeout(() => resolve(false), ANSWER_MS);
+    this.#line.once("data", (bytes: Buffer) => {
+      this.#hasBecome = bytes[0] === YES;
+      resolve(this.#hasBecome);
+    });
     this.#line.once("close", () => resolve(false));
     this.#line.write(message);
     try {

@@ -44,7 +44,7 @@ export async function measurePool(dir: string): Promise<Measurement[]> {
   );
   let ready = 0;
   const write = (line: string): void => {
-    if (line.includes("waits for a sandbox")) ready += 1;
+    if (/ a \S.* waits for a sandbox/.test(line)) ready += 1;
   };
   const log = createLog({ level: "info", json: false, write });
   await using runtime = await Runtime.open({ paths, log, poolSize: 1 });

@@ -15,7 +15,7 @@ typedef unsigned int u32;
 
 /* Numbers of Linux's interface on x86-64, from its headers. */
 enum { READ = 0, WRITE = 1, OPEN = 2, STAT = 4, ACCESS = 21, DUP2 = 33, EXECVE = 59, EXIT = 60, FCNTL = 72, CHDIR = 80, PRCTL = 157 };
-enum { EINTR = 4, ENOENT = 2, ENOEXEC = 8, EACCES = 13, X_OK = 1, F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_NAME = 15 };
+enum { EINTR = 4, ENOTDIR = 20, ENOENT = 2, ENOEXEC = 8, EACCES = 13, X_OK = 1, F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_NAME = 15 };
 enum { OWN_FILE = 3, LINE = 4, FAILED = 1, MODE_WORD = 6, TYPE_MASK = 0170000, REGULAR = 0100000 };
 /* As the agent has them (agent/prepared-process.ts): it sends nothing larger. */
 enum { MESSAGE_MAX = 65536, STRINGS_MAX = 4096, PATH_MAX = 4096 };
@@ -39,10 +39,15 @@ static void read_all(void *into, u32 length) {
   }
 }
 
-static int is_program(const char *path) {
-  u32 found[36];
-  if (call(ACCESS, (long)path, X_OK, 0, 0) != 0 || call(STAT, (long)path, (long)found, 0, 0) != 0) return 0;
-  return (found[MODE_WORD] & TYPE_MASK) == REGULAR;
+enum found { ABSENT, PROGRAM, UNCLEAR };
+
+/* What this user may not reach or execute is unclear: crun looks with other rights. */
+static enum found look(const char *path) {
+  u32 about[36];
+  long error = call(ACCESS, (long)path, X_OK, 0, 0);
+  if (error == -ENOENT || error == -ENOTDIR) return ABSENT;
+  if (error != 0 || call(STAT, (long)path, (long)about, 0, 0) != 0) return UNCLEAR;
+  return (about[MODE_WORD] & TYPE_MASK) == REGULAR ? PROGRAM : UNCLEAR;
 }
 
 static int has(const char *text, char wanted) {
@@ -53,7 +58,7 @@ static int has(const char *text, char wanted) {
 
 /* Where the command is, as a shell finds it: 0 for nowhere, or in a way that is left to the agent. */
 static const char *find(const char *command, char **environment) {
-  if (has(command, '/')) return is_program(command) ? command : 0;
+  if (has(command, '/')) return look(command) == PROGRAM ? command : 0;
   for (; *environment != 0; environment++) {
     const char *at = *environment;
     if (at[0] != 'P' || at[1] != 'A' || at[2] != 'T' || at[3] != 'H' || at[4] != '=') continue;
@@ -67,7 +72,8 @@ static const char *find(const char *command, char **environment) {
         candidate[length++] = *name;
       }
       candidate[length] = 0;
-      if (is_program(candidate)) return candidate;
+      enum found found = look(candidate);
+      if (found != ABSENT) return found == PROGRAM ? candidate : 0;
       if (*at == ':') at++;
     }
     return 0;
@@ -114,7 +120,7 @@ void _start(void) {
     if (nothing < 0 || call(DUP2, nothing, 0, 0, 0) != 0) refuse();
     call(FCNTL, nothing, F_SETFD, FD_CLOEXEC, 0);
   }
-  call(WRITE, LINE, (long)"+", 1, 0);
+  if (call(WRITE, LINE, (long)"+", 1, 0) != 1) call(EXIT, FAILED, 0, 0, 0);
   long failure = -call(EXECVE, (long)path, (long)arguments, (long)environment, 0);
   /* In the words of crun, which the agent knows. */
   say(failure == ENOENT    ? "exec: No such file or directory\n"

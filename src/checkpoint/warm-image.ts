@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { messageChain, runTool, sandboxLimits } from "../base/index.ts";
 import type { HostSandbox } from "../container/index.ts";
+import { checkCheckpointable } from "./blockers.ts";
 import { files } from "./checkpoint-files.ts";
 import { laySnapshot } from "./laid-snapshot.ts";
 import { countPages, type GuestMemory, PAGE_BYTES } from "./memory/index.ts";
@@ -37,8 +38,11 @@ export async function warmSnapshot(
 /**
  * Has a process wait in each of its containers, which the copies have too: the first command in one of them need not be set up. A container in
  * which none can wait does without.
+ * @throws BelljarError `NOT_CHECKPOINTABLE`
  */
 export async function prepareCommands(sandbox: HostSandbox, signal?: AbortSignal): Promise<void> {
+  // None is left in one of which no checkpoint can be made.
+  checkCheckpointable(sandbox.state);
   if (sandbox.state.state !== "running") return;
   for (const { id, state } of sandbox.state.containers) {
     if (state !== "running") continue;

@@ -26,6 +26,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const { dir, testId } = await runInOwnPlace("ka-");
 const place = { testId, dir, rootDir: join(dir, "root"), runDir: join(dir, "run") };
 await mkdir(place.rootDir);
+if (!/^[1-9][0-9]*$/.test(values.from)) throw new Error(`--from ${values.from} is not the number of a point`);
 const random = seededRandom(Number(values.seed));
 const campaign = new Campaign(
   place,

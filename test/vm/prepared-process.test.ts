@@ -37,7 +37,7 @@ test(
     assert.equal(await waits(t, "app"), false);
     await cli(t, "template", "build", "--from", "app", "--name", "warm");
     assert.equal(await waits(t, "app"), true);
-    const copies = ["c1", "c2", "c3", "c4"];
+    const copies = ["c1", "c2", "c3", "c4", "c5"];
     for (const name of copies) await cli(t, "create", "--template", "warm", "--name", name);
 
     assert.equal(await waits(t, "c1"), true);
@@ -52,27 +52,31 @@ test(
     // Of the source as of its copies.
     assert.deepEqual(await probe(t, "app"), first);
 
-    for (const [command, status] of [
-      ["nothere", 127],
-      ["/etc", 126],
+    for (const [name, command, status] of [
+      ["c2", "nothere", 127],
+      ["c3", "/etc", 126],
+      ["c4", "./nothere", 127],
     ] as const) {
-      const [unlike, like] = [await runCli(t, ["exec", "c2", command]), await runCli(t, ["exec", "c1", command])];
+      assert.equal(await waits(t, name), true);
+      const [unlike, like] = [await runCli(t, ["exec", name, command]), await runCli(t, ["exec", "c1", command])];
       assert.equal(unlike.status, status);
       assert.equal(unlike.stderr, like.stderr);
     }
     assert.equal(await cli(t, "exec", "c2", "echo", "on"), "on\n");
 
-    const typed = await runCli(t, ["exec", "-i", "c3", "cat"], { input: Buffer.from("typed\n") });
+    assert.equal(await waits(t, "c5"), true);
+    const typed = await runCli(t, ["exec", "-i", "c5", "cat"], { input: Buffer.from("typed\n") });
     assert.equal(typed.stdout.toString(), "typed\n");
+    assert.equal(await waits(t, "c5"), false);
 
     // It waits in copies of a copy, too; what somebody had started does not.
     await cli(t, "exec", "-d", "-u", "0", "c4", "sleep", "99999");
     const checkpoint = (await cli(t, "checkpoint", "create", "c4")).trim();
-    await cli(t, "restore", checkpoint, "--name", "c5");
-    const shown = await cli(t, "exec", "-u", "0", "c5", "ps", "-o", "args");
+    await cli(t, "restore", checkpoint, "--name", "c6");
+    const shown = await cli(t, "exec", "-u", "0", "c6", "ps", "-o", "args");
     assert.ok(shown.includes(WAITS));
     assert.ok(!shown.includes("sleep 99999"));
-    assert.deepEqual(await probe(t, "c5"), first);
+    assert.deepEqual(await probe(t, "c6"), first);
     await cli(t, "pause", "c4");
     await cli(t, "resume", "c4");
     assert.deepEqual(await probe(t, "c4"), first);
