@@ -1,13 +1,10 @@
-/**
- * The stages of `npm test`, each with node's own test runner; every stage runs, whatever the one before it found. KVM's runs beside the first
- * two: the machine that it emulates is one CPU's work.
- */
+/** The stages of `npm test`, each with node's own test runner; every stage runs, whatever the one before it found. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { networkObjects } from "../test/support/leaks.ts";
 import { makeOwnPlace } from "../test/support/own-place.ts";
 import { check } from "./check.ts";
-import { type CommandResult, repository, runCommand } from "./command.ts";
+import { repository, runCommand } from "./command.ts";
 
 const PRELOAD = join(repository, "test/support/preload.ts");
 const UNIT_FILES = [
@@ -28,11 +25,10 @@ const VM_FILES_AT_ONCE = 2;
 const KVM_TIMEOUT_S = 1_800;
 
 export async function test(): Promise<number> {
-  const kvm = runKvm(true);
   const stages: readonly (readonly [string, () => Promise<number>])[] = [
     ["check", check],
     ["unit tests", () => testUnit([])],
-    ["KVM", () => kvm.then(tell)],
+    ["KVM", testKvm],
     ["VM tests", () => testVm([])],
   ];
   const failed: string[] = [];
@@ -59,19 +55,10 @@ export async function testVm(patterns: readonly string[]): Promise<number> {
 
 /** The smoke of everything that touches the VM under real KVM, inside an emulated machine that has it. */
 export async function testKvm(): Promise<number> {
-  return (await runKvm(false)).status;
-}
-
-function tell({ status, output }: CommandResult): number {
-  process.stdout.write(output);
-  return status;
-}
-
-async function runKvm(capture: boolean): Promise<CommandResult> {
   // The emulated machine and all that is in it are gone afterwards.
   const node = ["env", "BELLJAR_TEMPLATES=/run/bj-templates", process.execPath];
   const command = [...node, "--test", "--test-force-exit", `--import=${PRELOAD}`, "test/kvm/smoke.test.ts"];
-  return await runCommand(process.execPath, ["tools/kvm/main.ts", String(KVM_TIMEOUT_S), ...command], { capture });
+  return (await runCommand(process.execPath, ["tools/kvm/main.ts", String(KVM_TIMEOUT_S), ...command])).status;
 }
 
 async function runFiles(patterns: readonly string[], timeoutMs: number, atOnce: number): Promise<number> {
