@@ -72,26 +72,32 @@ export async function capture(
   await vm.openOverlays(inUse.map(({ serial }) => ({ serial, path: overlays.get(serial) ?? "" })));
   const still = new StillStand(deps, wasRunning);
   try {
-    await still.begin(signal);
-    const state = { ...sandbox.state, vm: vm.save(), wake: still.wake };
     const devicesPath = join(dir, "devices");
-    // QEMU is told first: it is what takes longest.
+    await vm.prepareDevices(devicesPath);
+    await still.freeze(signal);
+    const state = { ...sandbox.state, vm: vm.save(), wake: still.wake };
+    // QEMU is what takes longest: it goes from one to the next without anybody in between.
+    const stopped = still.stop();
     const work = [
+      stopped,
       vm.saveDevices(devicesPath),
       vm.useOverlays(),
-      deps.memory.save(pid, blocks, pagesPath, prepared),
-      deps.outputs.snapshot(),
+      stopped.then(() => deps.memory.save(pid, blocks, pagesPath, prepared)),
+      stopped.then(() => deps.outputs.snapshot()),
     ] as const;
     // The guest runs on when nothing of this is under way any more.
     await Promise.allSettled(work);
-    const [, , memory, logs] = await Promise.all(work);
+    const [, , , memory, logs] = await Promise.all(work);
+    // Not before: that takes the CPUs that the guest goes on with.
     const pausedMs = stay ? { pauseMs: 0, frozenMs: 0 } : await still.end("resumed");
+    const written = memory.write();
+    written.catch(() => {});
     await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
     const frozen: FrozenDisk[] = [];
     for (const disk of disks) frozen.push({ serial: disk.serial, files: await chainOf(disk) });
     const files = { pagesPath, devices: { path: devicesPath, at: 0 }, disks: frozen, logs };
     const snapshot = snapshotOf(state, memory, files, still.stoppedAtMs);
-    return { snapshot, times: pausedMs, written: memory.written, goOn: async () => void (await still.end("resumed")) };
+    return { snapshot, times: pausedMs, written, goOn: async () => void (await still.end("resumed")) };
   } catch (error) {
     await still.end("resumed").catch((failure: unknown) => {
       sandbox.log.error("a sandbox could not go on after a checkpoint that failed", {
@@ -123,8 +129,6 @@ class StillStand {
   readonly #wasRunning: boolean;
   #frozenAtMs: number | undefined;
   #pausedAtMs: number | undefined;
-  /** How long it took to stop it. */
-  #stoppingMs = 0;
   #wakeLine: WakeLine | undefined;
   /** Since the epoch. */
   stoppedAtMs: number | undefined;
@@ -136,7 +140,7 @@ class StillStand {
     this.#wasRunning = wasRunning;
   }
 
-  async begin(signal: AbortSignal | undefined): Promise<void> {
+  async freeze(signal: AbortSignal | undefined): Promise<void> {
     if (!this.#wasRunning) return;
     const { machine } = this.#deps.sandbox;
     // The guest's program that waits for it finds a host there in the copies too, and need not be told of one first; it can be told, too.
@@ -145,9 +149,13 @@ class StillStand {
     const { hookFailures, wake } = await machine.freeze(true, signal);
     tellHookFailures(machine.log, hookFailures);
     this.wake = wake;
+  }
+
+  /** Asks for it before it answers: the VMM carries out what it is asked for next when it has stopped the guest. */
+  async stop(): Promise<void> {
+    if (!this.#wasRunning) return;
     this.#pausedAtMs = performance.now();
-    await machine.vm.pause();
-    this.#stoppingMs = performance.now() - this.#pausedAtMs;
+    await this.#deps.sandbox.machine.vm.pause();
     this.stoppedAtMs = this.#deps.clock.nowMs();
   }
 
@@ -162,8 +170,8 @@ class StillStand {
     this.#wakeLine?.close();
     if (this.#pausedAtMs !== undefined) {
       const stillMs = await sandbox.machine.vm.resume();
-      // From when it was asked to stop. Without the VMM's own account it has run for a while when this is known.
-      pauseMs = stillMs === undefined ? performance.now() - this.#pausedAtMs : this.#stoppingMs + stillMs;
+      // Without the VMM's own account it has run for a while when this is known.
+      pauseMs = stillMs ?? performance.now() - this.#pausedAtMs;
       this.#pausedAtMs = undefined;
     }
     if (this.#frozenAtMs === undefined || thawing === undefined) return { pauseMs, frozenMs: 0 };

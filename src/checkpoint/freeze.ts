@@ -35,6 +35,7 @@ export async function freezeGuest(deps: FreezeDeps, vm: VmConfig, dir: string, s
       await rehearse(link, deps.clock.nowMs(), signal);
       // What a boot leaves to do in the background is done once here, and not in every copy.
       await deps.clock.sleep(checkpointLimits.templateRestMs, signal);
+      await booted.prepareDevices(frozen.devicesPath);
       await booted.pause();
       await booted.saveDevices(frozen.devicesPath);
     } finally {

@@ -241,7 +241,10 @@ export interface Vm {
   readonly ended: Promise<VmEnd>;
 
   pause(): Promise<void>;
-  /** Answers for how many milliseconds the CPUs stood still, by the VMM's own account; undefined where it gives none. */
+  /**
+   * Answers for how many milliseconds the CPUs stood still, from when `pause` asked for it, by the VMM's own account; undefined where it
+   * gives none.
+   */
   resume(): Promise<number | undefined>;
   info(): Promise<VmInfo>;
   /** @throws BelljarError `VMM_DIED` when the process is gone, `DEADLINE_EXCEEDED` when it does not answer. */
@@ -268,7 +271,8 @@ export interface Vm {
   memoryBlocks(): Promise<readonly MemoryBlock[]>;
   /** Opens overlays for these disks; nothing goes into them yet. Those of an earlier call that were not used are closed. */
   openOverlays(overlays: readonly DiskOverlay[]): Promise<void>;
-  /** From now on the disks' writes go into the opened overlays: into all of them, or, after an error, into none. */
+  /** From now on the disks' writes go into the opened overlays: into all of them, or, after an error, into none. Carried out after `pause`
+   * and `saveDevices`, if they were asked for before: their answers need not be waited for. */
   useOverlays(): Promise<void>;
   /**
    * The file below the one that a disk's writes go into was replaced by another one with the same content: uses that one, and lets go of
@@ -277,7 +281,12 @@ export interface Vm {
   useJoined(joined: DiskOverlay): Promise<void>;
   /** Closes overlays that were opened and not used. */
   closeOverlays(): Promise<void>;
-  /** Writes the device state (no memory, no disks) of a paused VM to a file. */
+  /**
+   * Makes the file for `saveDevices`, and tells what would refuse it, while the VM runs.
+   * @throws BelljarError `NOT_CHECKPOINTABLE`
+   */
+  prepareDevices(path: string): Promise<void>;
+  /** Writes the device state (no memory, no disks) of a VM that is paused, or was asked to before this, to the file made for it. */
   saveDevices(path: string): Promise<void>;
   /** One at a time; undefined in a VM that has no port for it. */
   openWakeLine(): Promise<WakeLine | undefined>;

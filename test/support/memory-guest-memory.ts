@@ -21,7 +21,7 @@ export class MemoryGuestMemory implements GuestMemory {
     this.#saves += 1;
     await writeFile(path, Buffer.alloc(3 * PAGE_BYTES, this.#saves), { flag: "r+" });
     const pages = blocks.map(({ name, sizeBytes }) => ({ name, sizeBytes, runs: Uint32Array.of(1, 2, 7, 1) }));
-    return { blocks: pages, written: Promise.resolve() };
+    return { blocks: pages, write: async () => {} };
   };
 
   readonly load: GuestMemory["load"] = async (_pid, _blocks, pages, { path, at }) => {

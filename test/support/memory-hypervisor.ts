@@ -49,6 +49,7 @@ export type MemoryCall =
   | "unplugDevice"
   | "size"
   | "resize"
+  | "prepareDevices"
   | "saveDevices"
   | "openOverlays"
   | "useOverlays"
@@ -231,6 +232,8 @@ export class MemoryVm {
   readonly #settle: (end: VmEnd) => void;
   #changed = Promise.withResolvers<void>();
   status: "running" | "paused" | "ended";
+  /** What is asked for after it is carried out after it. */
+  private pausing: Promise<void> = Promise.resolve();
   disks: DiskConfig[];
   /** Opened and not used. */
   overlays: DiskOverlay[] = [];
@@ -322,9 +325,13 @@ export class MemoryVm {
         this.disks = this.disks.map((disk) => ({ ...disk, path: disks.get(disk.serial) ?? disk.path }));
         this.memoryFile = file;
       },
-      pause: async () => {
-        await ask("pause");
-        this.status = "paused";
+      pause: () => {
+        const pausing = (async () => {
+          await ask("pause");
+          this.status = "paused";
+        })();
+        this.pausing = pausing.catch(() => {});
+        return pausing;
       },
       resume: async () => {
         await ask("resume");
@@ -384,6 +391,7 @@ export class MemoryVm {
         this.overlays = [...overlays];
       },
       useOverlays: async () => {
+        await this.pausing;
         await ask("useOverlays");
         const over = this.overlays.splice(0);
         this.disks = this.disks.map(({ isHostDevice, ...disk }) => {
@@ -403,7 +411,12 @@ export class MemoryVm {
       closeOverlays: async () => {
         this.overlays = [];
       },
+      prepareDevices: async (path) => {
+        await ask("prepareDevices", path);
+        await writeFile(path, "", { flag: "wx" });
+      },
       saveDevices: async (path) => {
+        await this.pausing;
         await ask("saveDevices", path);
         if (this.status !== "paused") {
           throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");

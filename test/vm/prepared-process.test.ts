@@ -9,6 +9,9 @@ const PROBE = `id; pwd; umask; env | sort; readlink /proc/self/fd/0
   cat /proc/self/limits /proc/self/oom_score_adj /proc/self/cgroup
   ls -l /proc/self/ns | sed 's/.*-> //'
   echo "$0 $*"; exit 7`;
+/** A hook of the container's, and a file that can be executed by nobody, though its mode says so. */
+const MAKE_FILES = `mkdir -p /etc/belljar/hooks && cd /etc/belljar/hooks
+  printf '#!/bin/sh\\necho "$0" >/tmp/hook' >before-save && printf 'no program' >/tmp/odd && chmod 755 before-save /tmp/odd`;
 const WAITS = "belljar: waits for a command";
 
 async function cli(t: TestScope, ...args: string[]): Promise<string> {
@@ -35,12 +38,15 @@ test(
     const rights = ["-u", "1000:1000", "--cap-add", "NET_RAW", "--security-opt", "no-new-privileges"];
     await cli(t, "run", "-d", "--name", "app", ...rights, "-e", "OWN=1", "busybox", "sleep", "100000");
     assert.equal(await waits(t, "app"), false);
+    await cli(t, "exec", "-u", "0", "app", "sh", "-c", MAKE_FILES);
     await cli(t, "template", "build", "--from", "app", "--name", "warm");
     assert.equal(await waits(t, "app"), true);
-    const copies = ["c1", "c2", "c3", "c4", "c5"];
+    const copies = ["c1", "c2", "c3", "c4", "c5", "c7"];
     for (const name of copies) await cli(t, "create", "--template", "warm", "--name", name);
 
+    // The hook that ran before did not take it.
     assert.equal(await waits(t, "c1"), true);
+    assert.equal(await cli(t, "exec", "-u", "0", "c1", "cat", "/tmp/hook"), "/etc/belljar/hooks/before-save\n");
     const first = await probe(t, "c1");
     assert.equal(await waits(t, "c1"), false);
     const second = await probe(t, "c1");
@@ -56,6 +62,8 @@ test(
       ["c2", "nothere", 127],
       ["c3", "/etc", 126],
       ["c4", "./nothere", 127],
+      // It is found and executed: what the kernel says comes late.
+      ["c7", "/tmp/odd", 126],
     ] as const) {
       assert.equal(await waits(t, name), true);
       const [unlike, like] = [await runCli(t, ["exec", name, command]), await runCli(t, ["exec", "c1", command])];

@@ -30,6 +30,7 @@ const BANS: readonly Ban[] = [
       "agent/": "alone in its guest, and only at start-up",
       "src/checkpoint/memory/memory-worker.ts": "threads of their own, while a guest stands still",
       "src/checkpoint/memory/own-pages.ts": "as above",
+      "src/checkpoint/memory/copy-out.ts": "as above",
     },
   },
   {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "../../../test/support/harness.ts";
 import { mountTmpfs } from "../../../test/support/tmpfs.ts";
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
-import { createGuestMemory } from "./guest-memory.ts";
+import { createGuestMemory, type SavedMemory } from "./guest-memory.ts";
 import { countPages, PAGE_BYTES } from "./page-runs.ts";
 
 const MIB = 1024 * 1024;
@@ -44,6 +44,12 @@ async function startProgram(): Promise<{
   throw new Error("the program's memory is not among its maps");
 }
 
+/** Of the only block: the first page, and how many. */
+function runsOf(saved: SavedMemory | undefined): [number, number][] {
+  const { runs = new Uint32Array(0) } = saved?.blocks[0] ?? {};
+  return Array.from({ length: runs.length / 2 }, (_, at) => [runs[2 * at] ?? 0, runs[2 * at + 1] ?? 0]);
+}
+
 async function bytesAt(file: FileHandle, length: number, position: number): Promise<Buffer> {
   const buffer = Buffer.alloc(length);
   for (let at = 0; at < length; ) {
@@ -67,8 +73,8 @@ test("memory of a process is saved as it is when it is saved, however much there
     ): Promise<number> => {
       const prepared = await memory.prepare(pid, [before], path);
       await meanwhile();
-      const { blocks, written } = await memory.save(pid, [block], path, prepared);
-      await written;
+      const { blocks, write } = await memory.save(pid, [block], path, prepared);
+      await write();
       const [{ runs } = { runs: new Uint32Array(0) }] = blocks;
       await using file = await open(path, "r");
       let at = 0;
@@ -92,6 +98,42 @@ test("memory of a process is saved as it is when it is saved, however much there
     assert.equal(await saved({ ...block, sizeBytes: 2 * MIB }, join(dir, "little")), more);
     assert.deepEqual(await Promise.all(["one", "two"].map((name) => saved(block, join(dir, name)))), [more, more]);
     await assert.rejects(memory.prepare(pid, [block], join(dir, "all")), { reason: "DISK_FAILED" });
+  } finally {
+    child.kill("SIGKILL");
+    await memory.close();
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("a second guest's memory is copied before the first one's is written, and both files are whole", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "belljar-guest-memory-"));
+  const memory = createGuestMemory();
+  const { child, pid, block } = await startProgram();
+  try {
+    await using process = await open(`/proc/${pid}/mem`, "r");
+    const sizeBytes = 12 * MIB;
+    const guests = [0, 1, 2].map((at) => ({
+      path: join(dir, String(at)),
+      part: { ...block, address: block.address + at * 20 * MIB, sizeBytes },
+    }));
+    const copied: SavedMemory[] = [];
+    for (const { path, part } of guests) {
+      copied.push(await memory.save(pid, [part], path, await memory.prepare(pid, [part], path)));
+    }
+    for (const { write } of copied) await write();
+    for (const [index, { path, part }] of guests.entries()) {
+      await using file = await open(path, "r");
+      let at = 0;
+      for (const [runAt, count] of runsOf(copied[index])) {
+        const wanted = await bytesAt(process, count * PAGE_BYTES, part.address + runAt * PAGE_BYTES);
+        assert.ok((await bytesAt(file, wanted.length, at)).equals(wanted), `${index}: page ${runAt}`);
+        at += wanted.length;
+      }
+      assert.ok(at > sizeBytes / 2);
+      assert.equal((await file.stat()).size, at);
+    }
+    // Once.
+    await assert.rejects(copied[0]?.write() ?? Promise.resolve(), { reason: "DISK_FAILED" });
   } finally {
     child.kill("SIGKILL");
     await memory.close();

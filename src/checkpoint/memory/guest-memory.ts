@@ -16,8 +16,8 @@ export interface PreparedPages {
 
 export interface SavedMemory {
   readonly blocks: readonly BlockPages[];
-  /** Settles when the file has everything. */
-  readonly written: Promise<void>;
+  /** Puts them into the file; once, and soon: what is copied and not written is let go after a minute. */
+  readonly write: () => Promise<void>;
 }
 
 /** Pages one after the other, from a byte of a file on. */
@@ -33,7 +33,7 @@ export interface GuestMemory {
    */
   prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<PreparedPages>;
   /**
-   * Copies the pages that are the VM's own into that file; resolves when the guest may run on.
+   * Copies the pages that are the VM's own; the guest may run on then, and should before they are written.
    * @throws BelljarError `VMM_DIED` when the process is gone, `DISK_FULL`
    */
   save(pid: number, blocks: readonly MemoryBlock[], path: string, prepared: PreparedPages): Promise<SavedMemory>;
@@ -54,13 +54,12 @@ class ThreadedMemory implements GuestMemory {
   readonly #second = new MemoryThread();
 
   async prepare(pid: number, blocks: readonly MemoryBlock[], path: string): Promise<PreparedPages> {
-    const looked = this.#first.ask({ kind: "look", pid, blocks: placesOf(blocks), path });
-    const { runs } = await Promise.race([looked.copied, never(looked.done)]);
-    const bytes = countPages(runs.map((each) => ({ runs: each }))) * PAGE_BYTES;
-    const half = Math.ceil(bytes / 2);
+    const runs = await this.#first.ask({ kind: "look", pid, blocks: placesOf(blocks), path });
+    const pages = pagesOf(runs);
+    const middle = Math.ceil(pages / 2) * PAGE_BYTES;
     await allOf([
-      this.#first.ask({ kind: "prepare", path, at: 0, bytes: half }).done,
-      this.#second.ask({ kind: "prepare", path, at: half, bytes: bytes - half }).done,
+      this.#first.ask({ kind: "prepare", path, at: 0, bytes: middle }),
+      this.#second.ask({ kind: "prepare", path, at: middle, bytes: pages * PAGE_BYTES - middle }),
     ]);
     return { runs };
   }
@@ -69,17 +68,15 @@ class ThreadedMemory implements GuestMemory {
     const halves = halvePlaces(placesOf(blocks), prepared.runs);
     const order = new SharedArrayBuffer(8);
     new BigInt64Array(order).fill(-1n);
-    const asked = [
-      this.#first.ask({ kind: "save", pid, blocks: halves[0], path, order, comes: "first" }),
-      this.#second.ask({ kind: "save", pid, blocks: halves[1], path, order, comes: "last" }),
-    ] as const;
-    const written = allOf(asked.map(({ done }) => done));
-    const [first, second] = await publishStep("host", "save memory", () =>
-      Promise.race([Promise.all([asked[0].copied, asked[1].copied]), never(written)]),
+    const [first = [], second = []] = await publishStep("host", "save memory", () =>
+      allOf([
+        this.#first.ask({ kind: "save", pid, blocks: halves[0], path, order, comes: "first" }),
+        this.#second.ask({ kind: "save", pid, blocks: halves[1], path, order, comes: "last" }),
+      ]),
     );
-    const runs = joinRuns([first.runs, second.runs], halves);
+    const runs = joinRuns([first, second], halves);
     const found = blocks.map(({ name, sizeBytes }, index) => ({ name, sizeBytes, runs: runs[index] ?? NONE }));
-    return { blocks: found, written };
+    return { blocks: found, write: async () => await this.#write(path) };
   }
 
   async load(
@@ -94,17 +91,23 @@ class ThreadedMemory implements GuestMemory {
       throw new BelljarError("CHECKPOINT_MISMATCH", `the VM has no block ${name} of ${sizeBytes} bytes of memory`);
     });
     const [before, after] = halveRuns(pages.map(({ runs }) => runs));
-    const middle = at + countPages(before.map((runs) => ({ runs }))) * PAGE_BYTES;
+    const middle = at + pagesOf(before) * PAGE_BYTES;
     await this.#turns.take(() =>
       allOf([
-        this.#first.ask({ kind: "load", pid, blocks: places, runs: before, path, at }).done,
-        this.#second.ask({ kind: "load", pid, blocks: places, runs: after, path, at: middle }).done,
+        this.#first.ask({ kind: "load", pid, blocks: places, runs: before, path, at }),
+        this.#second.ask({ kind: "load", pid, blocks: places, runs: after, path, at: middle }),
       ]),
     );
   }
 
   async lay({ runs }: BlockPages, path: string, target: string): Promise<void> {
-    await this.#turns.take(() => this.#first.ask({ kind: "lay", runs, path, target }).done);
+    await this.#turns.take(() => this.#first.ask({ kind: "lay", runs, path, target }));
+  }
+
+  async #write(path: string): Promise<void> {
+    await publishStep("host", "write memory", () =>
+      allOf([this.#first.ask({ kind: "write", path }), this.#second.ask({ kind: "write", path })]),
+    );
   }
 
   async close(): Promise<void> {
@@ -121,13 +124,11 @@ function placesOf(blocks: readonly MemoryBlock[]): readonly Place[] {
 }
 
 /** Nothing of it is under way when this settles; with the first failure, if any has failed. */
-async function allOf(works: readonly Promise<void>[]): Promise<void> {
+async function allOf<T>(works: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(works);
-  await Promise.all(works);
+  return await Promise.all(works);
 }
 
-/** Fails when the work fails; otherwise leaves it to somebody else to come first. */
-async function never(work: Promise<void>): Promise<never> {
-  await work;
-  return await new Promise<never>(() => {});
+function pagesOf(runs: readonly PageRuns[]): number {
+  return countPages(runs.map((each) => ({ runs: each })));
 }

@@ -2,42 +2,30 @@
 import { Worker } from "node:worker_threads";
 import { BelljarError } from "../../base/index.ts";
 import type { MemoryAnswer, MemoryRequest } from "./messages.ts";
+import type { PageRuns } from "./page-runs.ts";
 
 type Wish = MemoryRequest extends infer R ? (R extends MemoryRequest ? Omit<R, "id"> : never) : never;
-type Copied = Extract<MemoryAnswer, { kind: "copied" }>;
-
-export interface Asked {
-  /** Of what answers that before it is done. */
-  readonly copied: Promise<Copied>;
-  readonly done: Promise<void>;
-}
-
-interface Waiting {
-  readonly copied: PromiseWithResolvers<Copied>;
-  readonly done: PromiseWithResolvers<void>;
-}
 
 export class MemoryThread {
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<readonly PageRuns[]>>();
   #worker: Worker | undefined;
   #lastId = 0;
 
-  ask(wish: Wish): Asked {
+  /** Answers the pages that it has looked for, if it has. */
+  ask(wish: Wish): Promise<readonly PageRuns[]> {
     this.#lastId += 1;
     const id = this.#lastId;
-    const waiting: Waiting = { copied: Promise.withResolvers(), done: Promise.withResolvers() };
-    waiting.copied.promise.catch(() => {});
-    waiting.done.promise.catch(() => {});
+    const waiting = Promise.withResolvers<readonly PageRuns[]>();
     this.#waiting.set(id, waiting);
     const worker = this.#started();
     worker.ref();
     worker.postMessage({ ...wish, id });
-    return { copied: waiting.copied.promise, done: waiting.done.promise };
+    return waiting.promise;
   }
 
   /** When it has done what it was asked. */
   async close(): Promise<void> {
-    await Promise.allSettled([...this.#waiting.values()].map(({ done }) => done.promise));
+    await Promise.allSettled([...this.#waiting.values()].map(({ promise }) => promise));
     const worker = this.#worker;
     this.#worker = undefined;
     await worker?.terminate();
@@ -56,21 +44,17 @@ export class MemoryThread {
   #onAnswer(worker: Worker, answer: MemoryAnswer): void {
     const waiting = this.#waiting.get(answer.id);
     if (waiting === undefined) return;
-    if (answer.kind === "copied") {
-      waiting.copied.resolve(answer);
-      return;
-    }
     this.#waiting.delete(answer.id);
     // Nobody waits: the program may end.
     if (this.#waiting.size === 0) worker.unref();
-    if (answer.kind === "done") waiting.done.resolve();
-    else for (const each of [waiting.copied, waiting.done]) each.reject(asError(answer));
+    if (answer.kind === "done") waiting.resolve(answer.runs);
+    else waiting.reject(asError(answer));
   }
 
   #onEnd(worker: Worker, cause: unknown): void {
     if (this.#worker === worker) this.#worker = undefined;
     const error = new BelljarError("INTERNAL", "the thread that moves memory has ended", { cause });
-    for (const { copied, done } of this.#waiting.values()) for (const each of [copied, done]) each.reject(error);
+    for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
 }

@@ -34,6 +34,12 @@ export interface SaveRequest extends Request {
   readonly comes: "first" | "last";
 }
 
+/** What is in memory after a `save` goes into its file. */
+export interface WriteRequest extends Request {
+  readonly kind: "write";
+  readonly path: string;
+}
+
 export interface LoadRequest extends Request {
   readonly kind: "load";
   readonly pid: number;
@@ -53,14 +59,9 @@ export interface LayRequest extends Request {
   readonly target: string;
 }
 
-export type MemoryRequest = LookRequest | PrepareRequest | SaveRequest | LoadRequest | LayRequest;
+export type MemoryRequest = LookRequest | PrepareRequest | SaveRequest | WriteRequest | LoadRequest | LayRequest;
 
 export type MemoryAnswer =
-  /** These pages were looked for; of a `save`: the guest may run on, what is not in the file yet is in memory. */
-  | {
-      readonly id: number;
-      readonly kind: "copied";
-      readonly runs: readonly PageRuns[];
-    }
-  | { readonly id: number; readonly kind: "done" }
+  /** With the pages that were found by a look; after a `save` the guest may run on. */
+  | { readonly id: number; readonly kind: "done"; readonly runs: readonly PageRuns[] }
   | { readonly id: number; readonly kind: "failed"; readonly code: string; readonly message: string };

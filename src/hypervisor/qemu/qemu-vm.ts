@@ -63,6 +63,14 @@ export interface QemuVmParts {
 /** What is left to be read from sockets of a process that has ended is there already; this only bounds a fault. */
 const DRAIN_TIMEOUT_MS = 1_000;
 
+/** When the CPUs stood still last: by this process's clock and, of what it told, by the VMM's; in milliseconds. */
+interface Told {
+  readonly askedAtMs?: number | undefined;
+  readonly stoppingMs?: number | undefined;
+  readonly stoppedAtMs?: number | undefined;
+  readonly ranAtMs?: number | undefined;
+}
+
 export class QemuVm implements Vm {
   readonly agentSocketPath: string;
   readonly ended: Promise<VmEnd>;
@@ -78,7 +86,7 @@ export class QemuVm implements Vm {
   #killed: Promise<void> | undefined;
   #released = false;
   /** When its CPUs stopped last, and ran again, in milliseconds since the epoch; by QEMU. */
-  #told: { readonly stoppedAtMs?: number | undefined; readonly ranAtMs?: number | undefined } = {};
+  #told: Told = {};
 
   constructor(parts: QemuVmParts) {
     this.#parts = parts;
@@ -92,17 +100,17 @@ export class QemuVm implements Vm {
   }
 
   async pause(): Promise<void> {
+    this.#told = { askedAtMs: performance.now() };
     await this.#ask(() => this.#parts.qmp.execute("stop"));
   }
 
   async resume(): Promise<number | undefined> {
     await this.#ask(() => this.#parts.qmp.execute("cont"));
     // Told before the answer, which may come some milliseconds later: the guest has a CPU of the host already.
-    const { stoppedAtMs, ranAtMs } = this.#told;
+    const { stoppingMs, stoppedAtMs, ranAtMs } = this.#told;
     this.#told = {};
-    return stoppedAtMs === undefined || ranAtMs === undefined || ranAtMs < stoppedAtMs
-      ? undefined
-      : ranAtMs - stoppedAtMs;
+    if (stoppingMs === undefined || stoppedAtMs === undefined || ranAtMs === undefined) return undefined;
+    return ranAtMs < stoppedAtMs ? undefined : stoppingMs + (ranAtMs - stoppedAtMs);
   }
 
   async info(): Promise<VmInfo> {
@@ -232,21 +240,28 @@ export class QemuVm implements Vm {
     this.#opened = [];
   }
 
+  async prepareDevices(path: string): Promise<void> {
+    const blockers = await this.#ask(() => queryBlockedReasons(this.#parts.qmp));
+    // Saving itself does not check this, and some devices crash QEMU in it.
+    if (blockers.length > 0) {
+      throw new BelljarError("NOT_CHECKPOINTABLE", `the VM's state cannot be saved: ${blockers.join("; ")}`, {
+        facts: { blockers },
+      });
+    }
+    // Made here, so that it has our owner and mode; QEMU writes into it.
+    await makeFile(path);
+  }
+
   async saveDevices(path: string): Promise<void> {
     const { qmp } = this.#parts;
     await this.#ask(async () => {
       try {
-        // The file is made here, so that it has our owner and mode; QEMU writes into it.
-        const [{ running }, blockers] = await Promise.all([queryStatus(qmp), queryBlockedReasons(qmp), makeFile(path)]);
+        // QEMU carries out one after the other. `live: false`: otherwise it lets go of the disks, and a second call aborts it.
+        const [{ running }] = await Promise.all([
+          queryStatus(qmp),
+          qmp.execute("xen-save-devices-state", { filename: path, live: false }),
+        ]);
         if (running) throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");
-        // The command itself does not check this, and some devices crash QEMU in it.
-        if (blockers.length > 0) {
-          throw new BelljarError("NOT_CHECKPOINTABLE", `the VM's state cannot be saved: ${blockers.join("; ")}`, {
-            facts: { blockers },
-          });
-        }
-        // `live: false`: otherwise QEMU lets go of the disks, and a second call aborts it.
-        await qmp.execute("xen-save-devices-state", { filename: path, live: false });
         if ((await stat(path)).size === 0) throw new BelljarError("VMM_PROTOCOL", "QEMU saved no device state");
       } catch (error) {
         await rm(path, { force: true });
@@ -353,7 +368,11 @@ export class QemuVm implements Vm {
   }
 
   #onEvent(event: QmpEvent): void {
-    if (event.name === "STOP") this.#told = { stoppedAtMs: event.atMs };
+    const { askedAtMs } = this.#told;
+    if (event.name === "STOP") {
+      const stoppingMs = askedAtMs === undefined ? undefined : performance.now() - askedAtMs;
+      this.#told = { stoppingMs, stoppedAtMs: event.atMs };
+    }
     if (event.name === "RESUME") this.#told = { ...this.#told, ranAtMs: event.atMs };
     if (event.name !== "SHUTDOWN") return;
     const byGuest = event.data.field("guest").boolean();

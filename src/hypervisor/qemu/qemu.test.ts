@@ -64,9 +64,12 @@ test("a QEMU that does not know the time says of no VM how long it stood still",
 test("a VM starts, pauses, goes on, and ends when it is killed", async (t) => {
   const { vm, assertClean } = await started(t, "good");
   assert.equal((await vm.info()).status, "running");
+  const askedAtMs = performance.now();
   await vm.pause();
+  const stoppingMs = performance.now() - askedAtMs;
   assert.equal((await vm.info()).status, "paused");
-  assert.equal(await vm.resume(), 12.5);
+  const stillMs = (await vm.resume()) ?? 0;
+  assert.ok(stillMs > 12.5 && stillMs <= 12.5 + stoppingMs, `${stillMs}, of which ${stoppingMs} until it had stopped`);
   assert.equal(await vm.resume(), undefined, "it ran already");
   await vm.check();
   await vm.kill();
@@ -262,18 +265,22 @@ test("a disk that is there only in part, or not at all, is taken away all the sa
 });
 
 test("device state is not saved of a running VM, nor of one with a device that cannot", async (t) => {
-  const { vm } = await started(t, "blocked");
   const path = join(t.dir, "devices");
-  await failure(vm.saveDevices(path), "INVALID_TRANSITION");
-  await vm.pause();
-  const error = await failure(vm.saveDevices(path), "NOT_CHECKPOINTABLE");
+  const { vm: blocked } = await started(t, "blocked");
+  const error = await failure(blocked.prepareDevices(path), "NOT_CHECKPOINTABLE");
   assert.deepEqual(error.facts["blockers"], ["device 'x' has no state"]);
+  assert.ok(!(await readdir(t.dir)).includes("devices"));
+  const { vm: running } = await started(t, "good");
+  await running.prepareDevices(path);
+  await failure(running.saveDevices(path), "INVALID_TRANSITION");
+  assert.ok(!(await readdir(t.dir)).includes("devices"));
 });
 
 test("a save that writes nothing is an error and leaves no file", async (t) => {
   const { vm } = await started(t, "good");
-  await vm.pause();
   const path = join(t.dir, "devices");
+  await vm.prepareDevices(path);
+  await vm.pause();
   await failure(vm.saveDevices(path), "VMM_PROTOCOL");
   assert.ok(!(await readdir(t.dir)).includes("devices"));
 });
