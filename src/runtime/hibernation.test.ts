@@ -188,6 +188,7 @@ test("a hibernation that fails leaves a sandbox that runs; a wake that fails one
     await assert.rejects(sandbox.hibernate(), { reason: "DISK_FULL" }, call);
     assert.equal(await state(), "running", call);
     assert.deepEqual(await saved(), [], call);
+    assert.ok(!(await readdir(join(runtime.sandboxesDir, sandbox.id))).includes("saved"), call);
     assert.equal((await sandbox.exec(["echo", "on"])).stdout, "on\n", call);
   }
   runtime.memory.failNext = broken();

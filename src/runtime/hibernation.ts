@@ -9,7 +9,7 @@
  * Invariant: as soon as the state says `hibernation`, what counts is in `saved/`, and whatever VM there is may be ended; but for one that
  * is being woken and runs already, which is gone on with. Every other checkpoint in `saved/` is nobody's.
  */
-import { readdir, rm } from "node:fs/promises";
+import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
   checkSandboxOperation,
@@ -299,7 +299,7 @@ export class Hibernation {
     await this.#ports.open();
   }
 
-  /** Removes what is in `saved/` and not in the state. */
+  /** Removes what is in `saved/` and not in the state, and the directory of one that is awake. */
   async #sweep(): Promise<void> {
     await this.#store.sweep();
     const names = await readdir(this.#store.dir).catch((error: unknown) => {
@@ -307,6 +307,11 @@ export class Hibernation {
       throw error;
     });
     for (const name of names) if (isId(name) && name !== this.#hibernation?.saved) await this.#store.remove(name);
+    if (this.#hibernation !== undefined) return;
+    await rmdir(this.#store.dir).catch((error: unknown) => {
+      // What is not ours stays.
+      if (!hasErrno(error, "ENOENT") && !hasErrno(error, "ENOTEMPTY")) throw error;
+    });
   }
 
   async #intend(operation: SandboxIntent): Promise<void> {

@@ -53,7 +53,7 @@ test("rewind: in place, to a checkpoint by name or by age, as often as wanted, f
   await runtime.reopen();
   assert.equal((await (await find()).exec(["echo", "on"])).stdout, "on\n");
   assert.deepEqual(runtime.hypervisor.live.length, 1);
-  assert.deepEqual(await readdir(join(runtime.sandboxesDir, sandbox.id, "saved")), []);
+  assert.ok(!(await readdir(join(runtime.sandboxesDir, sandbox.id))).includes("saved"));
   // Its disks are its own still: a checkpoint of today is not one of yesterday.
   await (await find()).checkpoint({ name: "third" });
   await (await find()).rewind({ checkpoint: "second" });

@@ -21,6 +21,7 @@ import { place } from "./placement.ts";
 import { qemuInfo } from "./qemu-binary.ts";
 import { QemuVm } from "./qemu-vm.ts";
 import { runFiles } from "./run-files.ts";
+import { makeTranslationRoom } from "./translation-room.ts";
 import { partsOf, sized } from "./vm-parts.ts";
 import { adoptVmm } from "./vmm-process.ts";
 import { WaitingQemu } from "./waiting-qemu.ts";
@@ -69,6 +70,10 @@ class Qemu implements Hypervisor {
 
   async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal" | "onSpawn"> = {}): Promise<WaitingVmm> {
     const launched = await this.#launch(config, true, options, async () => {});
+    if (config.acceleration === "tcg") {
+      // Without it, it only takes longer; and whoever waits with it is told if it has ended.
+      await makeTranslationRoom(launched.process.identity.pid).catch(() => {});
+    }
     return new WaitingQemu(config, launched, this.#startTimeoutMs, this.#log);
   }
 
