@@ -105,6 +105,7 @@ export class Hibernation {
         } catch (error) {
           await sandbox.update((state) => ({ ...state, pending: undefined }), { force: true });
           this.#deps.monitor.start();
+          await this.#sweep().catch((left: unknown) => this.#warn("what a sandbox did not sleep in is left", left));
           throw error;
         }
         await this.#letGo();
@@ -202,7 +203,6 @@ export class Hibernation {
       await sandbox.update((state) => ({ ...state, hibernation }));
     } catch (error) {
       await captured.goOn();
-      await this.#sweep();
       throw error;
     }
   }
