@@ -131,7 +131,9 @@ export class Campaign {
       if (!(error instanceof OwnerError)) throw error;
       problems.push(error.message);
     }
-    problems.push(...(await findOrphans(this.#place, sandboxes, owner.pid)).map((orphan) => `left behind: ${orphan}`));
+    // What was hibernated has been woken by its use.
+    const now = outcome.startsWith("hibernated") ? await listSandboxes(owner) : sandboxes;
+    problems.push(...(await findOrphans(this.#place, now, owner.pid)).map((orphan) => `left behind: ${orphan}`));
     if (next !== undefined && outcome === "gone") problems.push(...(await this.#makeNext(owner, next)));
     const kill = { scenario: operation, point, hit, recoveryMs, outcome, problems };
     this.kills.push(kill);

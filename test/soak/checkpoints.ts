@@ -11,9 +11,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+import { debianImage } from "../support/debian-image.ts";
 import { runInOwnPlace } from "../support/own-place.ts";
 import { seededRandom } from "../support/random.ts";
-import { programsImage } from "./programs-image.ts";
 import { read, type Workload, workloads } from "./workloads.ts";
 
 const { values } = parseArgs({
@@ -27,6 +27,8 @@ const { values } = parseArgs({
   },
 });
 
+/** Debian's PostgreSQL, Redis, Python and C compiler. */
+const PROGRAMS = ["postgresql-15", "postgresql-contrib", "redis-server", "python3", "gcc", "libc6-dev", "make"];
 const LOOK_TIMEOUT_MS = 180_000;
 const WAIT_MAX_MS = 1_500;
 const MEMORY_MIB = 1024;
@@ -182,7 +184,7 @@ const paths = resolvePaths(
   await using runtime = await Runtime.connect({ paths });
   const images = (await runtime.images.list()).map(({ name }) => name);
   if (!images.includes("programs:latest")) {
-    await runtime.images.import(await programsImage(), { name: "programs", kind: "rootfs" });
+    await runtime.images.import(await debianImage("programs", PROGRAMS), { name: "programs", kind: "rootfs" });
   }
   const chosen = used.map(({ name }) => name).join(" ");
   const kept = `begun-${createHash("sha256").update(chosen).digest("hex").slice(0, 12)}`;

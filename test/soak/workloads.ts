@@ -7,7 +7,7 @@ import type { ContainerHandle } from "../../src/sdk/index.ts";
 
 export interface Workload {
   readonly name: string;
-  /** `programs` is made of Debian's packages, see `programs-image.ts`. */
+  /** `programs` is made of Debian's packages, see `debianImage`. */
   readonly image: "busybox" | "node" | "programs";
   readonly command: readonly string[];
   /** How much it has done, never less than it has promised; throws when that is not what it should be. */

@@ -1,13 +1,14 @@
 /**
  * Forks of a running HTTP server, each on a port of its own, while the source is asked all the time. `BELLJAR_FORKS` asks for more of them
  * than the few that are enough to see it; then the times are worth looking at, too. `BELLJAR_NETWORK=bridge` changes the host's own
- * network while it runs; `BELLJAR_SERVER=busybox` has a small server in place of Node; `BELLJAR_SPARES`
- * has so many VMMs wait for the forks.
+ * network while it runs; `BELLJAR_SERVER=busybox` or `lighttpd` (of Debian, for which an image is made) has a small server in place of
+ * Node; `BELLJAR_SPARES` has so many VMMs wait for the forks.
  */
 import assert from "node:assert/strict";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findVmmProcesses } from "../../src/hypervisor/index.ts";
+import { debianImage } from "../support/debian-image.ts";
 import { embeddedPaths, openEmbedded } from "../support/embedded.ts";
 import { runCli, startCli, test } from "../support/harness.ts";
 import { networkHost } from "../support/network-host.ts";
@@ -16,6 +17,7 @@ import { until } from "../support/until.ts";
 const COUNT = Number(process.env["BELLJAR_FORKS"] ?? 3);
 const MODE = process.env["BELLJAR_NETWORK"] === "bridge" ? "bridge" : "user";
 const SPARES = Number(process.env["BELLJAR_SPARES"] ?? 0);
+const LIGHTTPD = 'server.document-root="/etc"\\nserver.port=80\\n';
 /** Each says who it is. */
 const SERVERS = {
   node: {
@@ -23,8 +25,13 @@ const SERVERS = {
     path: "/",
   },
   busybox: { command: ["httpd", "-f", "-h", "/etc"], path: "/hostname" },
+  lighttpd: {
+    command: ["sh", "-c", `printf '${LIGHTTPD}' >/run/conf && exec lighttpd -D -f /run/conf`],
+    path: "/hostname",
+  },
 } as const;
-const IMAGE = process.env["BELLJAR_SERVER"] === "busybox" ? "busybox" : "node";
+const { BELLJAR_SERVER } = process.env;
+const IMAGE = BELLJAR_SERVER === "busybox" || BELLJAR_SERVER === "lighttpd" ? BELLJAR_SERVER : "node";
 const { command, path } = SERVERS[IMAGE];
 
 /** From a connection of its own. */
@@ -46,6 +53,9 @@ function ask(port: number, timeoutMs: number): Promise<string> {
 test("forks of a running server answer on ports of their own, and the source never misses a request", async (t) => {
   const paths = await embeddedPaths(t);
   const runtime = await openEmbedded(t, { spareCount: SPARES, paths });
+  if (IMAGE === "lighttpd") {
+    await runtime.images.import(await debianImage(IMAGE, [IMAGE]), { name: IMAGE, kind: "rootfs" });
+  }
   await using source = await runtime.sandboxes.create({
     image: IMAGE,
     network: { mode: MODE, ports: [{ hostAddress: "127.0.0.1", containerPort: 80 }] },

@@ -1,15 +1,14 @@
-/** Debian's PostgreSQL, Redis, Python and C compiler as one root file system; made once, and kept beside what the benchmarks keep. */
+/** Debian's packages as one root file system; made once, and kept beside what the benchmarks keep. */
 import { mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { runTool } from "../../src/base/index.ts";
 
 const CACHE = join(import.meta.dirname, "../../.cache/soak");
-const PACKAGES = "postgresql-15,postgresql-contrib,redis-server,python3,gcc,libc6-dev,make";
 const LEFT_OUT = ["doc", "locale", "man"].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
 
 /** Path of the archive. */
-export async function programsImage(): Promise<string> {
-  const path = join(CACHE, "programs.tar");
+export async function debianImage(name: string, packages: readonly string[]): Promise<string> {
+  const path = join(CACHE, `${name}.tar`);
   const isThere = await stat(path).then(
     () => true,
     () => false,
@@ -18,7 +17,7 @@ export async function programsImage(): Promise<string> {
   await mkdir(CACHE, { recursive: true });
   const options = [
     "--variant=minbase",
-    `--include=${PACKAGES}`,
+    `--include=${packages.join(",")}`,
     '--aptopt=APT::Install-Recommends "false"',
     ...LEFT_OUT,
   ];
