@@ -137,6 +137,12 @@ test("a QEMU that waits becomes the VM that was saved, with disks and devices th
   const waiting = await qemu.startWaiting({ ...own, disks: [] });
   t.after(() => waiting.kill());
   assert.deepEqual((await findVmmProcesses(t.dir)).map(({ identity }) => identity.pid).includes(waiting.vmm.pid), true);
+  // What it will translate its guest to has memory already, which QEMU asks for in huge pages.
+  const maps = (await readFile(`/proc/${waiting.vmm.pid}/smaps`, "latin1")).split(/\n(?=[0-9a-f]+-)/);
+  const residentKib = maps.map((map) => (/ rwxp /.test(map) ? Number(/^Rss: +(\d+) kB$/m.exec(map)?.[1]) : 0));
+  const isHuge = !(await readFile("/sys/kernel/mm/transparent_hugepage/enabled", "latin1")).includes("[never]");
+  // More than the page that it has written to itself, even where the host has no huge ones left.
+  assert.ok(Math.max(...residentKib) >= (isHuge ? 2048 + 16 : 4 + 16), `${Math.max(...residentKib)} KiB`);
   const spawned: number[] = [];
   const from = performance.now();
   const copy = await waiting.load(own, {
