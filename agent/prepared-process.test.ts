@@ -173,8 +173,7 @@ test("it ends with its container, and no descriptor stays", async (t) => {
   const before = await open();
   await client.call("removeContainer", CONTAINER);
   assert.equal(isThere(waiting), false);
-  // Its line, and both ends of three pipes.
-  // And the agent's ends of the first process's two outputs.
+  // Its line, and both ends of three pipes; and the agent's ends of the first process's two outputs.
   await until(async () => (await open()) <= before - 9);
   await setup[Symbol.asyncDispose]();
 });

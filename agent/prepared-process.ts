@@ -17,12 +17,7 @@ import type { JsonObject } from "./spec.ts";
 
 /** How the program finds itself in a container, by the descriptor that it is given; and what `ps` shows of it. */
 const COMMAND = ["/proc/self/fd/3", "belljar: waits for a command"];
-/** As the program has them. */
-const MESSAGE_MAX_BYTES = 65_536;
-const STRINGS_MAX = 4096;
 const YES = "+".charCodeAt(0);
-/** It only has to look for the command. */
-const ANSWER_MS = 3000;
 
 type OpenPipe = Awaited<ReturnType<PipeMaker["open"]>>;
 
@@ -152,7 +147,7 @@ export class PreparedProcess {
   async #send(message: Buffer): Promise<boolean> {
     if (this.#line.destroyed) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const late = setTimeout(() => resolve(false), ANSWER_MS);
+    const late = setTimeout(() => resolve(false), sandboxLimits.preparedAnswerTimeoutMs);
     this.#line.once("data", (bytes: Buffer) => {
       this.#hasBecome = bytes[0] === YES;
       resolve(this.#hasBecome);
@@ -198,9 +193,10 @@ function setUpOf({ args: _args, env: _env, cwd: _cwd, terminal: _terminal, ...re
 export function encodeCommand({ args, env, cwd }: JsonObject, hasInput: boolean): Buffer | undefined {
   if (!isStrings(args) || !isStrings(env) || typeof cwd !== "string" || args.length === 0) return undefined;
   const strings = [cwd, ...args, ...env];
-  if (strings.length > STRINGS_MAX || strings.some((text) => text.includes("\0"))) return undefined;
+  if (strings.length > sandboxLimits.preparedStringsMax || strings.some((text) => text.includes("\0")))
+    return undefined;
   const text = Buffer.from(strings.map((each) => `${each}\0`).join(""));
-  if (text.length > MESSAGE_MAX_BYTES) return undefined;
+  if (text.length > sandboxLimits.preparedMessageMaxBytes) return undefined;
   const head = Buffer.alloc(12);
   head.writeUInt32LE(8 + text.length, 0);
   head.writeUInt32LE(args.length, 4);

@@ -17,7 +17,7 @@ typedef unsigned int u32;
 enum { READ = 0, WRITE = 1, OPEN = 2, STAT = 4, ACCESS = 21, DUP2 = 33, EXECVE = 59, EXIT = 60, FCNTL = 72, CHDIR = 80, PRCTL = 157 };
 enum { EINTR = 4, ENOTDIR = 20, ENOENT = 2, ENOEXEC = 8, EACCES = 13, X_OK = 1, F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_NAME = 15 };
 enum { OWN_FILE = 3, LINE = 4, FAILED = 1, MODE_WORD = 6, TYPE_MASK = 0170000, REGULAR = 0100000 };
-/* As the agent has them (agent/prepared-process.ts): it sends nothing larger. */
+/* As the agent has them (src/base/limits.ts): it sends nothing larger. */
 enum { MESSAGE_MAX = 65536, STRINGS_MAX = 4096, PATH_MAX = 4096 };
 
 static char message[MESSAGE_MAX];

@@ -1,7 +1,4 @@
-/**
- * Every limit of Belljar, by name, with its unit and the reason for its size. A queue, buffer, retry or wait that is not
- * bounded by a constant of this file is a bug.
- */
+/** Every limit of Belljar, by name, with its unit and the reason for its size. A queue, buffer, retry or wait that has none here is a bug. */
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -156,10 +153,7 @@ export const vmmLimits = {
   groupLockTimeoutMs: 30_000,
   /** Memory that a VMM needs beside its guest's, for the check before a start; measured 36 MB, rounded up. */
   overheadMib: 64,
-  /**
-   * From the start of the KVM probe until its kernel's first word; without it KVM does not work. Measured
-   * 3.5 to 5 s under KVM in an emulated machine, the slowest that works. A host without usable KVM waits this long, once.
-   */
+  /** From the KVM probe's start until its kernel's first word: 3.5 to 5 s in an emulated machine, the slowest that works. Waited for once. */
   kvmProbeFirstWordMs: 8_000,
   /** The probe's kernel must be up by then; measured 9 to 12 s in the emulated machine. */
   kvmProbeEndTimeoutMs: 30_000,
@@ -228,6 +222,10 @@ export const sandboxLimits = {
   launchTimeoutMs: 45_000,
   /** A call that has the guest mount or launch something: longer than the guest's own limits, so that its error is the one told. */
   launchCallTimeoutMs: 60_000,
+  /** A process that waits for a command has only to find it. What it is sent: as its program has it (guest-image/programs/prepared.c). */
+  preparedAnswerTimeoutMs: 3_000,
+  preparedMessageMaxBytes: 64 * KIB,
+  preparedStringsMax: 4_096,
   /** A hotplugged disk must have appeared in the guest by then; measured up to 7 s in an emulated guest on a host overloaded sevenfold. */
   diskTimeoutMs: 20_000,
   /** Grace between the stop signal and SIGKILL, as docker has it. */
@@ -380,10 +378,7 @@ export const eventLimits = {
   fileMaxBytes: 16 * MIB,
 } as const;
 
-/**
- * What a sandbox's containers are given time for when all of them are to stand still, and when they go on: all of it together
- * below `linkLimits.callTimeoutMs`.
- */
+/** For what is done when all containers of a sandbox are to stand still, and when they go on: together below `linkLimits.callTimeoutMs`. */
 export const standstillLimits = {
   /** Starts of processes that are under way. */
   launchesTimeoutMs: 7_000,
@@ -461,6 +456,12 @@ export const checkpointLimits = {
   memoryMaxBytes: 1024 * GIB,
   stageKeptBytes: 16 * MIB,
   stageMaxBytes: 512 * MIB,
+  /** Room beyond what was counted before the stop: what a guest writes until then. */
+  stageSlackBytes: 4 * MIB,
+  /** After this nobody comes for memory that was made ready, or copied: longer than a freeze takes. */
+  stageIdleMs: 60_000,
+  /** For one thread to count its pages, where the other must know how many they are: longer than any guest takes. */
+  stageCountTimeoutMs: 60_000,
   /** Another process that makes the same template: a boot, and what is written to disk. */
   templateLockTimeoutMs: 180_000,
 } as const;
@@ -514,10 +515,7 @@ export const apiLimits = {
   streamsPerConnectionMax: 256,
   /** Calls of all clients. */
   callsMax: 4_096,
-  /**
-   * What a client takes of one stream before its reader has read it, and of all streams together: more than all of them can
-   * hold, so that a reader that stops holds up its own stream only.
-   */
+  /** What a client takes of a stream that nobody has read yet, and of all: more than all can hold, so that each holds up itself only. */
   streamWindowBytes: 256 * KIB,
   connectionWindowBytes: 64 * MIB,
   /** From a connection's beginning until its first bytes say which HTTP it speaks. */

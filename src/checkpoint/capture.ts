@@ -1,7 +1,7 @@
 /**
  * Takes a snapshot of a sandbox that goes on. In this order, so that what can be done before or after the guest stands still is:
  *
- *     check, lay overlays over the disks, open them | freeze the containers | stop | device state, memory, overlays | go on | thaw | link
+ *     check, open overlays for the disks | freeze the containers | stop | device state, memory, overlays | go on | thaw | write, link
  *
  * Invariant: whatever fails, the sandbox goes on as it was, on the disks that it was on or on their overlays; its state says on which.
  */
@@ -91,6 +91,7 @@ export async function capture(
     // Not before: that takes the CPUs that the guest goes on with.
     const pausedMs = stay ? { pauseMs: 0, frozenMs: 0 } : await still.end("resumed");
     const written = memory.write();
+    // Whoever gets it waits for it; nobody does when what comes next fails.
     written.catch(() => {});
     await sandbox.update((now) => withDiskPaths({ ...now, vm: vm.save() }, overlays));
     const frozen: FrozenDisk[] = [];

@@ -271,8 +271,10 @@ export interface Vm {
   memoryBlocks(): Promise<readonly MemoryBlock[]>;
   /** Opens overlays for these disks; nothing goes into them yet. Those of an earlier call that were not used are closed. */
   openOverlays(overlays: readonly DiskOverlay[]): Promise<void>;
-  /** From now on the disks' writes go into the opened overlays: into all of them, or, after an error, into none. Carried out after `pause`
-   * and `saveDevices`, if they were asked for before: their answers need not be waited for. */
+  /**
+   * From now on the disks' writes go into the opened overlays: into all of them, or, after an error, into none. Carried out after `pause`
+   * and `saveDevices`, if they were asked for before: their answers need not be waited for.
+   */
   useOverlays(): Promise<void>;
   /**
    * The file below the one that a disk's writes go into was replaced by another one with the same content: uses that one, and lets go of

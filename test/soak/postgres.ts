@@ -8,8 +8,8 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { runTool } from "../../src/base/index.ts";
 import { type ProcessHandle, Runtime, resolvePaths, type SandboxHandle } from "../../src/sdk/index.ts";
+import { debianImage } from "../support/debian-image.ts";
 import { runInOwnPlace } from "../support/own-place.ts";
 import { seededRandom } from "../support/random.ts";
 
@@ -153,14 +153,6 @@ async function runLoad(ms: number): Promise<void> {
   await sleep(ms);
 }
 
-async function makeImage(dir: string): Promise<string> {
-  const path = join(dir, "postgres.tar");
-  say("making an image of Debian's packages");
-  const options = ["--variant=minbase", "--include=postgresql-15", '--aptopt=APT::Install-Recommends "false"'];
-  await runTool("mmdebstrap", [...options, "bookworm", path], { timeoutMs: 600_000 });
-  return path;
-}
-
 const { dir } = await runInOwnPlace("pg-");
 const paths = resolvePaths(
   { root: values.root ?? join(dir, "root"), run: join(dir, "run") },
@@ -175,7 +167,10 @@ const recoveriesMs: number[] = [];
   await using runtime = await Runtime.connect({ paths });
   const names = (await runtime.images.list()).map(({ name }) => name);
   if (!names.includes("postgres:latest")) {
-    await runtime.images.import(values.image ?? (await makeImage(dir)), { name: "postgres", kind: "rootfs" });
+    await runtime.images.import(values.image ?? (await debianImage("postgres", ["postgresql-15"])), {
+      name: "postgres",
+      kind: "rootfs",
+    });
   }
   say("starting the database");
   const sandbox = await runtime.sandboxes.create({

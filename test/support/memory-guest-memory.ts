@@ -19,9 +19,9 @@ export class MemoryGuestMemory implements GuestMemory {
     this.failNext = undefined;
     if (error !== undefined) throw error;
     this.#saves += 1;
-    await writeFile(path, Buffer.alloc(3 * PAGE_BYTES, this.#saves), { flag: "r+" });
+    const bytes = Buffer.alloc(3 * PAGE_BYTES, this.#saves);
     const pages = blocks.map(({ name, sizeBytes }) => ({ name, sizeBytes, runs: Uint32Array.of(1, 2, 7, 1) }));
-    return { blocks: pages, write: async () => {} };
+    return { blocks: pages, write: async () => await writeFile(path, bytes, { flag: "r+" }) };
   };
 
   readonly load: GuestMemory["load"] = async (_pid, _blocks, pages, { path, at }) => {

@@ -233,7 +233,7 @@ export class MemoryVm {
   #changed = Promise.withResolvers<void>();
   status: "running" | "paused" | "ended";
   /** What is asked for after it is carried out after it. */
-  private pausing: Promise<void> = Promise.resolve();
+  #pausing: Promise<void> = Promise.resolve();
   disks: DiskConfig[];
   /** Opened and not used. */
   overlays: DiskOverlay[] = [];
@@ -330,7 +330,7 @@ export class MemoryVm {
           await ask("pause");
           this.status = "paused";
         })();
-        this.pausing = pausing.catch(() => {});
+        this.#pausing = pausing.catch(() => {});
         return pausing;
       },
       resume: async () => {
@@ -391,7 +391,7 @@ export class MemoryVm {
         this.overlays = [...overlays];
       },
       useOverlays: async () => {
-        await this.pausing;
+        await this.#pausing;
         await ask("useOverlays");
         const over = this.overlays.splice(0);
         this.disks = this.disks.map(({ isHostDevice, ...disk }) => {
@@ -416,7 +416,7 @@ export class MemoryVm {
         await writeFile(path, "", { flag: "wx" });
       },
       saveDevices: async (path) => {
-        await this.pausing;
+        await this.#pausing;
         await ask("saveDevices", path);
         if (this.status !== "paused") {
           throw new BelljarError("INVALID_TRANSITION", "device state can be saved of a paused VM only");

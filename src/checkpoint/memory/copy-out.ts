@@ -13,18 +13,12 @@ import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
  * What is copied while the guest stands still and written afterwards. What is more than there is room for in memory is written while it
  * stands still: to pages that the kernel has found for the file before, since finding them takes it longer than all the rest.
  */
-const { stageKeptBytes: keptBytes, stageMaxBytes: maxBytes } = checkpointLimits;
+const { stageKeptBytes, stageMaxBytes, stageSlackBytes, stageIdleMs, stageCountTimeoutMs } = checkpointLimits;
 /** Of what the host could give, each thread takes no more than this part. */
 const HOST_SHARE = 1 / 8;
-/** What a guest writes between the look at it and its stop. */
-const STAGE_SLACK_BYTES = 4 * 1024 * 1024;
 /** Goes through the caches of a CPU. */
 const DIRECT_BYTES = 1024 * 1024;
-/** For the first half to be counted: longer than any guest takes. */
-const ORDER_TIMEOUT_MS = 60_000;
 const ORDER_FAILED = -2n;
-/** After this nobody comes for memory that was made ready, or copied: longer than a freeze takes. */
-const STAGE_IDLE_MS = 60_000;
 
 /** For all that need no more. */
 let kept: Buffer | undefined;
@@ -44,7 +38,7 @@ export function look({ pid, blocks, path }: LookRequest): readonly PageRuns[] {
 
 /** The kernel finds memory when it is first written to: not while a guest stands still. */
 export function prepare({ path, at, bytes }: PrepareRequest): void {
-  const room = makeStage(path, bytes + STAGE_SLACK_BYTES);
+  const room = makeStage(path, bytes + stageSlackBytes);
   if (bytes <= room) return;
   withFile(path, "r+", (out) => {
     const zeros = Buffer.alloc(DIRECT_BYTES);
@@ -56,19 +50,19 @@ export function prepare({ path, at, bytes }: PrepareRequest): void {
 /** Answers how many bytes there is room for. */
 function makeStage(path: string, wanted: number): number {
   stageOf(path);
-  const bytes = Math.floor(Math.min(wanted, maxBytes, freemem() * HOST_SHARE));
-  if (bytes <= keptBytes) {
+  const bytes = Math.floor(Math.min(wanted, stageMaxBytes, freemem() * HOST_SHARE));
+  if (bytes <= stageKeptBytes) {
     // Into memory that is not in a CPU's cache copying takes twice as long.
     if (!isKeptUsed()) kept?.fill(1, 0, bytes);
-    return keptBytes;
+    return stageKeptBytes;
   }
   const buffer = Buffer.from(new ArrayBuffer(bytes)).fill(1);
-  stages.set(path, { buffer, timer: setTimeout(() => letGo(path), STAGE_IDLE_MS).unref() });
+  stages.set(path, { buffer, timer: setTimeout(() => letGo(path), stageIdleMs).unref() });
   return bytes;
 }
 
 function stageOf(path: string): Buffer {
-  kept ??= Buffer.alloc(keptBytes).fill(1);
+  kept ??= Buffer.alloc(stageKeptBytes).fill(1);
   return stages.get(path)?.buffer ?? kept;
 }
 
@@ -102,7 +96,7 @@ export function save({ pid, blocks, path, order, comes }: SaveRequest): readonly
     withFile(`/proc/${pid}/mem`, "r", (memory) => {
       for (const [index, runs] of found.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
     });
-    copies.set(path, { sink, timer: setTimeout(() => letGo(path), STAGE_IDLE_MS).unref() });
+    copies.set(path, { sink, timer: setTimeout(() => letGo(path), stageIdleMs).unref() });
     return found;
   } catch (error) {
     if (isFirst && first[0] === -1n) tell(first, ORDER_FAILED);
@@ -129,7 +123,7 @@ function tell(order: BigInt64Array, value: bigint): void {
 
 /** Where the last half begins. */
 function beginning(order: BigInt64Array): number {
-  Atomics.wait(order, 0, -1n, ORDER_TIMEOUT_MS);
+  Atomics.wait(order, 0, -1n, stageCountTimeoutMs);
   const bytes = Atomics.load(order, 0);
   if (bytes < 0n) throw new BelljarError("DISK_FAILED", "the first half of the memory was not copied");
   return Number(bytes);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "../../../test/support/harness.ts";
 import { mountTmpfs } from "../../../test/support/tmpfs.ts";
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
-import { createGuestMemory, type SavedMemory } from "./guest-memory.ts";
+import { createGuestMemory, type GuestMemory, type SavedMemory } from "./guest-memory.ts";
 import { countPages, PAGE_BYTES } from "./page-runs.ts";
 
 const MIB = 1024 * 1024;
@@ -44,6 +44,35 @@ async function startProgram(): Promise<{
   throw new Error("the program's memory is not among its maps");
 }
 
+interface Setup extends AsyncDisposable {
+  readonly dir: string;
+  readonly memory: GuestMemory;
+  readonly pid: number;
+  readonly block: MemoryBlock;
+  /** What the program has in memory. */
+  readonly process: FileHandle;
+}
+
+async function setUp(): Promise<Setup> {
+  const dir = await mkdtemp(join(tmpdir(), "belljar-guest-memory-"));
+  const memory = createGuestMemory();
+  const { child, pid, block } = await startProgram();
+  const process = await open(`/proc/${pid}/mem`, "r+");
+  return {
+    dir,
+    memory,
+    pid,
+    block,
+    process,
+    async [Symbol.asyncDispose]() {
+      await process.close();
+      child.kill("SIGKILL");
+      await memory.close();
+      await rm(dir, { recursive: true });
+    },
+  };
+}
+
 /** Of the only block: the first page, and how many. */
 function runsOf(saved: SavedMemory | undefined): [number, number][] {
   const { runs = new Uint32Array(0) } = saved?.blocks[0] ?? {};
@@ -61,96 +90,75 @@ async function bytesAt(file: FileHandle, length: number, position: number): Prom
 }
 
 test("memory of a process is saved as it is when it is saved, however much there was when the file was made", async () => {
-  const dir = await mkdtemp(join(tmpdir(), "belljar-guest-memory-"));
-  const memory = createGuestMemory();
-  const { child, pid, block } = await startProgram();
-  try {
-    await using process = await open(`/proc/${pid}/mem`, "r+");
-    const saved = async (
-      before: MemoryBlock,
-      path: string,
-      meanwhile = async (): Promise<void> => {},
-    ): Promise<number> => {
-      const prepared = await memory.prepare(pid, [before], path);
-      await meanwhile();
-      const { blocks, write } = await memory.save(pid, [block], path, prepared);
-      await write();
-      const [{ runs } = { runs: new Uint32Array(0) }] = blocks;
-      await using file = await open(path, "r");
-      let at = 0;
-      for (let index = 0; index < runs.length; index += 2) {
-        const length = (runs[index + 1] ?? 0) * PAGE_BYTES;
-        const wanted = await bytesAt(process, length, block.address + (runs[index] ?? 0) * PAGE_BYTES);
-        assert.ok((await bytesAt(file, length, at)).equals(wanted), `run ${index / 2} of ${runs.length / 2}`);
-        at += length;
-      }
-      assert.equal((await file.stat()).size, at);
-      return countPages(blocks);
-    };
-    const first = await saved(block, join(dir, "all"));
-    // Four fifths, and what the allocator has beside it.
-    assert.ok(first >= (SIZE_MIB * 0.8 * MIB) / PAGE_BYTES && first < (SIZE_MIB * 0.85 * MIB) / PAGE_BYTES, `${first}`);
-    const more = await saved(block, join(dir, "more"), async () => {
-      for (let page = 0; page < 5 * MIB; page += PAGE_BYTES)
-        await process.write(Buffer.of(7), 0, 1, block.address + page);
-    });
-    assert.ok(more > first + 200, `${more} after ${first}`);
-    assert.equal(await saved({ ...block, sizeBytes: 2 * MIB }, join(dir, "little")), more);
-    assert.deepEqual(await Promise.all(["one", "two"].map((name) => saved(block, join(dir, name)))), [more, more]);
-    await assert.rejects(memory.prepare(pid, [block], join(dir, "all")), { reason: "DISK_FAILED" });
-  } finally {
-    child.kill("SIGKILL");
-    await memory.close();
-    await rm(dir, { recursive: true });
-  }
+  await using setup = await setUp();
+  const { dir, memory, pid, block, process } = setup;
+  const saved = async (
+    before: MemoryBlock,
+    path: string,
+    meanwhile = async (): Promise<void> => {},
+  ): Promise<number> => {
+    const prepared = await memory.prepare(pid, [before], path);
+    await meanwhile();
+    const { blocks, write } = await memory.save(pid, [block], path, prepared);
+    await write();
+    const [{ runs } = { runs: new Uint32Array(0) }] = blocks;
+    await using file = await open(path, "r");
+    let at = 0;
+    for (let index = 0; index < runs.length; index += 2) {
+      const length = (runs[index + 1] ?? 0) * PAGE_BYTES;
+      const wanted = await bytesAt(process, length, block.address + (runs[index] ?? 0) * PAGE_BYTES);
+      assert.ok((await bytesAt(file, length, at)).equals(wanted), `run ${index / 2} of ${runs.length / 2}`);
+      at += length;
+    }
+    assert.equal((await file.stat()).size, at);
+    return countPages(blocks);
+  };
+  const first = await saved(block, join(dir, "all"));
+  // Four fifths, and what the allocator has beside it.
+  assert.ok(first >= (SIZE_MIB * 0.8 * MIB) / PAGE_BYTES && first < (SIZE_MIB * 0.85 * MIB) / PAGE_BYTES, `${first}`);
+  const more = await saved(block, join(dir, "more"), async () => {
+    for (let page = 0; page < 5 * MIB; page += PAGE_BYTES)
+      await process.write(Buffer.of(7), 0, 1, block.address + page);
+  });
+  assert.ok(more > first + 200, `${more} after ${first}`);
+  assert.equal(await saved({ ...block, sizeBytes: 2 * MIB }, join(dir, "little")), more);
+  assert.deepEqual(await Promise.all(["one", "two"].map((name) => saved(block, join(dir, name)))), [more, more]);
+  await assert.rejects(memory.prepare(pid, [block], join(dir, "all")), { reason: "DISK_FAILED" });
 });
 
 test("a second guest's memory is copied before the first one's is written, and both files are whole", async () => {
-  const dir = await mkdtemp(join(tmpdir(), "belljar-guest-memory-"));
-  const memory = createGuestMemory();
-  const { child, pid, block } = await startProgram();
-  try {
-    await using process = await open(`/proc/${pid}/mem`, "r");
-    const sizeBytes = 12 * MIB;
-    const guests = [0, 1, 2].map((at) => ({
-      path: join(dir, String(at)),
-      part: { ...block, address: block.address + at * 20 * MIB, sizeBytes },
-    }));
-    const copied: SavedMemory[] = [];
-    for (const { path, part } of guests) {
-      copied.push(await memory.save(pid, [part], path, await memory.prepare(pid, [part], path)));
-    }
-    for (const { write } of copied) await write();
-    for (const [index, { path, part }] of guests.entries()) {
-      await using file = await open(path, "r");
-      let at = 0;
-      for (const [runAt, count] of runsOf(copied[index])) {
-        const wanted = await bytesAt(process, count * PAGE_BYTES, part.address + runAt * PAGE_BYTES);
-        assert.ok((await bytesAt(file, wanted.length, at)).equals(wanted), `${index}: page ${runAt}`);
-        at += wanted.length;
-      }
-      assert.ok(at > sizeBytes / 2);
-      assert.equal((await file.stat()).size, at);
-    }
-    // Once.
-    await assert.rejects(copied[0]?.write() ?? Promise.resolve(), { reason: "DISK_FAILED" });
-  } finally {
-    child.kill("SIGKILL");
-    await memory.close();
-    await rm(dir, { recursive: true });
+  await using setup = await setUp();
+  const { dir, memory, pid, block, process } = setup;
+  const sizeBytes = 12 * MIB;
+  const guests = [0, 1, 2].map((at) => ({
+    path: join(dir, String(at)),
+    part: { ...block, address: block.address + at * 20 * MIB, sizeBytes },
+  }));
+  const copied: SavedMemory[] = [];
+  for (const { path, part } of guests) {
+    copied.push(await memory.save(pid, [part], path, await memory.prepare(pid, [part], path)));
   }
+  for (const { write } of copied) await write();
+  for (const [index, { path, part }] of guests.entries()) {
+    await using file = await open(path, "r");
+    let at = 0;
+    for (const [runAt, count] of runsOf(copied[index])) {
+      const wanted = await bytesAt(process, count * PAGE_BYTES, part.address + runAt * PAGE_BYTES);
+      assert.ok((await bytesAt(file, wanted.length, at)).equals(wanted), `${index}: page ${runAt}`);
+      at += wanted.length;
+    }
+    assert.ok(at > sizeBytes / 2);
+    assert.equal((await file.stat()).size, at);
+  }
+  // Once.
+  await assert.rejects(copied[0]?.write() ?? Promise.resolve(), { reason: "DISK_FAILED" });
 });
 
 test("a disk without room for a guest's memory is told before anything of it is copied", async (t) => {
   const small = await mountTmpfs(t, 8);
-  const memory = createGuestMemory();
-  const { child, pid, block } = await startProgram();
-  try {
-    await assert.rejects(memory.prepare(pid, [block], join(small, "all")), { reason: "DISK_FULL" });
-    const { runs } = await memory.prepare(pid, [{ ...block, sizeBytes: 4 * MIB }], join(small, "little"));
-    assert.ok(countPages(runs.map((each) => ({ runs: each }))) * PAGE_BYTES <= 4 * MIB);
-  } finally {
-    child.kill("SIGKILL");
-    await memory.close();
-  }
+  await using setup = await setUp();
+  const { memory, pid, block } = setup;
+  await assert.rejects(memory.prepare(pid, [block], join(small, "all")), { reason: "DISK_FULL" });
+  const { runs } = await memory.prepare(pid, [{ ...block, sizeBytes: 4 * MIB }], join(small, "little"));
+  assert.ok(countPages(runs.map((each) => ({ runs: each }))) * PAGE_BYTES <= 4 * MIB);
 });

@@ -1,5 +1,5 @@
 /** QEMU as a `Hypervisor`: starts VMs, takes over those that another process started. */
-import { BelljarError, isAlive, type Log, vmmLimits } from "../../base/index.ts";
+import { BelljarError, isAlive, type Log, messageChain, vmmLimits } from "../../base/index.ts";
 import type {
   Hypervisor,
   HypervisorInfo,
@@ -71,8 +71,10 @@ class Qemu implements Hypervisor {
   async startWaiting(config: VmConfig, options: Pick<StartOptions, "signal" | "onSpawn"> = {}): Promise<WaitingVmm> {
     const launched = await this.#launch(config, true, options, async () => {});
     if (config.acceleration === "tcg") {
-      // Without it, it only takes longer; and whoever waits with it is told if it has ended.
-      await makeTranslationRoom(launched.process.identity.pid).catch(() => {});
+      // Without it a copy takes longer, and that is all.
+      await makeTranslationRoom(launched.process.identity.pid).catch((error: unknown) => {
+        this.#log.debug("a VMM that waits has no room for translated code", { cause: messageChain(error).join(": ") });
+      });
     }
     return new WaitingQemu(config, launched, this.#startTimeoutMs, this.#log);
   }
