@@ -1,16 +1,19 @@
 /**
  * VMMs that were started and have no guest: they wait for a copy, which needs no more than the memory, the device state and the disks of its
- * guest then. Those that wait for one copy have mapped what its source's memory was mapped from; those that wait for many at once have
- * mapped a canvas, which what the many have in common is laid over.
+ * guest then. Those that wait for one copy have mapped what its source's memory was mapped from, and the root and the network device that
+ * all of its kind have; those that wait for many at once have mapped a canvas, which what the many have in common is laid over, and have the
+ * image that those share too.
  *
- * Invariant: a spare becomes a VM of the configuration that it was started with, whose memory is mapped from the same file.
+ * Invariant: a spare becomes a VM of the configuration that it was started with, whose memory is mapped from the same file, and which may have
+ * more disks.
  */
 import { stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { BelljarError, messageChain, poolLimits } from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
-import type { Hypervisor, MemoryFile, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
+import type { DiskConfig, Hypervisor, MemoryFile, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
 import { type NetworkSettings, networkPath } from "../network/index.ts";
-import { bootOf, savedConfig } from "../sandbox/index.ts";
+import { bootOf, placeNics, ROOT_SERIAL, savedConfig } from "../sandbox/index.ts";
 import { Canvas } from "./canvas.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { type Blueprint, type RoomDeps, WaitingRoom } from "./waiting-room.ts";
@@ -26,6 +29,8 @@ export interface SparesDeps extends RoomDeps {
 export interface SpareKind extends Blueprint {
   readonly key: string;
   readonly config: Omit<VmConfig, "id" | "runDir">;
+  /** Disks that copies of one source have in common, beside those of the configuration. */
+  readonly shared: readonly DiskConfig[];
   /** Which file its memory is mapped from, whatever that is called. */
   readonly memoryFileId: string | undefined;
 }
@@ -45,7 +50,7 @@ interface Wanted extends SpareKind {
 export class Spares {
   readonly #room: WaitingRoom<Wanted, WaitingVmm>;
   readonly #deps: SparesDeps;
-  /** By the kind of their copies; the latest last. */
+  /** By the kind of their copies, and what those share; the latest last. */
   readonly #canvases = new Map<string, Canvas>();
   /** What is under way of ending those that were too many. */
   readonly #ending = new Set<Promise<void>>();
@@ -57,9 +62,10 @@ export class Spares {
       what: "spare VMM",
       make: async (kind, { id, runDir, network, onSpawn }, signal) => {
         const networkNamespace = network === undefined ? undefined : networkPath(network);
+        const { devices } = placeNics(kind.config.devices ?? [], network);
         // Before: QEMU would make a file that is gone. After: its name may have become another one's.
         const memoryFile = await memoryOf(kind, signal);
-        const config = { ...kind.config, memoryFile, id, runDir, networkNamespace };
+        const config = { ...kind.config, devices, memoryFile, id, runDir, networkNamespace };
         const spare = await deps.hypervisor.startWaiting(config, { signal, onSpawn });
         try {
           await memoryOf(kind, signal);
@@ -100,10 +106,12 @@ export class Spares {
 
   /** There may be more of this kind, many at once. */
   wantMany(kind: SpareKind): void {
-    const canvas = this.#canvases.get(kind.key) ?? new Canvas(this.#deps.checkpointsDir);
-    this.#canvases.delete(kind.key);
-    this.#canvases.set(kind.key, canvas);
-    this.#room.want(canvas.id, { ...kind, key: canvas.id, canvas });
+    const key = keyOfMany(kind);
+    const canvas = this.#canvases.get(key) ?? new Canvas(this.#deps.checkpointsDir);
+    this.#canvases.delete(key);
+    this.#canvases.set(key, canvas);
+    const config = { ...kind.config, disks: [...kind.config.disks, ...kind.shared] };
+    this.#room.want(canvas.id, { ...kind, config, key: canvas.id, canvas });
     for (const [oldest, old] of this.#canvases) {
       if (this.#canvases.size <= poolLimits.kindsMax) break;
       this.#canvases.delete(oldest);
@@ -113,9 +121,9 @@ export class Spares {
 
   /** Undefined where fewer wait for them than there will be copies. */
   claim(kind: SpareKind, count: number): ClaimedCanvas | undefined {
-    const canvas = this.#canvases.get(kind.key);
+    const canvas = this.#canvases.get(keyOfMany(kind));
     if (canvas === undefined || this.#room.count(canvas.id) < count) return undefined;
-    this.#canvases.delete(kind.key);
+    this.#canvases.delete(keyOfMany(kind));
     this.#room.unwant(canvas.id);
     return { kind: { ...kind, key: canvas.id }, path: canvas.path, [Symbol.dispose]: () => this.#end(canvas) };
   }
@@ -149,29 +157,42 @@ export class Spares {
   }
 }
 
-/** Undefined where no VMM can wait: in a namespace of somebody else's, and for memory or devices that other programs have a hand in. */
+/**
+ * Undefined where no VMM can wait: in a namespace of somebody else's, and for memory or devices that other programs have a hand in.
+ * @param layersDir of this root's images: what lies elsewhere is somebody's, who may want to write to it
+ */
 export async function spareKind(
   { state: { vm }, memory }: Pick<Snapshot, "state" | "memory">,
   image: GuestImage,
   network: NetworkSettings | undefined,
+  layersDir: string,
 ): Promise<SpareKind | undefined> {
   if (vm === undefined || vm.sharedMemory === true || network?.mode === "netns") return undefined;
-  if ((vm.devices ?? []).some(({ kind }) => kind !== "net")) return undefined;
-  const { disks: _, devices: __, ...rest } = savedConfig(vm);
+  const { disks, devices = [], ...rest } = savedConfig(vm);
+  if (devices.some(({ kind }) => kind !== "net")) return undefined;
+  const places = devices.map(({ id, port }) => [id, port] as const);
+  const root = disks.filter(({ serial }) => serial === ROOT_SERIAL).map((disk) => ({ ...disk, path: image.rootPath }));
   const memoryFileId = memory === undefined ? undefined : await idOf(memory.path);
   const mode = network?.mode;
   return {
-    key: JSON.stringify([rest, bootOf(image), mode, memoryFileId]),
+    key: JSON.stringify([rest, places, root, bootOf(image), mode, memoryFileId]),
     memoryFileId,
     mode,
     memoryMib: vm.memoryMib,
+    shared: disks.filter(({ path, readOnly }) => readOnly && dirname(path) === layersDir),
     config: {
       ...rest,
       boot: bootOf(image),
-      disks: [],
+      disks: root,
+      devices,
       ...(memory === undefined ? {} : { memoryFile: { ...memory, use: "private" } }),
     },
   };
+}
+
+/** Many are made of one source, one is of any that is like it. */
+function keyOfMany({ key, shared }: SpareKind): string {
+  return JSON.stringify([key, shared]);
 }
 
 async function idOf(path: string): Promise<string> {

@@ -389,7 +389,7 @@ export interface Hypervisor {
   start(config: VmConfig, options?: StartOptions): Promise<Vm>;
   /**
    * Starts a VMM without a guest: it waits for the memory and device state of one. Disks and devices of the configuration are those that it
-   * has from the start, most often none.
+   * has from the start; its guest has them at the same places, and may have more.
    * @throws BelljarError as `start`
    */
   startWaiting(config: VmConfig, options?: Pick<StartOptions, "signal" | "onSpawn">): Promise<WaitingVmm>;

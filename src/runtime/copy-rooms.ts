@@ -1,4 +1,5 @@
 /** Where something waits for a copy that is about to be made: a VMM without a guest, or, of a checkpoint, the copy itself. */
+import { join } from "node:path";
 import { newId } from "../base/index.ts";
 import {
   type CheckpointStore,
@@ -26,13 +27,14 @@ export interface CopyRoom {
 
 /** Which VMMs could wait for such a copy, where any do. */
 export async function spareKindOf(
-  { spares, guestImages }: RuntimeDeps,
+  { spares, guestImages, rootDir }: RuntimeDeps,
   snapshot: Snapshot,
   wanted: CopiedNetworkConfig,
 ): Promise<SpareKind | undefined> {
   if (spares === undefined) return undefined;
   const image = await openGuestImage(guestImages, snapshot.state.guestImage);
-  return await spareKind(snapshot, image, copiedNetwork(snapshot.state.settings.network, wanted));
+  const network = copiedNetwork(snapshot.state.settings.network, wanted);
+  return await spareKind(snapshot, image, network, join(rootDir, "images/layers"));
 }
 
 export function ofSpares({ spares }: RuntimeDeps, kind: SpareKind | undefined): CopyRoom | undefined {

@@ -8,6 +8,13 @@ import { BelljarError, cancelledError, hasErrno } from "../../base/index.ts";
 import { queryStatus } from "./monitor.ts";
 import { type QmpClient, tryConnect } from "./qmp.ts";
 
+/** What QEMU is told before there is anything to load. */
+export async function expectDevices(qmp: QmpClient, signal?: AbortSignal): Promise<void> {
+  await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "events", state: true }] }, { signal });
+  // A guest that was moved is asked to announce its addresses, five times. A copy's are others, and whoever is to know them learns them.
+  await qmp.execute("migrate-set-parameters", { "announce-rounds": 0 }, { signal });
+}
+
 /** @throws BelljarError `VMM_START_FAILED` when QEMU does not take the state; `VMM_DIED` when it ends over it. */
 export async function loadDevices(
   qmp: QmpClient,
@@ -15,9 +22,6 @@ export async function loadDevices(
   { path, at }: { readonly path: string; readonly at: number },
   signal: AbortSignal,
 ): Promise<void> {
-  await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "events", state: true }] }, { signal });
-  // A guest that was moved is asked to announce its addresses, five times. A copy's are others, and whoever is to know them learns them.
-  await qmp.execute("migrate-set-parameters", { "announce-rounds": 0 }, { signal });
   await using file = await open(path).catch((error: unknown) => {
     throw new BelljarError("VMM_START_FAILED", `the device state ${path} cannot be read`, { cause: error });
   });

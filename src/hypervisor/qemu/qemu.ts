@@ -76,7 +76,7 @@ class Qemu implements Hypervisor {
         this.#log.debug("a VMM that waits has no room for translated code", { cause: messageChain(error).join(": ") });
       });
     }
-    return new WaitingQemu(config, launched, this.#startTimeoutMs, this.#log);
+    return await WaitingQemu.create(config, launched, this.#startTimeoutMs, this.#log);
   }
 
   async #launch(
