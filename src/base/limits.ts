@@ -202,6 +202,8 @@ export const resourceLimits = {
   cgroupRetryMs: 10,
   /** Directories of one sandbox's group: one for each hierarchy. */
   cgroupDirsMax: 16,
+  /** What this process's own groups are is looked up again after. */
+  hierarchiesKeepMs: 1_000,
 } as const;
 
 export const sandboxLimits = {
@@ -448,7 +450,7 @@ export const checkpointLimits = {
   restoreSessionsMax: 64,
   restoreSessionTimeoutMs: 180_000,
   /** Copies of one snapshot that are started at the same time; and how long they have the CPUs, when all are, before their agents do. */
-  copiesAtOnce: 4,
+  copiesAtOnce: 6,
   introductionQuietMs: 1_000,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */
   freezeTimeoutMs: 30_000,

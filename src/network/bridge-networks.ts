@@ -13,7 +13,9 @@ import {
   chooseRange,
   hostRules,
   listPorts,
+  openPortLines,
   portLines,
+  portLinesAgain,
   portName,
   removeLink,
   uplinkOf,
@@ -21,7 +23,7 @@ import {
   writeHostRules,
 } from "./bridge.ts";
 import { idOfNetwork, linkedFrom } from "./links.ts";
-import { inNamespace, listNamespaces, type UplinkLines } from "./namespace.ts";
+import { inNamespace, listNamespaces, type Uplink } from "./namespace.ts";
 import { LINKED, TABLE } from "./rules.ts";
 import type { OwnNetworkState } from "./state.ts";
 
@@ -56,25 +58,24 @@ export class BridgeNetworks {
     return address;
   }
 
-  /** What makes this sandbox's link to the bridge, as lines of a shell's, before anybody has planned anything with it. */
-  async prepare(id: string, { namespace, mtu }: OwnNetworkState): Promise<readonly string[]> {
-    return portLines(await this.#host(), { sandboxId: id, namespace, mtu, isThere: false }, undefined);
+  /**
+   * What makes the bridge and this sandbox's link to it, through which nothing gets: on the host, as lines of a shell's, and then in the
+   * sandbox's namespace.
+   */
+  async lines(id: string, { namespace, mtu }: OwnNetworkState): Promise<Uplink> {
+    const host = await this.#host();
+    return { host: portLines(host, { sandboxId: id, namespace, mtu }), uplink: uplinkOf(host) };
   }
 
-  /**
-   * What makes the bridge, this sandbox's link to it, and the host's rules for all of these: on the host, as lines of a shell's, and then in
-   * the sandbox's namespace.
-   * @param isThere the link is
-   */
-  async make(
-    id: string,
-    { namespace, mtu }: OwnNetworkState,
-    isThere: boolean,
-    planned: Iterable<OwnNetworkState>,
-  ): Promise<{ readonly host: readonly string[]; readonly uplink: UplinkLines }> {
-    const host = await this.#host();
-    const rules = hostRules(host, [...planned].filter(isBridge));
-    return { host: portLines(host, { sandboxId: id, namespace, mtu, isThere }, rules), uplink: uplinkOf(host) };
+  /** The same on the host for links that are there, unless somebody has taken the bridge away. */
+  async linesAgain(id: string): Promise<readonly string[]> {
+    return portLinesAgain(await this.#host(), id);
+  }
+
+  /** What writes the host's rules for all of these and then lets some through, as lines of a shell's. */
+  async openLines(ids: readonly string[], planned: Iterable<OwnNetworkState>): Promise<readonly string[]> {
+    const rules = hostRules(await this.#host(), [...planned].filter(isBridge));
+    return ["nft -f - <<'RULES'", rules, "RULES", ...openPortLines(ids)];
   }
 
   /** Those that are linked to this one, and those that it is linked to, are told in the rules of their own namespaces. */

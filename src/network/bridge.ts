@@ -83,28 +83,44 @@ export interface BridgePort {
   /** Of its other end. */
   readonly namespace: string;
   readonly mtu: number;
-  readonly isThere: boolean;
 }
 
 /**
- * The bridge, and with it this host's forwarding; a port of it; and rules, unless none are to change: as lines of a shell's. A bridge that is
- * there is success.
+ * The bridge, and with it this host's forwarding, and a port of it, which is down: nothing gets through. As lines of a shell's; a bridge that
+ * is there is success.
  */
-export function portLines(
-  { name, range }: BridgeHost,
-  { sandboxId, namespace, mtu, isThere }: BridgePort,
-  rules: string | undefined,
-): readonly string[] {
+export function portLines(host: BridgeHost, { sandboxId, namespace, mtu }: BridgePort): readonly string[] {
+  const add = `link add ${portName(sandboxId)} mtu ${mtu} type veth peer name ${UPLINK} mtu ${mtu} netns ${namespace}`;
+  return bridgeLines(host, [add, ...linkPortLines(host, sandboxId)]);
+}
+
+/** The same where the port is there: nothing as long as it is one of the bridge's. */
+export function portLinesAgain(host: BridgeHost, sandboxId: string): readonly string[] {
+  return [
+    `if ! [ -e /sys/class/net/${host.name}/brif/${portName(sandboxId)} ]; then`,
+    ...bridgeLines(host, linkPortLines(host, sandboxId)),
+    "fi",
+  ];
+}
+
+/** Lets through what the rules let through, by these ports. */
+export function openPortLines(sandboxIds: readonly string[]): readonly string[] {
+  return ["ip -batch - <<'LINKS'", ...sandboxIds.map((id) => `link set ${portName(id)} up`), "LINKS"];
+}
+
+function linkPortLines({ name }: BridgeHost, sandboxId: string): readonly string[] {
   const port = portName(sandboxId);
-  const add = `link add ${port} mtu ${mtu} type veth peer name ${UPLINK} mtu ${mtu} netns ${namespace}`;
+  return [`link set ${port} master ${name}`, `link set ${port} type bridge_slave isolated on`];
+}
+
+/** @param links lines of ip's for what is to be done when there is a bridge */
+function bridgeLines({ name, range }: BridgeHost, links: readonly string[]): readonly string[] {
   return [
     `[ -d /proc/sys/net/ipv4/conf/${name} ] || ip link add ${name} type bridge`,
     "ip -batch - <<'LINKS'",
     `link set ${name} address ${BRIDGE_MAC} up`,
     `address replace ${gatewayOf(range)}/${range.prefix} dev ${name}`,
-    ...(isThere ? [] : [add]),
-    `link set ${port} master ${name} up`,
-    `link set ${port} type bridge_slave isolated on`,
+    ...links,
     "LINKS",
     `echo 1 >/proc/sys/net/ipv6/conf/${name}/disable_ipv6`,
     `echo 0 >/proc/sys/net/ipv4/conf/${name}/send_redirects`,
@@ -113,7 +129,6 @@ export function portLines(
     // A shell reads a byte at a time, and such a file ends after the first: no end of a line is seen.
     "read -r forwarding </proc/sys/net/ipv4/ip_forward || :",
     '[ "$forwarding" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward',
-    ...(rules === undefined ? [] : ["nft -f - <<'RULES'", rules, "RULES"]),
   ];
 }
 

@@ -22,17 +22,55 @@ export async function runLines(lines: readonly string[], signal?: AbortSignal | 
   await tool("sh", ["-eu"], { input: Buffer.from([...lines, ""].join("\n")), signal });
 }
 
-export function namespaceLines(name: string): readonly string[] {
-  return [`ip netns add ${name}`];
+/** What makes a link to the outside usable, which is there. */
+export interface UplinkLines {
+  /** As lines of a shell's. */
+  readonly settings: readonly string[];
+  /** As lines of ip's. */
+  readonly links: readonly string[];
 }
 
-/** These lines, in a shell in the namespace. */
-export function linesWithin(namespace: string, lines: readonly string[]): readonly string[] {
-  return [`nsenter --net=${namespacePath(namespace)} -- sh -eu <<'WITHIN'`, ...lines, "WITHIN"];
+/** A way out, on both of its sides. */
+export interface Uplink {
+  /** On the host, as lines of a shell's. */
+  readonly host: readonly string[];
+  readonly uplink: UplinkLines;
 }
 
-/** The VMM's end of the link to the guest, which is down: what a VM needs to be started in the namespace. Nothing gets in or out. */
-export const linkLines: readonly string[] = [
+/** The namespace, with the VMM's end of the link to the guest, which is down: what a VMM needs to be started there. Nothing gets in or out. */
+export function emptyLines({ namespace }: OwnNetworkState): readonly string[] {
+  return [`ip netns add ${namespace}`, ...linesWithin(namespace, linkLines)];
+}
+
+/** What an empty one lacks to be a network. The rules come before the link is up. */
+export function openLines(state: OwnNetworkState, rules: string): readonly string[] {
+  return linesWithin(state.namespace, [...ruleText(rules), ...wayLines(state)]);
+}
+
+/**
+ * A namespace with all that is in it, and the way out, in one go.
+ * @param rules none where nothing gets through that way out yet
+ */
+export function placeLines(
+  state: OwnNetworkState,
+  rules: string | undefined,
+  { host, uplink }: Uplink = NO_UPLINK,
+): readonly string[] {
+  const { namespace } = state;
+  const own = rules === undefined ? [] : ruleText(rules);
+  const within = [...linkLines, ...own, ...uplink.settings, ...wayLines(state, uplink.links)];
+  return [`ip netns add ${namespace}`, ...host, ...linesWithin(namespace, within)];
+}
+
+/** Rules for a namespace that has everything else. */
+export function ruleLines({ namespace }: OwnNetworkState, rules: string): readonly string[] {
+  const [nft = "", ...text] = ruleText(rules);
+  return [`nsenter --net=${namespacePath(namespace)} -- ${nft}`, ...text];
+}
+
+const NO_UPLINK: Uplink = { host: [], uplink: { settings: [], links: [] } };
+
+const linkLines: readonly string[] = [
   // IPv6 is closed by not being there.
   "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6",
   "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6",
@@ -42,25 +80,18 @@ export const linkLines: readonly string[] = [
   `ip tuntap add ${TAP} mode tap`,
 ];
 
-/** What makes a link to the outside usable, which is there. */
-export interface UplinkLines {
-  /** As lines of a shell's. */
-  readonly settings: readonly string[];
-  /** As lines of ip's. */
-  readonly links: readonly string[];
+/** These lines, in a shell in the namespace. */
+function linesWithin(namespace: string, lines: readonly string[]): readonly string[] {
+  return [`nsenter --net=${namespacePath(namespace)} -- sh -eu <<'WITHIN'`, ...lines, "WITHIN"];
 }
 
-/** The rules, and then the link to the guest, which is there, and one to the outside. */
-export function guestLines(
-  { address, macAddress, mtu }: OwnNetworkState,
-  rules: string,
-  uplink?: UplinkLines | undefined,
-): readonly string[] {
+function ruleText(rules: string): readonly string[] {
+  return ["nft -f - <<'RULES'", rules, "RULES"];
+}
+
+/** @param uplink lines of ip's for the way out */
+function wayLines({ address, macAddress, mtu }: OwnNetworkState, uplink: UplinkLines["links"] = []): readonly string[] {
   return [
-    "nft -f - <<'RULES'",
-    rules,
-    "RULES",
-    ...(uplink?.settings ?? []),
     "ip -batch - <<'LINKS'",
     "link set lo up",
     `link set ${TAP} address ${GATEWAY_MAC} mtu ${mtu} up`,
@@ -68,7 +99,7 @@ export function guestLines(
     `route add ${address}/32 dev ${TAP}`,
     // Nobody has to be asked, and nobody can answer in the guest's place.
     `neighbour replace ${address} lladdr ${macAddress} dev ${TAP} nud permanent`,
-    ...(uplink?.links ?? []),
+    ...uplink,
     "LINKS",
   ];
 }

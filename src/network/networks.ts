@@ -2,8 +2,9 @@
  * The networks of one root's sandboxes on this host. `plan` decides and makes nothing; its answer is written down; then `make` makes
  * it, and `remove` undoes it, as often as it is asked, for whoever has the state. What no state speaks of, `sweep` finds by its name.
  */
+import { randomBytes } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { BelljarError, isId, type ProcessIdentity, parseJson } from "../base/index.ts";
+import { BelljarError, isId, type ProcessIdentity, parseJson, throwIfAborted } from "../base/index.ts";
 import { type Disk, Turns } from "../store/index.ts";
 import { BridgeNetworks } from "./bridge-networks.ts";
 import type { NetworkSettings } from "./config.ts";
@@ -14,27 +15,27 @@ import { type NetworkWatch, watchGiven } from "./given-watch.ts";
 import { networkPath } from "./guest.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
 import { choosePorts } from "./host-ports.ts";
-import { TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
+import { MTU, randomMac, TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
 import { linkedPeers } from "./links.ts";
 import {
-  guestLines,
+  emptyLines,
   inNamespace,
-  linesWithin,
-  linkLines,
   listNamespaces,
-  namespaceLines,
   namespacePrefix,
+  openLines,
+  placeLines,
   removeNamespace,
+  ruleLines,
   runLines,
-  type UplinkLines,
 } from "./namespace.ts";
 import { hasNames, resolvePolicy } from "./policy.ts";
 import { PreparedNetworks } from "./prepared-networks.ts";
 import { type Rates, shapingArguments } from "./rates.ts";
 import { readSets, renewedSets } from "./renewed-names.ts";
-import { addressSets, DENIED, namespaceRules, TABLE } from "./rules.ts";
+import { addressSets, DENIED, namespaceRules, replacing, TABLE } from "./rules.ts";
 import { endSlirp, findSlirp, openSlirp } from "./slirp.ts";
 import type { NetworkState, OwnNetworkState } from "./state.ts";
+import { Together } from "./together.ts";
 import { readTraffic, type Traffic } from "./traffic.ts";
 
 export interface MakeOptions {
@@ -43,6 +44,12 @@ export interface MakeOptions {
   /** Told of that program as soon as there is one. */
   readonly onUplink: (state: OwnNetworkState) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
+}
+
+interface Opened {
+  readonly state: OwnNetworkState;
+  /** Of its namespace. */
+  readonly rules: string;
 }
 
 export interface NetworksDeps {
@@ -108,13 +115,39 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
 
   const ownOnes = (): readonly OwnNetworkState[] => [...planned.values()].filter(isOwn);
 
+  const newPlace = async (mode: OwnNetworkState["mode"], namespace: string): Promise<OwnNetworkState> => ({
+    mode,
+    namespace,
+    macAddress: randomMac(randomBytes(5)),
+    address: mode === "bridge" ? await bridge.address([...ownOnes(), ...prepared.places]) : USER_ADDRESS,
+    mtu: MTU,
+    ports: [],
+  });
+
   const prepared = new PreparedNetworks({
-    make: (place, lines) =>
+    make: (mode, namespace, onDecided) =>
       turns.take(async () => {
-        const port = place.mode === "bridge" ? await bridge.prepare(idOf(place.namespace), place) : [];
-        await runLines([...lines, ...port]);
+        const place = await newPlace(mode, namespace);
+        onDecided(place);
+        const isBridge = mode === "bridge";
+        await runLines(
+          isBridge ? placeLines(place, undefined, await bridge.lines(idOf(namespace), place)) : emptyLines(place),
+        );
+        return place;
       }),
     leaveBridge: ({ namespace }) => turns.take(() => bridge.remove(idOf(namespace), ownOnes())),
+  });
+
+  /** On a bridge, in places that were prepared. */
+  const opened = new Together<Opened>(turns, async (all, again) => {
+    const lines: string[] = [];
+    for (const { state, rules } of all) {
+      lines.push(...(await bridge.linesAgain(idOf(state.namespace))));
+      lines.push(...ruleLines(state, again ? replacing(rules) : rules));
+    }
+    const ids = all.map(({ state }) => idOf(state.namespace));
+    await runLines([...lines, ...(await bridge.openLines(ids, ownOnes()))]);
+    for (const { state } of all) await bridge.admit(state, ownOnes());
   });
 
   const remove = async (namespace: string, uplink: OwnNetworkState["uplink"]): Promise<void> => {
@@ -137,11 +170,10 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       const { allow } = await resolvePolicy(settings.policy, lookUpName, []);
       const nameServer = await hostNameServer();
       return await turns.take(async () => {
-        const own = ownOnes();
-        const taken = own.flatMap(({ ports }) => ports);
+        const taken = ownOnes().flatMap(({ ports }) => ports);
+        const namespace = prefix + id;
         const state: OwnNetworkState = {
-          ...prepared.place(mode, prefix + id),
-          address: isBridge ? await bridge.address(own) : USER_ADDRESS,
+          ...(prepared.find(mode, namespace) ?? (await newPlace(mode, namespace))),
           nameServer,
           ports: await choosePorts(settings.ports, taken),
           ...(isBridge ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
@@ -163,19 +195,21 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       const { mode, namespace } = state;
       const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
       const isThere = prepared.take(namespace);
-      const own = isThere ? [] : namespaceLines(namespace);
       const rules = namespaceRules(state, destinations);
-      const within = (uplink?: UplinkLines): readonly string[] =>
-        linesWithin(namespace, [...(isThere ? [] : linkLines), ...guestLines(state, rules, uplink)]);
       if (mode === "bridge") {
-        await turns.take(async () => {
-          const lines = await bridge.make(idOf(namespace), state, isThere, ownOnes());
-          await runLines([...own, ...lines.host, ...within(lines.uplink)], signal);
-          await bridge.admit(state, ownOnes());
-        });
+        if (isThere) await opened.add({ state, rules });
+        else {
+          await turns.take(async () => {
+            const id = idOf(namespace);
+            const place = placeLines(state, rules, await bridge.lines(id, state));
+            await runLines([...place, ...(await bridge.openLines([id], ownOnes()))], signal);
+            await bridge.admit(state, ownOnes());
+          });
+        }
+        throwIfAborted(signal);
         tell();
       } else {
-        await runLines([...own, ...within()], signal);
+        await runLines(isThere ? openLines(state, rules) : placeLines(state, rules), signal);
         const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
         await openSlirp(state, runDir, onSpawn, signal);
       }
@@ -254,7 +288,7 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     sweep: (ids) =>
       turns.take(async () => {
         const removed = new Set<string>();
-        const kept = new Set([...ids, ...prepared.namespaces.map(idOf)]);
+        const kept = new Set([...ids, ...prepared.places.map(({ namespace }) => idOf(namespace))]);
         for (const name of await listNamespaces(prefix)) {
           if (!isId(idOf(name)) || kept.has(idOf(name))) continue;
           await remove(name, undefined);

@@ -1,17 +1,20 @@
 /**
- * Places for VMs that wait for a sandbox: a namespace with a link to the guest that is down, and a way out without rules or ports. A
- * VMM stays in the namespace in which it was started, so that it is there before anybody knows what will be asked of it.
+ * Places for VMs that wait for a sandbox: a network without rules and published ports, and with one link down, so that nothing gets through:
+ * the bridge's, or where there is none the one to the guest. A VMM stays in the namespace in which it was started, so that it is there before
+ * anybody knows what will be asked of it.
  */
-import { randomBytes } from "node:crypto";
 import { throwIfAborted } from "../base/index.ts";
-import { MTU, randomMac, USER_ADDRESS } from "./layout.ts";
-import { linesWithin, linkLines, namespaceLines, removeNamespace } from "./namespace.ts";
+import { removeNamespace } from "./namespace.ts";
 import { endSlirp, startSlirp } from "./slirp.ts";
 import type { OwnNetworkState } from "./state.ts";
 
 export interface PreparedNetworksDeps {
-  /** Runs these lines, and what else the mode asks for. */
-  readonly make: (place: OwnNetworkState, lines: readonly string[]) => Promise<void>;
+  /** Decides on a place, tells it before anything is made of it, and makes it. */
+  readonly make: (
+    mode: OwnNetworkState["mode"],
+    namespace: string,
+    onDecided: (place: OwnNetworkState) => void,
+  ) => Promise<OwnNetworkState>;
   readonly leaveBridge: (place: OwnNetworkState) => Promise<void>;
 }
 
@@ -24,15 +27,14 @@ export class PreparedNetworks {
     this.#deps = deps;
   }
 
-  get namespaces(): readonly string[] {
-    return [...this.#places.keys()];
+  get places(): readonly OwnNetworkState[] {
+    return [...this.#places.values()];
   }
 
-  /** What a network in this namespace begins with. */
-  place(mode: OwnNetworkState["mode"], namespace: string): OwnNetworkState {
+  /** What a network in this namespace begins with, if it is there. */
+  find(mode: OwnNetworkState["mode"], namespace: string): OwnNetworkState | undefined {
     const place = this.#places.get(namespace);
-    if (place?.mode === mode) return place;
-    return { mode, namespace, macAddress: randomMac(randomBytes(5)), address: USER_ADDRESS, mtu: MTU, ports: [] };
+    return place?.mode === mode ? place : undefined;
   }
 
   /** It is a network from now on, or removed as one. Answers whether it was there. */
@@ -47,12 +49,10 @@ export class PreparedNetworks {
     runDir: string,
     signal: AbortSignal,
   ): Promise<OwnNetworkState> {
-    const place = this.place(mode, namespace);
     const keep = (now: OwnNetworkState): void => void this.#places.set(namespace, now);
-    keep(place);
     try {
       throwIfAborted(signal);
-      await this.#deps.make(place, [...namespaceLines(namespace), ...linesWithin(namespace, linkLines)]);
+      const place = await this.#deps.make(mode, namespace, keep);
       if (mode === "user")
         await startSlirp(namespace, [], runDir, async (uplink) => keep({ ...place, uplink }), signal);
       return place;

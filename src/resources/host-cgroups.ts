@@ -61,7 +61,10 @@ export async function readHierarchies(): Promise<readonly Hierarchy[]> {
 
 export function openHostCgroups(deps: HostCgroupsDeps): HostCgroups {
   const root = createHash("sha256").update(deps.rootDir).digest("hex").slice(0, 8);
-  const { log, hierarchies = readHierarchies } = deps;
+  const { log } = deps;
+  const hierarchies = remembered(deps.hierarchies ?? readHierarchies);
+  /** Groups that are there, as whoever waits for a sandbox has made them. */
+  const made = new Set<string>();
   return {
     plan: async (id) => {
       const usable = (await hierarchies().catch(() => [])).filter(({ isWritable }) => isWritable);
@@ -69,24 +72,42 @@ export function openHostCgroups(deps: HostCgroupsDeps): HostCgroups {
       return usable.map(({ dir }) => join(dir, TOP, root, id));
     },
     create: async (dirs) => {
+      if (made.has(dirs.join())) return;
       try {
         for (const dir of dirs) await publishStep("cgroup", `mkdir ${nameOf(dir)}`, () => make(dir));
+        made.add(dirs.join());
       } catch (error) {
         await removeAll(dirs, log);
         throw error;
       }
     },
     add: async (dirs, pid) => {
+      // The kernel takes 10 to 20 ms for each, even where there is nothing to move.
+      if (await isIn(dirs, pid)) return;
       try {
         for (const dir of dirs) {
-          await publishStep("cgroup", `add ${nameOf(dir)}`, () => move(dir, String(pid)));
+          await publishStep("cgroup", `add ${nameOf(dir)}`, () => set(join(dir, "cgroup.procs"), String(pid)));
         }
       } catch (error) {
         // One that has ended already needs no group; why it has, whoever started it can say better.
         if (!hasErrno(error, "ESRCH")) throw error;
       }
     },
-    remove: (dirs) => removeAll(dirs, log),
+    remove: async (dirs) => {
+      made.delete(dirs.join());
+      await removeAll(dirs, log);
+    },
+  };
+}
+
+/** What is asked for several times for each sandbox, and hardly ever changes. */
+function remembered<T>(read: () => Promise<T>): () => Promise<T> {
+  let last: { readonly answer: Promise<T>; readonly untilMs: number } | undefined;
+  return () => {
+    if (last === undefined || performance.now() > last.untilMs) {
+      last = { answer: read(), untilMs: performance.now() + resourceLimits.hierarchiesKeepMs };
+    }
+    return last.answer;
   };
 }
 
@@ -95,11 +116,12 @@ function nameOf(dir: string): string {
   return dirname(dirname(dir)).endsWith(TOP) ? "group" : "directory";
 }
 
-/** The kernel takes 10 to 20 ms for it even where there is nothing to move. */
-async function move(dir: string, pid: string): Promise<void> {
-  const path = join(dir, "cgroup.procs");
-  const pids = await readFile(path, "utf8");
-  if (!pids.split("\n").includes(pid)) await set(path, pid);
+/** Whether the process is in all of them: the path of each hierarchy ends with the sandbox's own part. */
+async function isIn([dir, ...others]: readonly string[], pid: number): Promise<boolean> {
+  if (dir === undefined) return true;
+  const part = dir.slice(dir.lastIndexOf(`/${TOP}/`));
+  const text = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
+  return text.split("\n").filter((line) => line.endsWith(part)).length === others.length + 1;
 }
 
 /** Another owner may just remove the directories above, which are empty for a moment. */
