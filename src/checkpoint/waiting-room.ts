@@ -1,7 +1,8 @@
 /**
  * Where something waits for the sandboxes that it will be of: a few of each kind, made when a sandbox of that kind was, and nobody needs the
  * CPUs. Each has the id that its sandbox will have: what a killed owner leaves of them is found by it, and belongs to no sandbox. What
- * waits is in the control group of that sandbox, and where there is to be a network, in the place where that will be.
+ * waits is in the control group of that sandbox, and where there is to be a network, in the place where that will be; the directory that will be
+ * the sandbox's is locked.
  *
  * Invariant: each is handed out once; whatever goes wrong here, a sandbox starts in the usual way.
  */
@@ -18,10 +19,13 @@ import {
 } from "../base/index.ts";
 import type { Networks, OwnNetworkState } from "../network/index.ts";
 import { type HostCgroups, noteCgroups } from "../resources/index.ts";
+import type { ReadyLocks } from "../sandbox/index.ts";
 
 export interface RoomDeps {
   readonly networks: Networks;
   readonly cgroups: HostCgroups;
+  /** Of the directories of sandboxes; without it each takes its own. */
+  readonly locks?: ReadyLocks | undefined;
   /** Sockets go below it, as those of sandboxes do. */
   readonly runDir: string;
   readonly clock: Clock;
@@ -105,6 +109,7 @@ export class WaitingRoom<B extends Blueprint, T> {
   /** The sandbox did not come to be. */
   async giveBack(id: string): Promise<void> {
     this.#given.delete(id);
+    await this.#deps.locks?.giveUp(id);
     const found = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (found !== undefined) await this.#end(found);
@@ -203,7 +208,7 @@ export class WaitingRoom<B extends Blueprint, T> {
   }
 
   async #add(kind: string, blueprint: B): Promise<void> {
-    const { networks, cgroups: host, runDir: runs, log } = this.#deps;
+    const { networks, cgroups: host, locks, runDir: runs, log } = this.#deps;
     const { signal } = this.#closing;
     const id = newId();
     const place = { id, runDir: join(runs, id), cgroups: await host.plan(id) };
@@ -212,6 +217,7 @@ export class WaitingRoom<B extends Blueprint, T> {
     let made: T;
     try {
       const { mode } = blueprint;
+      await locks?.prepare(id);
       const onSpawn = await this.#group(runDir, cgroups);
       const network = mode === undefined ? undefined : await networks.prepare(id, mode, runDir, signal);
       made = await this.#craft.make(blueprint, { id, runDir, network, onSpawn }, signal);
@@ -276,6 +282,7 @@ export class WaitingRoom<B extends Blueprint, T> {
 
   async #clear({ id, runDir, cgroups }: Pick<Waiting<T>, "id" | "runDir" | "cgroups">): Promise<void> {
     await this.#deps.cgroups.remove(cgroups);
+    await this.#deps.locks?.giveUp(id);
     await this.#deps.networks.giveUp(id).catch((error: unknown) => {
       this.#deps.log.warn("the network of what waited is left", { cause: messageChain(error).join(": ") });
     });

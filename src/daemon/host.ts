@@ -28,6 +28,7 @@ import {
   type RuntimeCore,
   readLayerUse,
 } from "../runtime/index.ts";
+import { ReadyLocks } from "../sandbox/index.ts";
 import { acquireLock, systemDisk } from "../store/index.ts";
 
 export interface HostPaths {
@@ -97,7 +98,9 @@ export class Host {
     const networks = openNetworks({ rootDir: paths.root });
     const runDir = paths.run;
     const cgroups = openHostCgroups({ rootDir: paths.root, log });
-    const room = { networks, cgroups, runDir, clock: systemClock, log, availableMemoryMib: readAvailableMib };
+    const sandboxesDir = join(paths.root, "sandboxes");
+    const locks = new ReadyLocks(sandboxesDir);
+    const room = { networks, cgroups, locks, runDir, clock: systemClock, log, availableMemoryMib: readAvailableMib };
     return await openRuntime({
       hypervisor,
       templates: this.templates,
@@ -114,11 +117,12 @@ export class Host {
               size: spareCount,
               hypervisor,
               connectAgent,
-              sandboxesDir: join(paths.root, "sandboxes"),
+              sandboxesDir,
               layersDir: join(paths.root, "images/layers"),
             }),
       networks,
       cgroups,
+      lock: locks.acquire,
       acceleration: this.#probe(),
       guestImages: this.guestImages,
       images: await this.images(),

@@ -42,6 +42,7 @@ export {
   type VfioPort,
   vfioPorts,
 } from "./pci-devices.ts";
+export { ReadyLocks } from "./ready-locks.ts";
 export { isUnfinished, unfinishedDir } from "./record.ts";
 export { type RestartConfig, type RestartPolicy, type RestartState, restartPolicies } from "./restart.ts";
 export { resumeWith } from "./resume-with.ts";
