@@ -22,7 +22,7 @@ import { checkCheckpointable } from "./blockers.ts";
 import { tellHookFailures } from "./hooks.ts";
 import type { GuestMemory, SavedMemory } from "./memory/index.ts";
 import { withDiskPaths } from "./moved-disks.ts";
-import type { FrozenDisk, Snapshot, SnapshotTimes } from "./snapshot.ts";
+import type { BaseMemory, FrozenDisk, Snapshot, SnapshotTimes } from "./snapshot.ts";
 
 export interface CaptureDeps {
   readonly sandbox: HostSandbox;
@@ -119,9 +119,13 @@ function snapshotOf(
   files: Pick<Snapshot, "pagesPath" | "devices" | "disks" | "logs">,
   stoppedAtMs: number | undefined,
 ): Snapshot {
-  const { memoryFile } = state.vm ?? {};
-  const memory = memoryFile?.use === "private" ? { path: memoryFile.path, template: memoryFile.template } : undefined;
-  return { stoppedAtMs, state, memory, pages: blocks, pagesAt: 0, layers: [], ...files };
+  return { stoppedAtMs, state, memory: baseMemory(state), pages: blocks, pagesAt: 0, layers: [], ...files };
+}
+
+/** What a snapshot of a sandbox in this state would need beside its own pages. */
+export function baseMemory({ vm }: SandboxState<ContainerState>): BaseMemory | undefined {
+  const { memoryFile } = vm ?? {};
+  return memoryFile?.use === "private" ? { path: memoryFile.path, template: memoryFile.template } : undefined;
 }
 
 /** The time in which the containers, and in it the CPUs, stand still. A sandbox that was paused stays so. */

@@ -1,6 +1,6 @@
 /** Frozen guests: templates that new sandboxes start from, checkpoints of whole sandboxes, and copies of either. */
 export { type ExportCheckpointOptions, exportCheckpoint, importCheckpoint } from "./archive.ts";
-export { type CaptureDeps, type Captured, type CaptureOptions, capture } from "./capture.ts";
+export { baseMemory, type CaptureDeps, type Captured, type CaptureOptions, capture } from "./capture.ts";
 export { checkpointDigest } from "./checkpoint-digest.ts";
 export type { CheckpointState } from "./checkpoint-state.ts";
 export { CheckpointDraft, CheckpointStore, type FoundCheckpoint, isError } from "./checkpoint-store.ts";
@@ -14,7 +14,7 @@ export { packPages } from "./packed-pages.ts";
 export { Pool, type PoolDeps } from "./pool.ts";
 export { renameContainers } from "./renamed-containers.ts";
 export type { Snapshot } from "./snapshot.ts";
-export { type SpareKind, Spares, type SparesDeps, spareKind } from "./spares.ts";
+export { type ClaimedCanvas, type SpareKind, Spares, type SparesDeps, spareKind } from "./spares.ts";
 export type { StandbySource } from "./standby.ts";
 export { type StandbyKind, Standbys, type StandbysDeps } from "./standbys.ts";
 export { copyLogs, makeCopiedDisks, planDisks, replaceDisks, type StartedCopy, startCopy } from "./start-copy.ts";

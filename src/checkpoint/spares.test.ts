@@ -87,6 +87,34 @@ test("many forks at once take spares that have mapped a file of their own, which
   assert.deepEqual([world.waiting(), await readdir(checkpoints)], [[], []]);
 });
 
+test("the networks of many forks are begun before their source stands still, and given back when it cannot", async (t) => {
+  const world = await open(t, 3, "bridge");
+  const { networks, hypervisor } = world.runtime;
+  await world.source.fork(2);
+  await until(() => world.waiting().length === 3);
+  const waited = world.waiting();
+  const letGo = hypervisor.hold("pause");
+  const forking = world.source.fork(2);
+  await until(() => networks.ahead.length === 2);
+  assert.equal(
+    networks.ahead.every((id) => waited.includes(id)),
+    true,
+  );
+  letGo();
+  const forks = await forking;
+  assert.deepEqual(new Set(forks.map(({ id }) => id)), new Set(networks.ahead));
+  await until(() => world.waiting().filter((id) => !waited.includes(id)).length === 3);
+  hypervisor.fail("pause", new BelljarError("VMM_PROTOCOL", "the test"));
+  await assert.rejects(world.source.fork(2), { message: "the test" });
+  const last = networks.ahead.slice(2);
+  assert.equal(last.length, 2);
+  for (const id of last) {
+    assert.deepEqual([networks.prepared.has(id), world.waiting().includes(id)], [false, false]);
+    assert.equal((await readdir(world.runtime.deps.runDir)).includes(id), false);
+  }
+  assert.equal((await world.source.exec(["echo", "on"])).stdout, "on\n");
+});
+
 test("a spare that has ended, or is of no use, is no reason for a failure", async (t) => {
   const world = await open(t, 1);
   await world.source.fork(1);

@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { BelljarError, isId, type ProcessIdentity, parseJson, throwIfAborted } from "../base/index.ts";
 import { type Disk, Turns } from "../store/index.ts";
+import { AheadNetworks } from "./ahead.ts";
 import { BridgeNetworks } from "./bridge-networks.ts";
 import type { NetworkSettings } from "./config.ts";
 import { deniedGiven, makeGiven, planGiven, removeEndpoint, removeGiven, scanGiven } from "./given-networks.ts";
@@ -68,7 +69,12 @@ export interface Networks {
    * @throws BelljarError what `make` throws; nothing is left then
    */
   prepare(id: string, mode: OwnNetworkState["mode"], runDir: string, signal: AbortSignal): Promise<OwnNetworkState>;
-  /** The sandbox did not come to be: its place is removed, unless it was made a network. */
+  /**
+   * Begins to make the networks of sandboxes that are about to be, as far as their places were prepared; `plan` and `make` with the same
+   * settings find it done, and tell what went wrong.
+   */
+  openAhead(ids: readonly string[], settings: NetworkSettings): void;
+  /** The sandbox did not come to be: its place is removed, unless it was made a network for it. */
   giveUp(id: string): Promise<void>;
   /** On an error the caller removes what there is. @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`, `PORT_IN_USE` */
   make(state: NetworkState, settings: NetworkSettings, options: MakeOptions): Promise<void>;
@@ -156,6 +162,75 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     await removeNamespace(namespace);
   };
 
+  const removeOwn = async (state: OwnNetworkState): Promise<void> => {
+    const { mode, namespace, uplink } = state;
+    prepared.take(namespace);
+    if (mode === "user") await remove(namespace, uplink);
+    else await removeNamespace(namespace);
+    await turns.take(async () => {
+      planned.delete(keyOf(state));
+      if (mode === "bridge") await bridge.remove(idOf(namespace), ownOnes());
+    });
+    if (mode === "bridge") tell();
+  };
+
+  const planOwn = async (
+    namespace: string,
+    mode: OwnNetworkState["mode"],
+    settings: NetworkSettings,
+  ): Promise<OwnNetworkState> => {
+    const { allow } = await resolvePolicy(settings.policy, lookUpName, []);
+    const nameServer = await hostNameServer();
+    return await turns.take(async () => {
+      const taken = ownOnes().flatMap(({ ports }) => ports);
+      const state: OwnNetworkState = {
+        ...(prepared.find(mode, namespace) ?? (await newPlace(mode, namespace))),
+        nameServer,
+        ports: await choosePorts(settings.ports, taken),
+        ...(mode === "bridge" ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
+        ...(settings.rates === undefined ? {} : { rates: settings.rates }),
+        ...(settings.links === undefined ? {} : { links: settings.links }),
+      };
+      planned.set(keyOf(state), state);
+      return state;
+    });
+  };
+
+  const makeOwn = async (
+    state: OwnNetworkState,
+    settings: NetworkSettings,
+    { runDir, onUplink, signal }: MakeOptions,
+  ): Promise<void> => {
+    const { mode, namespace } = state;
+    const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
+    const isThere = prepared.take(namespace);
+    const rules = namespaceRules(state, destinations);
+    if (mode === "user") {
+      await runLines(isThere ? openLines(state, rules) : placeLines(state, rules), signal);
+      const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
+      await openSlirp(state, runDir, onSpawn, signal);
+    } else if (isThere) {
+      await opened.add({ state, rules });
+    } else {
+      await turns.take(async () => {
+        const id = idOf(namespace);
+        const place = placeLines(state, rules, await bridge.lines(id, state));
+        await runLines([...place, ...(await bridge.openLines([id], ownOnes()))], signal);
+        await bridge.admit(state, ownOnes());
+      });
+    }
+  };
+
+  const ahead = new AheadNetworks({
+    plan: (namespace, settings) => planOwn(namespace, "bridge", settings),
+    make: async (state, settings) => {
+      const rules = namespaceRules(state, await resolvePolicy(settings.policy, lookUpName, hostAddresses()));
+      prepared.take(state.namespace);
+      await opened.add({ state, rules });
+    },
+    remove: removeOwn,
+  });
+
   return {
     plan: async (id, settings) => {
       const { mode } = settings;
@@ -166,23 +241,7 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
           return state;
         });
       }
-      const isBridge = settings.mode === "bridge";
-      const { allow } = await resolvePolicy(settings.policy, lookUpName, []);
-      const nameServer = await hostNameServer();
-      return await turns.take(async () => {
-        const taken = ownOnes().flatMap(({ ports }) => ports);
-        const namespace = prefix + id;
-        const state: OwnNetworkState = {
-          ...(prepared.find(mode, namespace) ?? (await newPlace(mode, namespace))),
-          nameServer,
-          ports: await choosePorts(settings.ports, taken),
-          ...(isBridge ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
-          ...(settings.rates === undefined ? {} : { rates: settings.rates }),
-          ...(settings.links === undefined ? {} : { links: settings.links }),
-        };
-        planned.set(keyOf(state), state);
-        return state;
-      });
+      return (await ahead.planned(prefix + id, settings)) ?? (await planOwn(prefix + id, mode, settings));
     },
 
     adopt: (state) => void planned.set(keyOf(state), state),
@@ -192,33 +251,24 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
         await makeGiven(state, signal);
         return;
       }
-      const { mode, namespace } = state;
-      const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
-      const isThere = prepared.take(namespace);
-      const rules = namespaceRules(state, destinations);
-      if (mode === "bridge") {
-        if (isThere) await opened.add({ state, rules });
-        else {
-          await turns.take(async () => {
-            const id = idOf(namespace);
-            const place = placeLines(state, rules, await bridge.lines(id, state));
-            await runLines([...place, ...(await bridge.openLines([id], ownOnes()))], signal);
-            await bridge.admit(state, ownOnes());
-          });
-        }
-        throwIfAborted(signal);
-        tell();
-      } else {
-        await runLines(isThere ? openLines(state, rules) : placeLines(state, rules), signal);
-        const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
-        await openSlirp(state, runDir, onSpawn, signal);
-      }
-      await slowDown(namespace, state.rates, signal);
+      if (!(await ahead.made(state))) await makeOwn(state, settings, { runDir, onUplink, signal });
+      throwIfAborted(signal);
+      if (state.mode === "bridge") tell();
+      await slowDown(state.namespace, state.rates, signal);
     },
 
     prepare: (id, mode, runDir, signal) => prepared.prepare(mode, prefix + id, runDir, signal),
 
-    giveUp: (id) => prepared.remove(prefix + id),
+    openAhead: (ids, settings) => {
+      // A network of another kind has a program of its own behind it, or somebody else's namespace.
+      if (settings.mode !== "bridge") return;
+      for (const id of ids) if (prepared.find("bridge", prefix + id) !== undefined) ahead.begin(prefix + id, settings);
+    },
+
+    giveUp: async (id) => {
+      await ahead.giveUp(prefix + id);
+      await prepared.remove(prefix + id);
+    },
 
     isAt: async (state, pid) => {
       const [wanted, own] = await Promise.all([stat(networkPath(state)), stat(`/proc/${pid}/ns/net`)]);
@@ -231,15 +281,8 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
         await turns.take(async () => void planned.delete(keyOf(state)));
         return;
       }
-      const { mode, namespace, uplink } = state;
-      prepared.take(namespace);
-      if (mode === "user") await remove(namespace, uplink);
-      else await removeNamespace(namespace);
-      await turns.take(async () => {
-        planned.delete(keyOf(state));
-        if (mode === "bridge") await bridge.remove(idOf(namespace), ownOnes());
-      });
-      if (mode === "bridge") tell();
+      await ahead.forget(state.namespace);
+      await removeOwn(state);
     },
 
     scan: scanGiven,
@@ -288,7 +331,8 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     sweep: (ids) =>
       turns.take(async () => {
         const removed = new Set<string>();
-        const kept = new Set([...ids, ...prepared.places.map(({ namespace }) => idOf(namespace))]);
+        const waiting = [...prepared.places.map(({ namespace }) => namespace), ...ahead.namespaces];
+        const kept = new Set([...ids, ...waiting.map(idOf)]);
         for (const name of await listNamespaces(prefix)) {
           if (!isId(idOf(name)) || kept.has(idOf(name))) continue;
           await remove(name, undefined);
@@ -332,6 +376,7 @@ export const noNetworks: Networks = {
   prepare: async () => {
     throw new BelljarError("NETWORK_UNAVAILABLE", "this runtime has no networks");
   },
+  openAhead: () => {},
   giveUp: async () => {},
   make: async () => {},
   isAt: async () => false,

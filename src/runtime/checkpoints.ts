@@ -24,8 +24,9 @@ import type { CheckpointMoves, CheckpointsDeps } from "./checkpoint-moves.ts";
 import { CheckpointUses } from "./checkpoint-uses.ts";
 import { CheckpointWaits } from "./checkpoint-waits.ts";
 import { type CopyWish, makeCopy } from "./copies.ts";
-import { type CopyRoom, forRestore, ofSpares, spareKindOf } from "./copy-rooms.ts";
+import { type CopyRoom, forRestore } from "./copy-rooms.ts";
 import { settleForkOptions } from "./fork-options.ts";
+import { ForkRoom } from "./fork-room.ts";
 import type {
   CallOptions,
   CheckpointInfo,
@@ -174,6 +175,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
         throw new BelljarError("SANDBOX_EXISTS", `there is a sandbox ${name} already`, { facts: { name } });
       }
     }
+    const { memory, runtime } = this.#deps;
+    await using room = await ForkRoom.open(runtime, managed.state, count);
     await using draft = await this.#store.begin(newId(), newId());
     const { captured } = await managed.capture(draft.dir, ({ snapshot }) => draft.link(snapshot), signal);
     await captured.written;
@@ -184,16 +187,12 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       files: files.map((path) => join(dir, "disks", basename(path))),
     }));
     const linked = { ...own, disks };
-    const { memory, runtime } = this.#deps;
-    const kind = await spareKindOf(runtime, linked, {});
-    using canvas = kind === undefined || count === 1 ? undefined : runtime.spares?.claim(kind, count);
+    await room.settle(linked);
     const lay = (): Promise<Snapshot> =>
-      canvas === undefined
+      room.canvasPath === undefined
         ? laySnapshot(memory, linked, join(dir, "memory"), signal)
-        : layOver(memory, linked, canvas.path);
+        : layOver(memory, linked, room.canvasPath);
     const snapshot = count === 1 ? linked : await lay();
-    const spare = count === 1 ? kind : canvas?.kind;
-    const waitingRoom = ofSpares(runtime, spare);
     const made = new Map<number, ManagedSandbox>();
     using _batch = count > 1 ? this.#deps.introductions.batch() : undefined;
     const waiting = names.entries();
@@ -206,7 +205,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
             index,
             await this.#copy(
               { snapshot, name, keepExec, isOneOfMany: count > 1, event: "forked", signal },
-              waitingRoom,
+              room.waiting,
+              room.begin(),
             ),
           );
         } catch (error) {
@@ -219,10 +219,7 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
       await Promise.allSettled([...made.values()].map((copy) => copy.delete({ force: true })));
       throw failures[0];
     }
-    if (kind !== undefined) {
-      if (count === 1) runtime.spares?.want(kind);
-      else runtime.spares?.wantMany(kind);
-    }
+    room.want();
     const inOrder = [...made].sort(([one], [other]) => one - other);
     return inOrder.map(([, copy]) => new RuntimeSandbox(copy, this, true));
   }
@@ -349,8 +346,8 @@ export class RuntimeCheckpoints implements Checkpoints, CheckpointMoves {
   async #copy(
     wish: Omit<CopyWish, "id" | "name"> & { readonly name?: string | undefined },
     waitingRoom: CopyRoom | undefined,
+    id = waitingRoom?.idFor() ?? newId(),
   ): Promise<ManagedSandbox> {
-    const id = waitingRoom?.idFor() ?? newId();
     const takeWaiting = waitingRoom && ((): WaitingCopy | undefined => waitingRoom.take(id));
     try {
       const name = wish.name === undefined ? id : checkName(wish.name, "the name");

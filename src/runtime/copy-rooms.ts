@@ -28,7 +28,7 @@ export interface CopyRoom {
 /** Which VMMs could wait for such a copy, where any do. */
 export async function spareKindOf(
   { spares, guestImages, rootDir }: RuntimeDeps,
-  snapshot: Snapshot,
+  snapshot: Pick<Snapshot, "state" | "memory">,
   wanted: CopiedNetworkConfig,
 ): Promise<SpareKind | undefined> {
   if (spares === undefined) return undefined;

@@ -42,12 +42,13 @@ test("a lock that is ready costs its sandbox nothing, and keeps others out from 
 });
 
 test("one that is given up leaves nothing, and one that cannot be had is told", async (t) => {
-  const locks = new ReadyLocks(t.dir);
+  const dir = join(t.dir, "sandboxes");
+  const locks = new ReadyLocks(dir);
   await locks.prepare(ID);
   await locks.giveUp(ID);
   await locks.giveUp(ID);
-  assert.deepEqual(await readdir(t.dir), []);
-  await mkdir(join(unfinishedDir(t.dir, ID), "lock"), { recursive: true });
+  assert.deepEqual(await readdir(dir), []);
+  await mkdir(join(unfinishedDir(dir, ID), "lock"), { recursive: true });
   await assert.rejects(locks.prepare(ID), { code: "EISDIR" });
-  assert.deepEqual(await readdir(t.dir), []);
+  assert.deepEqual(await readdir(dir), []);
 });

@@ -58,6 +58,13 @@ export class MemoryNetworks implements Networks {
     return place;
   }
 
+  /** Ids of those that were begun before they were asked for, in order. */
+  readonly ahead: string[] = [];
+
+  openAhead(ids: readonly string[]): void {
+    this.ahead.push(...ids);
+  }
+
   async giveUp(id: string): Promise<void> {
     this.prepared.delete(id);
   }
