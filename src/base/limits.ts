@@ -450,7 +450,7 @@ export const checkpointLimits = {
   restoreSessionsMax: 64,
   restoreSessionTimeoutMs: 180_000,
   /** Copies of one snapshot that are started at the same time; and how long they have the CPUs, when all are, before their agents do. */
-  copiesAtOnce: 6,
+  copiesAtOnce: 8,
   introductionQuietMs: 1_000,
   /** The guest's processes stand still within this, or go on: `standstillLimits` together. */
   freezeTimeoutMs: 30_000,

@@ -18,7 +18,7 @@ const NEXT = "00000000000c";
 export const killedModes = ["user", "bridge", "netns"] as const;
 export type KilledMode = (typeof killedModes)[number];
 
-const verbs = ["make", "make-prepared", "give-up", "remove"] as const;
+const verbs = ["make", "make-prepared", "make-ahead", "give-up", "remove"] as const;
 
 export interface NetworkPlace {
   /** Runs a command on the host of the test's own. */
@@ -82,6 +82,7 @@ export class NetworkKills {
     const before = await this.#look();
     const made = await this.#succeed("make", ID, settings);
     const there = await this.#look();
+    const inside = mode === "netns" ? "" : await this.#lookInside();
     const removed = await this.#succeed("remove", ID);
     if (there === before) throw new Error(`nothing was made: ${made.errors}`);
     const done = new Map<NetworkKill["verb"], Ended>([
@@ -89,8 +90,12 @@ export class NetworkKills {
       ["remove", removed],
     ]);
     if (mode !== "netns") {
-      done.set("make-prepared", await this.#succeed("make-prepared", ID, settings));
-      await this.#succeed("remove", ID);
+      for (const verb of ["make-prepared", "make-ahead"] as const) {
+        done.set(verb, await this.#succeed(verb, ID, settings));
+        const now = await this.#lookInside();
+        if (now !== inside) throw new Error(`${verb} makes another network of ${mode}:\n${difference(inside, now)}`);
+        await this.#succeed("remove", ID);
+      }
       done.set("give-up", await this.#succeed("give-up", ID, settings));
     }
     for (const verb of verbs) {
@@ -151,6 +156,28 @@ export class NetworkKills {
     // Its tools may outlive it, and hold its output.
     const [status, signal] = await once(child, "exit");
     return { killed: signal === "SIGKILL", status, output, errors };
+  }
+
+  /** What stands between the guest and the outside, however it came to be; each has addresses of its own. */
+  async #lookInside(): Promise<string> {
+    const texts: string[] = [];
+    for (const command of [
+      "ip -4 address",
+      "ip -4 route",
+      "ip neighbour show nud permanent",
+      "nft list ruleset",
+      "tc qdisc",
+    ]) {
+      const words = ["nsenter", `--net=/run/netns/${this.#prefix}${ID}`, "--", ...command.split(" ")];
+      const text = (await runTool(words[0] ?? "", words.slice(1))).stdout.toString();
+      // The kernel lists neighbours as they lie in its table.
+      texts.push(command.startsWith("ip neighbour") ? text.split("\n").sort().join("\n") : text);
+    }
+    const own = /(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\b10\.\d+\.\d+\.\d+/g;
+    return texts
+      .join("---\n")
+      .replaceAll(own, "OWN")
+      .replaceAll(/packets \d+ bytes \d+|^\d+: |@if\d+| linkdown|refcnt \d+|(?<=^qdisc \w+ )\w+:/gm, "");
   }
 
   /** Everything on the host that could be of ours or of others. */

@@ -1,7 +1,7 @@
 /**
  * Makes, removes and sweeps networks in the network namespace that it runs in, as the owner of a root would: what is planned is in files
  * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `make-prepared ROOT ID SETTINGS`, which makes it in a place that was prepared
- * for it, `give-up ROOT ID SETTINGS`, which prepares such a place for nobody, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`,
+ * for it, `make-ahead ROOT ID SETTINGS`, which begins to before it is asked for, `give-up ROOT ID SETTINGS`, which prepares such a place for nobody, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`,
  * `recover ROOT`, which removes what was half made or half removed; prints JSON. `KILL_AT` ends it at a step, as `PHASE STEP-NUMBER`, and
  * `SHOW_STEPS` lists the steps on standard error.
  */
@@ -58,10 +58,12 @@ try {
       await prepare(settingsOf(text));
       await networks.giveUp(id);
       break;
+    case "make-ahead":
     case "make-prepared":
     case "make": {
       const settings = settingsOf(text);
-      if (verb === "make-prepared") await prepare(settings);
+      if (verb !== "make") await prepare(settings);
+      if (verb === "make-ahead") networks.openAhead([id], settings);
       const state = await networks.plan(id, settings);
       await writeFile(path(id), JSON.stringify(state));
       const onUplink = async (made: NetworkState): Promise<void> => await writeFile(path(id), JSON.stringify(made));

@@ -2,7 +2,7 @@
  * Forks of a running HTTP server, each on a port of its own, while the source is asked all the time. `BELLJAR_FORKS` asks for more of them
  * than the few that are enough to see it; then the times are worth looking at, too. `BELLJAR_NETWORK=bridge` changes the host's own
  * network while it runs; `BELLJAR_SERVER=busybox` or `lighttpd` (of Debian, for which an image is made) has a small server in place of
- * Node; `BELLJAR_SPARES` has so many VMMs wait for the forks.
+ * Node; `BELLJAR_SPARES` has so many VMMs wait for the forks; `BELLJAR_ROUNDS` makes them more than once.
  */
 import assert from "node:assert/strict";
 import { get } from "node:http";
@@ -17,6 +17,9 @@ import { until } from "../support/until.ts";
 const COUNT = Number(process.env["BELLJAR_FORKS"] ?? 3);
 const MODE = process.env["BELLJAR_NETWORK"] === "bridge" ? "bridge" : "user";
 const SPARES = Number(process.env["BELLJAR_SPARES"] ?? 0);
+const ROUNDS = Number(process.env["BELLJAR_ROUNDS"] ?? 1);
+/** Between the answer of the source and the next request. */
+const PAUSE_MS = 50;
 const LIGHTTPD = 'server.document-root="/etc"\\nserver.port=80\\n';
 /** Each says who it is. */
 const SERVERS = {
@@ -75,46 +78,48 @@ test("forks of a running server answer on ports of their own, and the source nev
     }
   };
   await answers(port, performance.now() + 60_000);
-  if (SPARES > 0) {
-    // More than one: those that wait for many are others.
-    for (const first of await source.fork(2)) await first.delete({ force: true });
-    await until(async () => (await findVmmProcesses(paths.run)).length === SPARES + 1, {
-      what: "spares",
-      timeoutMs: 60_000,
-    });
-  }
-  // One at a time, each with a connection of its own: it may be slow while it is frozen, and it is never refused.
-  const stop = new AbortController();
-  const times: number[] = [];
-  const asking = (async () => {
-    while (!stop.signal.aborted) {
-      const begunMs = performance.now();
-      assert.match(await ask(port, 10_000), /^[0-9a-f]{12}\s*$/);
-      times.push(performance.now() - begunMs);
-      await sleep(20);
+  for (let round = 0; round < ROUNDS; round += 1) {
+    if (SPARES > 0) {
+      // More than one: those that wait for many are others.
+      for (const first of await source.fork(2)) await first.delete({ force: true });
+      await until(async () => (await findVmmProcesses(paths.run)).length === SPARES + 1, {
+        what: "spares",
+        timeoutMs: 60_000,
+      });
     }
-  })();
-  await sleep(1_000);
-  const begunMs = performance.now();
-  const forks = await source.fork({ count: COUNT, name: "fork-{n}" });
-  const forkedMs = performance.now() - begunMs;
-  try {
-    const ports = await Promise.all(forks.map(portOf));
-    assert.equal(new Set([...ports, port]).size, COUNT + 1);
-    const texts = await Promise.all(ports.map((each) => answers(each, performance.now() + 60_000)));
-    const answeredMs = performance.now() - begunMs;
-    assert.equal(new Set(texts).size, COUNT, "each says who it is");
-    await sleep(500);
-    stop.abort();
-    await asking;
-    t.diagnostic(
-      `${COUNT} forks made after ${Math.round(forkedMs)} ms, all answered after ${Math.round(answeredMs)} ms; the source answered ` +
-        `${times.length} of ${times.length} requests, the slowest after ${Math.round(Math.max(...times))} ms`,
-    );
-  } finally {
-    stop.abort();
-    await asking.catch(() => {});
-    for (const fork of forks) await fork.delete({ force: true });
+    // One at a time, each with a connection of its own: it may be slow while it is frozen, and it is never refused.
+    const stop = new AbortController();
+    const times: number[] = [];
+    const asking = (async () => {
+      while (!stop.signal.aborted) {
+        const begunMs = performance.now();
+        assert.match(await ask(port, 10_000), /^[0-9a-f]{12}\s*$/);
+        times.push(performance.now() - begunMs);
+        await sleep(PAUSE_MS);
+      }
+    })();
+    await sleep(1_000);
+    const begunMs = performance.now();
+    const forks = await source.fork({ count: COUNT, name: "fork-{n}" });
+    const forkedMs = performance.now() - begunMs;
+    try {
+      const ports = await Promise.all(forks.map(portOf));
+      assert.equal(new Set([...ports, port]).size, COUNT + 1);
+      const texts = await Promise.all(ports.map((each) => answers(each, performance.now() + 60_000)));
+      const answeredMs = performance.now() - begunMs;
+      assert.equal(new Set(texts).size, COUNT, "each says who it is");
+      await sleep(500);
+      stop.abort();
+      await asking;
+      t.diagnostic(
+        `${COUNT} forks made after ${Math.round(forkedMs)} ms, all answered after ${Math.round(answeredMs)} ms; the source answered ` +
+          `${times.length} of ${times.length} requests, the slowest after ${Math.round(Math.max(...times))} ms`,
+      );
+    } finally {
+      stop.abort();
+      await asking.catch(() => {});
+      for (const fork of forks) await fork.delete({ force: true });
+    }
   }
 });
 
