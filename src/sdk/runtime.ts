@@ -37,7 +37,7 @@ export interface OpenOptions {
    */
   readonly poolSize?: number | undefined;
   /**
-   * VMMs that wait for the next restores and forks of a kind that was made before, which need not start one then. Each takes 20 MB of
+   * VMMs that wait for the next restores and forks of a kind that was made before, which need not start one then. Each takes 30 MB of
    * memory. As with `poolSize`, whoever started a daemon has decided. None unless told.
    */
   readonly spareCount?: number | undefined;

@@ -16,7 +16,7 @@ const VARIABLES: Readonly<Record<string, string>> = {
   BELLJAR_POOL:
     "VMs that run and wait for the next sandboxes, of a daemon that is started; none unless told. Each takes the memory of a small VM",
   BELLJAR_SPARES:
-    "VMMs that wait for the next restores and forks, of a daemon that is started; none unless told. Each takes 20 MB of memory",
+    "VMMs that wait for the next restores and forks, of a daemon that is started; none unless told. Each takes 30 MB of memory",
   HOME: "of users other than root: state lies in `.local/share/belljar` of it",
   XDG_DATA_HOME: "of users other than root: in place of `.local/share` of the home directory",
   XDG_RUNTIME_DIR: "of users other than root: where sockets lie",
