@@ -115,7 +115,7 @@ test("device state that was saved loads into another VM, which goes on where the
   assert.ok(stillMs !== undefined && stillMs > copiedMs && stillMs < outerMs, `${copiedMs} ${stillMs} ${outerMs}`);
 });
 
-test("a QEMU that waits becomes the VM that was saved, with disks and devices that come only then", async (t) => {
+test("a QEMU that waits becomes the VM that was saved, with disks that are there and others that come only then", async (t) => {
   const path = join(t.dir, "disk.raw");
   await writeFile(path, "");
   await truncate(path, 1024 * 1024);
@@ -134,7 +134,7 @@ test("a QEMU that waits becomes the VM that was saved, with disks and devices th
   const fillMemory = async ({ pid }: { readonly pid: number }) => copyMemory((await vm.info()).pid, pid);
 
   const own = { ...config, id: "waits", runDir: await tempDir(t) };
-  const waiting = await qemu.startWaiting({ ...own, disks: [] });
+  const waiting = await qemu.startWaiting({ ...own, disks: disks.slice(0, 1) });
   t.after(() => waiting.kill());
   assert.deepEqual((await findVmmProcesses(t.dir)).map(({ identity }) => identity.pid).includes(waiting.vmm.pid), true);
   // What it will translate its guest to has memory already, which QEMU asks for in huge pages.
@@ -175,6 +175,13 @@ test("a QEMU that waits becomes the VM that was saved, with disks and devices th
   const useless = await qemu.startWaiting({ ...other, disks: [] });
   await assert.rejects(useless.load({ ...other, disks: [] }, { loadDevicesFrom: devices, fillMemory }), {
     reason: "VMM_START_FAILED",
+  });
+  assert.deepEqual(await readdir(other.runDir), []);
+  // So does a disk that is another one than the guest has: it was there when QEMU started.
+  const stale = await qemu.startWaiting({ ...other, disks: [{ ...disk, serial: "scsi", slot: 4 }] });
+  await assert.rejects(stale.load(other, { loadDevicesFrom: devices, fillMemory }), {
+    reason: "VMM_START_FAILED",
+    message: /another disk scsi/,
   });
   assert.deepEqual(await readdir(other.runDir), []);
 });
