@@ -2,12 +2,13 @@
  * Guests' memory out of their VMMs, in one of the threads that move it: looked for, copied while the guest stands still, and written to its
  * file when that is over.
  */
-import { ftruncateSync, readSync, statfsSync, writeSync } from "node:fs";
+import { ftruncateSync, statfsSync, writeSync } from "node:fs";
 import { freemem } from "node:os";
 import { BelljarError, checkpointLimits } from "../../base/index.ts";
 import type { LookRequest, PrepareRequest, SaveRequest, WriteRequest } from "./messages.ts";
 import { ended, findAllOwn, withFile } from "./own-pages.ts";
 import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
+import { ProcessPages } from "./process-memory.ts";
 
 /**
  * What is copied while the guest stands still and written afterwards. What is more than there is room for in memory is written while it
@@ -33,7 +34,7 @@ export function look({ pid, blocks, path }: LookRequest): readonly PageRuns[] {
   withFile(path, "wx", () => {});
   const { bfree, bsize } = statfsSync(path);
   if (bfree * bsize >= bytes) return found;
-  throw new BelljarError("DISK_FULL", `${path} would have ${bytes} bytes`);
+  throw new BelljarError("DISK_FULL", `no room is left for the guest's memory: ${path} would have ${bytes} bytes`);
 }
 
 /** The kernel finds memory when it is first written to: not while a guest stands still. */
@@ -93,9 +94,8 @@ export function save({ pid, blocks, path, order, comes }: SaveRequest): readonly
     const bytes = countBytes(found);
     if (isFirst) tell(first, BigInt(bytes));
     const sink = new Sink(path, buffer, bytes, isFirst ? undefined : first);
-    withFile(`/proc/${pid}/mem`, "r", (memory) => {
-      for (const [index, runs] of found.entries()) copyOut(memory, blocks[index]?.address ?? 0, runs, sink);
-    });
+    const parts = found.map((runs, index) => ({ address: blocks[index]?.address ?? 0, runs }));
+    copyOut(new ProcessPages(pid, parts), bytes, sink);
     copies.set(path, { sink, timer: setTimeout(() => letGo(path), stageIdleMs).unref() });
     return found;
   } catch (error) {
@@ -133,17 +133,13 @@ function countBytes(all: readonly PageRuns[]): number {
   return PAGE_BYTES * countPages(all.map((runs) => ({ runs })));
 }
 
-function copyOut(memory: number, address: number, runs: PageRuns, sink: Sink): void {
-  for (let at = 0; at < runs.length; at += 2) {
-    const start = address + (runs[at] ?? 0) * PAGE_BYTES;
-    const bytes = (runs[at + 1] ?? 0) * PAGE_BYTES;
-    for (let got = 0; got < bytes; ) {
-      const { buffer, from, room } = sink.space();
-      const read = readSync(memory, buffer, from, Math.min(room, bytes - got), start + got);
-      if (read === 0) throw ended("the process's memory");
-      sink.filled(read);
-      got += read;
-    }
+function copyOut(pages: ProcessPages, bytes: number, sink: Sink): void {
+  for (let left = bytes; left > 0; ) {
+    const { buffer, from, room } = sink.space();
+    const read = pages.read(buffer, from, Math.min(room, left));
+    if (read === 0) throw ended("the room for the guest's memory");
+    sink.filled(read);
+    left -= read;
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { type FileHandle, mkdtemp, open, readFile, rm } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "../../../test/support/harness.ts";
@@ -45,6 +45,7 @@ async function startProgram(): Promise<{
 }
 
 interface Setup extends AsyncDisposable {
+  readonly child: ChildProcess;
   readonly dir: string;
   readonly memory: GuestMemory;
   readonly pid: number;
@@ -59,6 +60,7 @@ async function setUp(): Promise<Setup> {
   const { child, pid, block } = await startProgram();
   const process = await open(`/proc/${pid}/mem`, "r+");
   return {
+    child,
     dir,
     memory,
     pid,
@@ -161,4 +163,46 @@ test("a disk without room for a guest's memory is told before anything of it is 
   await assert.rejects(memory.prepare(pid, [block], join(small, "all")), { reason: "DISK_FULL" });
   const { runs } = await memory.prepare(pid, [{ ...block, sizeBytes: 4 * MIB }], join(small, "little"));
   assert.ok(countPages(runs.map((each) => ({ runs: each }))) * PAGE_BYTES <= 4 * MIB);
+});
+
+test("thousands of pages that are apart go into another process, each to its place and nothing beside it", async () => {
+  await using from = await setUp();
+  await using to = await setUp();
+  const path = join(from.dir, "all");
+  // Every second page of what the program never writes to, in both.
+  const untouched = (page: number): number => 5 * MIB * Math.floor(page / 128) + 2 * PAGE_BYTES * (page % 128);
+  const start = 64 * PAGE_BYTES;
+  for (let page = 0; page < 16 * 128; page += 1) {
+    await from.process.write(Buffer.from(`page ${page}`), 0, null, from.block.address + start + untouched(page));
+  }
+  const prepared = await from.memory.prepare(from.pid, [from.block], path);
+  const { blocks, write } = await from.memory.save(from.pid, [from.block], path, prepared);
+  await write();
+  const [{ runs, sizeBytes } = { runs: new Uint32Array(0), sizeBytes: 0 }] = blocks;
+  assert.ok(runs.length / 2 > 1500, `${runs.length / 2} runs`);
+  const target = { ...to.block, sizeBytes };
+  const before = await bytesAt(to.process, sizeBytes, target.address);
+  await to.memory.load(to.pid, [target], blocks, { path, at: 0 });
+  const wanted = Buffer.from(before);
+  for (let at = 0; at < runs.length; at += 2) {
+    const [place, length] = [(runs[at] ?? 0) * PAGE_BYTES, (runs[at + 1] ?? 0) * PAGE_BYTES];
+    wanted.set(await bytesAt(from.process, length, from.block.address + place), place);
+  }
+  assert.ok(!wanted.equals(before));
+  assert.ok((await bytesAt(to.process, sizeBytes, target.address)).equals(wanted));
+});
+
+test("a process that has ended, and memory that is not there, are said to be gone", async () => {
+  await using setup = await setUp();
+  const { dir, memory, pid, block } = setup;
+  const blocks = [{ name: "ram" as const, sizeBytes: PAGE_BYTES, runs: Uint32Array.of(0, 1) }];
+  const path = join(dir, "page");
+  await writeFile(path, Buffer.alloc(PAGE_BYTES));
+  const load = (id: number, address: number): Promise<void> =>
+    memory.load(id, [{ ...block, address, sizeBytes: PAGE_BYTES }], blocks, { path, at: 0 });
+  await assert.rejects(load(pid, PAGE_BYTES), { reason: "VMM_DIED" });
+  setup.child.kill("SIGKILL");
+  await once(setup.child, "exit");
+  await assert.rejects(load(pid, block.address), { reason: "VMM_DIED" });
+  await assert.rejects(memory.prepare(pid, [block], join(dir, "all")), { reason: "VMM_DIED" });
 });

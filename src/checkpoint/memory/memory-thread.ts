@@ -48,6 +48,7 @@ export class MemoryThread {
     // Nobody waits: the program may end.
     if (this.#waiting.size === 0) worker.unref();
     if (answer.kind === "done") waiting.resolve(answer.runs);
+    else if (answer.kind === "refused") waiting.reject(new BelljarError(answer.reason, answer.message));
     else waiting.reject(asError(answer));
   }
 

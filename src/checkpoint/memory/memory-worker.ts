@@ -1,6 +1,6 @@
 /**
  * A thread that moves guests' memory: the only place of the program where files are read and written synchronously. What it does is
- * many thousands of small reads at addresses of another process, each of a microsecond, while a guest stands still.
+ * copying some megabytes from addresses of another process, in a few milliseconds, while a guest stands still.
  */
 import { readSync, writeSync } from "node:fs";
 import { type MessagePort, parentPort } from "node:worker_threads";
@@ -8,7 +8,8 @@ import { BelljarError } from "../../base/index.ts";
 import { look, prepare, save, write } from "./copy-out.ts";
 import type { MemoryAnswer, MemoryRequest } from "./messages.ts";
 import { ended, withFile } from "./own-pages.ts";
-import { PAGE_BYTES, type PageRuns } from "./page-runs.ts";
+import { countPages, PAGE_BYTES, type PageRuns } from "./page-runs.ts";
+import { ProcessPages } from "./process-memory.ts";
 
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
@@ -21,9 +22,15 @@ function serve(port: MessagePort): void {
     try {
       send({ id, kind: "done", runs: carryOut(request) });
     } catch (error) {
-      const isFull = error instanceof BelljarError && error.reason === "DISK_FULL";
-      const code = isFull ? "ENOSPC" : error instanceof Error && "code" in error ? String(error.code) : "";
-      send({ id, kind: "failed", code, message: error instanceof Error ? error.message : String(error) });
+      const message = error instanceof Error ? error.message : String(error);
+      if (error instanceof BelljarError) send({ id, kind: "refused", reason: error.reason, message });
+      else
+        send({
+          id,
+          kind: "failed",
+          code: error instanceof Error && "code" in error ? String(error.code) : "",
+          message,
+        });
     }
   });
 }
@@ -52,49 +59,44 @@ function carryOut(request: MemoryRequest): readonly PageRuns[] {
 
 /** The pages of a file, into a process. */
 function load({ pid, blocks, runs, path, at }: Extract<MemoryRequest, { kind: "load" }>): void {
-  withFile(`/proc/${pid}/mem`, "r+", (memory) =>
-    withFile(path, "r", (pages) =>
-      copyIn(
-        pages,
-        at,
-        runs.map((each, index) => ({ runs: each, address: blocks[index]?.address ?? 0 })),
-        memory,
-      ),
-    ),
-  );
+  const parts = runs.map((each, index) => ({ runs: each, address: blocks[index]?.address ?? 0 }));
+  const target = new ProcessPages(pid, parts);
+  const bytes = countPages(parts) * PAGE_BYTES;
+  withFile(path, "r", (file) => copyIn(file, at, bytes, (chunk, from, length) => target.write(chunk, from, length)));
 }
 
 /** The pages of a file, into another file at their places. */
 function lay({ runs, path, target }: Extract<MemoryRequest, { kind: "lay" }>): void {
-  withFile(target, "r+", (file) => withFile(path, "r", (pages) => copyIn(pages, 0, [{ runs, address: 0 }], file)));
+  const bytes = countPages([{ runs }]) * PAGE_BYTES;
+  withFile(target, "r+", (memory) => withFile(path, "r", (file) => copyIn(file, 0, bytes, writerAt(memory, runs))));
 }
 
-function copyIn(
-  pages: number,
-  from: number,
-  parts: readonly { readonly runs: PageRuns; readonly address: number }[],
-  target: number,
-): void {
-  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-  let next = from;
-  let have = 0;
-  let used = 0;
-  for (const { runs, address } of parts) {
-    for (let at = 0; at < runs.length; at += 2) {
-      let position = address + (runs[at] ?? 0) * PAGE_BYTES;
-      for (let left = (runs[at + 1] ?? 0) * PAGE_BYTES; left > 0; ) {
-        if (used === have) {
-          have = readSync(pages, chunk, 0, chunk.length, next);
-          next += have;
-          used = 0;
-          if (have === 0) throw ended("the file of pages");
-        }
-        const written = writeSync(target, chunk, used, Math.min(left, have - used), position);
-        if (written === 0) throw ended("the memory that is written to");
-        used += written;
-        position += written;
-        left -= written;
-      }
+/** Answers how many of the bytes it has taken, as what comes next; 0 when nothing does. */
+type Writer = (chunk: Buffer, from: number, bytes: number) => number;
+
+function writerAt(memory: number, runs: PageRuns): Writer {
+  let run = 0;
+  let written = 0;
+  return (chunk, from, bytes) => {
+    const length = (runs[run + 1] ?? 0) * PAGE_BYTES;
+    const position = (runs[run] ?? 0) * PAGE_BYTES + written;
+    const taken = writeSync(memory, chunk, from, Math.min(bytes, length - written), position);
+    written += taken;
+    if (written === length) [run, written] = [run + 2, 0];
+    return taken;
+  };
+}
+
+function copyIn(pages: number, at: number, bytes: number, write: Writer): void {
+  const chunk = Buffer.from(new ArrayBuffer(Math.min(CHUNK_BYTES, bytes)));
+  for (let done = 0; done < bytes; ) {
+    const have = readSync(pages, chunk, 0, Math.min(chunk.length, bytes - done), at + done);
+    if (have === 0) throw ended("the file of pages");
+    for (let used = 0; used < have; ) {
+      const written = write(chunk, used, have - used);
+      if (written === 0) throw ended("the memory that is written to");
+      used += written;
     }
+    done += have;
   }
 }

@@ -1,4 +1,5 @@
 /** What a thread that moves memory is asked, and what it answers. Both sides are ours. */
+import type { ErrorReason } from "../../base/index.ts";
 import type { MemoryBlock } from "../../hypervisor/interface.ts";
 import type { Place } from "./halves.ts";
 import type { PageRuns } from "./page-runs.ts";
@@ -64,4 +65,6 @@ export type MemoryRequest = LookRequest | PrepareRequest | SaveRequest | WriteRe
 export type MemoryAnswer =
   /** With the pages that were found by a look; after a `save` the guest may run on. */
   | { readonly id: number; readonly kind: "done"; readonly runs: readonly PageRuns[] }
+  | { readonly id: number; readonly kind: "refused"; readonly reason: ErrorReason; readonly message: string }
+  /** By the system, with its code. */
   | { readonly id: number; readonly kind: "failed"; readonly code: string; readonly message: string };

@@ -50,7 +50,7 @@ function fill(pagemap: number, bytes: number, position: number): void {
 }
 
 export function ended(what: string): BelljarError {
-  return new BelljarError("DISK_FAILED", `${what} ended too soon`);
+  return new BelljarError("DISK_FAILED", `the guest's memory could not be moved: ${what} ended too soon`);
 }
 
 export function withFile<T>(path: string, flags: string, work: (file: number) => T): T {
