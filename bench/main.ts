@@ -19,7 +19,7 @@ import { measureFio } from "./fio.ts";
 import { measureIdle } from "./idle.ts";
 import { measureImports } from "./imports.ts";
 import { measureLoad } from "./load.ts";
-import { type Measurement, repeat, time } from "./measure.ts";
+import { checkFigures, type Measurement, repeat, time } from "./measure.ts";
 import { measureMigrate } from "./migrate.ts";
 import { measureNetwork } from "./network.ts";
 import { print, save } from "./report.ts";
@@ -82,7 +82,9 @@ async function main(): Promise<void> {
     for (const name of chosen) {
       // One that fails leaves the others their figures.
       try {
-        measurements.push(...((await (parts[name] ?? special[name])?.()) ?? []));
+        const found = (await (parts[name] ?? special[name])?.()) ?? [];
+        for (const each of found) checkFigures(each);
+        measurements.push(...found);
       } catch (error) {
         process.stdout.write(
           `${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,

@@ -18,6 +18,11 @@ export interface Summary {
   readonly max: number;
 }
 
+/** @throws Error when nothing was measured: what it waits for has another name by now, perhaps. */
+export function checkFigures({ name, values }: Measurement): void {
+  if (values.length === 0 || values.some(Number.isNaN)) throw new Error(`${name}: there is no figure`);
+}
+
 /** Value below which a share of the sorted values lies, by the nearest-rank rule. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
