@@ -51,7 +51,9 @@ test("what stands still says how a copy is woken without the agent, which then o
   await using agent = await startHostAgent();
   const client = await startContainer(agent);
   await client.call("configureSandbox", { hostname: "jar", dnsLines: ["nameserver 10.0.0.2"] });
-  await execProcess(client, containerId, "e1", shell("sleep 1000 & wait"));
+  await execProcess(client, containerId, "e1", shell("sleep 1000 & echo; wait"));
+  // Both are there then.
+  await client.call("readOutput", { containerId, processId: "e1", stream: 1, maxBytes: 1, waitMs: WAIT_MS });
   const { wake } = await client.call("freeze", { saving: true });
   const texts = new Map(wake?.files.map(({ path, text }) => [path.slice(path.lastIndexOf("/") + 1), text]));
   assert.deepEqual([...texts.keys()].sort(), ["boot_id", "hostname", "hosts", "identity", "machine-id", "resolv.conf"]);

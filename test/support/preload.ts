@@ -11,7 +11,11 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after } from "node:test";
 import { isMainThread } from "node:worker_threads";
+
+/** For what its last test has begun to end, and its own hooks. */
+const AFTER_TESTS_MS = 120_000;
 
 // The runner itself loads this too, and so do threads; only the processes of files count.
 if (isMainThread && process.env["NODE_TEST_CONTEXT"] !== undefined) {
@@ -25,6 +29,13 @@ if (isMainThread && process.env["NODE_TEST_CONTEXT"] !== undefined) {
   process.env["BELLJAR_ROOT"] = join(dir, "root");
   process.env["BELLJAR_RUN"] = join(dir, "run");
 
+  // A test that has failed may leave a child that would keep the file, and with it the whole run, for ever.
+  after(() => {
+    setTimeout(() => {
+      process.stderr.write(`this test file does not end by itself, ${AFTER_TESTS_MS} ms after its tests\n`);
+      process.exit(1);
+    }, AFTER_TESTS_MS).unref();
+  });
   process.on("exit", () => {
     const checker = join(import.meta.dirname, "leak-check.ts");
     const environment = { PATH: process.env["PATH"] ?? "" };
