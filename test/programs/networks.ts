@@ -6,7 +6,7 @@
  * `SHOW_STEPS` lists the steps on standard error.
  */
 import { subscribe } from "node:diagnostics_channel";
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError, decodeField, messageChain, STEP_CHANNEL, type Step } from "../../src/base/index.ts";
 import {
@@ -23,6 +23,12 @@ const path = (of: string): string => join(root, `${of}.planned`);
 
 async function read(of: string): Promise<NetworkState> {
   return decodeNetworkState(decodeField(JSON.parse(await readFile(path(of), "utf8")), of, "STATE_CORRUPT"));
+}
+
+/** Whole or not at all: it may be killed in the middle. */
+async function write(of: string, state: NetworkState): Promise<void> {
+  await writeFile(`${path(of)}.new`, JSON.stringify(state));
+  await rename(`${path(of)}.new`, path(of));
 }
 
 const [phase, stepNumber] = (process.env["KILL_AT"] ?? "").split(" ");
@@ -65,8 +71,8 @@ try {
       if (verb !== "make") await prepare(settings);
       if (verb === "make-ahead") networks.openAhead([id], settings);
       const state = await networks.plan(id, settings);
-      await writeFile(path(id), JSON.stringify(state));
-      const onUplink = async (made: NetworkState): Promise<void> => await writeFile(path(id), JSON.stringify(made));
+      await write(id, state);
+      const onUplink = async (made: NetworkState): Promise<void> => await write(id, made);
       await networks.make(state, settings, { runDir: root, onUplink });
       await writeFile(join(root, `${id}.made`), "");
       process.stdout.write(`${JSON.stringify(state)}\n`);
