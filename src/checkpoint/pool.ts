@@ -8,7 +8,7 @@
 import type { AgentLink, ConnectAgent } from "../agent-client/index.ts";
 import { messageChain, sandboxLimits } from "../base/index.ts";
 import type { Hypervisor, Vm, VmConfig, VmState } from "../hypervisor/interface.ts";
-import { type NetworkState, networkPath } from "../network/index.ts";
+import { expectedNetwork, type NetworkState, networkPath } from "../network/index.ts";
 import { type BootTemplate, devicesOf, guestWords, type VmPool } from "../sandbox/index.ts";
 import { rehearse } from "./rehearsal.ts";
 import { type Blueprint, type RoomDeps, type WaitingPlace, WaitingRoom } from "./waiting-room.ts";
@@ -68,7 +68,8 @@ export class Pool implements VmPool {
   started(id: string, config: VmConfig, template: BootTemplate, network: NetworkState | undefined): void {
     const kind = this.#room.started(id);
     if (kind === undefined || network?.mode === "netns") return;
-    this.#room.want(kind, { config, mode: network?.mode, template, memoryMib: config.memoryMib });
+    const expected = network && expectedNetwork(network);
+    this.#room.want(kind, { config, network: expected, template, memoryMib: config.memoryMib });
   }
 
   /** Ends those that wait. */

@@ -154,7 +154,7 @@ test("no spare waits on a file of memory that is gone, or is another one by now"
   const boot = { kernelPath: "/kernel", kernelArguments: [] };
   const memoryFile = { path, use: "private" } as const;
   const config = { acceleration: "tcg", memoryMib: 128, cpus: 1, boot, disks: [], memoryFile } as const;
-  const kind = { key: "kind", mode: undefined, memoryMib: 128, config, shared: [], memoryFileId: `${dev}:${ino}` };
+  const kind = { key: "kind", network: undefined, memoryMib: 128, config, shared: [], memoryFileId: `${dev}:${ino}` };
   const starts = (): number => runtime.hypervisor.calls.filter((call) => call.startsWith("startWaiting")).length;
   spares.want({ ...kind, memoryFileId: `${dev}:1` });
   const { memoryFile: _, ...other } = config;

@@ -12,7 +12,7 @@ import { dirname } from "node:path";
 import { BelljarError, messageChain, poolLimits } from "../base/index.ts";
 import type { GuestImage } from "../guest/index.ts";
 import type { DiskConfig, Hypervisor, MemoryFile, VmConfig, WaitingVmm } from "../hypervisor/interface.ts";
-import { type NetworkSettings, networkPath } from "../network/index.ts";
+import { expectedNetwork, type NetworkSettings, networkPath } from "../network/index.ts";
 import { bootOf, placeNics, ROOT_SERIAL, savedConfig } from "../sandbox/index.ts";
 import { Canvas } from "./canvas.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -173,11 +173,10 @@ export async function spareKind(
   const places = devices.map(({ id, port }) => [id, port] as const);
   const root = disks.filter(({ serial }) => serial === ROOT_SERIAL).map((disk) => ({ ...disk, path: image.rootPath }));
   const memoryFileId = memory === undefined ? undefined : await idOf(memory.path);
-  const mode = network?.mode;
   return {
-    key: JSON.stringify([rest, places, root, bootOf(image), mode, memoryFileId]),
+    key: JSON.stringify([rest, places, root, bootOf(image), network?.mode, memoryFileId]),
     memoryFileId,
-    mode,
+    network: network && expectedNetwork(network),
     memoryMib: vm.memoryMib,
     shared: disks.filter(({ path, readOnly }) => readOnly && dirname(path) === layersDir),
     config: {

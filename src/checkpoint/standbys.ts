@@ -38,12 +38,12 @@ export class Standbys {
   }
 
   /** How many wait for a copy, and were not given to one. */
-  count(kind: Pick<StandbyKind, "checkpointId" | "mode">): number {
+  count(kind: Pick<StandbyKind, "checkpointId" | "network">): number {
     return this.#room.count(keyOf(kind));
   }
 
   /** For a new copy: that of a standby, or a fresh one. */
-  idFor(kind: Pick<StandbyKind, "checkpointId" | "mode">): string {
+  idFor(kind: Pick<StandbyKind, "checkpointId" | "network">): string {
     return this.#room.idFor(keyOf(kind));
   }
 
@@ -64,7 +64,7 @@ export class Standbys {
 
   /** There will be no more of it. */
   async drop(checkpointId: string): Promise<void> {
-    for (const mode of MODES) await this.#room.drop(keyOf({ checkpointId, mode }));
+    for (const mode of MODES) await this.#room.drop(keyOfMode(checkpointId, mode));
   }
 
   /** Ends those that wait for nobody in particular yet. */
@@ -78,6 +78,10 @@ export class Standbys {
   }
 }
 
-function keyOf({ checkpointId, mode }: Pick<StandbyKind, "checkpointId" | "mode">): string {
+function keyOf({ checkpointId, network }: Pick<StandbyKind, "checkpointId" | "network">): string {
+  return keyOfMode(checkpointId, network?.mode);
+}
+
+function keyOfMode(checkpointId: string, mode: OwnNetworkState["mode"] | undefined): string {
   return `${checkpointId} ${mode ?? "none"}`;
 }

@@ -17,7 +17,7 @@ import {
   type ProcessIdentity,
   poolLimits,
 } from "../base/index.ts";
-import type { Networks, OwnNetworkState } from "../network/index.ts";
+import type { ExpectedNetwork, Networks, OwnNetworkState } from "../network/index.ts";
 import { type HostCgroups, noteCgroups } from "../resources/index.ts";
 import type { ReadyLocks } from "../sandbox/index.ts";
 
@@ -39,7 +39,7 @@ export interface RoomDeps {
 /** What is made for a kind of sandbox. */
 export interface Blueprint {
   /** Undefined for none. */
-  readonly mode: OwnNetworkState["mode"] | undefined;
+  readonly network: ExpectedNetwork | undefined;
   /** What one of them may come to use. */
   readonly memoryMib: number;
 }
@@ -216,10 +216,10 @@ export class WaitingRoom<B extends Blueprint, T> {
     await mkdir(runDir, { recursive: true, mode: 0o700 });
     let made: T;
     try {
-      const { mode } = blueprint;
+      const { network: expected } = blueprint;
       await locks?.prepare(id);
       const onSpawn = await this.#group(runDir, cgroups);
-      const network = mode === undefined ? undefined : await networks.prepare(id, mode, runDir, signal);
+      const network = expected && (await networks.prepare(id, expected, runDir, signal));
       made = await this.#craft.make(blueprint, { id, runDir, network, onSpawn }, signal);
     } catch (error) {
       await this.#clear(place);

@@ -37,6 +37,21 @@ export interface NetworkSettings {
   readonly given?: GivenPlace | undefined;
 }
 
+/** What will probably be asked for a sandbox that is not there yet, in a namespace of its own. */
+export interface ExpectedNetwork extends Pick<NetworkSettings, "policy" | "ports"> {
+  readonly mode: Exclude<NetworkSettings["mode"], "netns">;
+}
+
+/** What somebody has asked for, to be expected again, with ports that are free then. Undefined for a namespace of somebody else's. */
+export function expectedNetwork({
+  mode,
+  ports,
+  policy = settlePolicy({}),
+}: Pick<NetworkSettings, "mode" | "ports"> & Partial<Pick<NetworkSettings, "policy">>): ExpectedNetwork | undefined {
+  if (mode === "netns") return undefined;
+  return { mode, ports: ports.map((port) => ({ ...port, hostPort: 0 })), policy };
+}
+
 /** @throws BelljarError `INVALID_ARGUMENT` */
 export function settleNetwork(config: NetworkConfig): NetworkSettings | undefined {
   const { mode = "none", ports = [], policy = {} } = config;

@@ -1,6 +1,7 @@
 /** Ports of the host: whether they are free, and which one is. */
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
+import { isDeepStrictEqual } from "node:util";
 import { BelljarError, hasErrno, networkLimits } from "../base/index.ts";
 import { collide, type PublishedPort, portText } from "./ports.ts";
 
@@ -27,6 +28,28 @@ export async function choosePorts(
     done.push(chosen[index]);
   }
   return chosen;
+}
+
+/**
+ * The same; those that were left to us are the likely ones, if they are for the same and free.
+ * @throws BelljarError `PORT_IN_USE`
+ */
+export async function likelyPorts(
+  wanted: readonly PublishedPort[],
+  likely: readonly PublishedPort[],
+  taken: readonly PublishedPort[],
+  tryPort: TryPort = tryHostPort,
+): Promise<readonly PublishedPort[]> {
+  const filled = wanted.map((port, index) => {
+    const { hostPort = 0, ...found } = likely[index] ?? {};
+    return isFree(port) && isDeepStrictEqual({ ...found, hostPort: 0 }, port) ? { ...port, hostPort } : port;
+  });
+  try {
+    return await choosePorts(filled, taken, tryPort);
+  } catch (error) {
+    if (isDeepStrictEqual(filled, wanted)) throw error;
+    return await choosePorts(wanted, taken, tryPort);
+  }
 }
 
 async function choose(port: PublishedPort, taken: readonly PublishedPort[], tryPort: TryPort): Promise<PublishedPort> {

@@ -12,6 +12,8 @@ export {
   type CopiedNetworkConfig,
   copiedNetwork,
   decodeNetworkSettings,
+  type ExpectedNetwork,
+  expectedNetwork,
   type NetworkConfig,
   type NetworkMode,
   type NetworkSettings,

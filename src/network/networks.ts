@@ -8,14 +8,14 @@ import { BelljarError, isId, type ProcessIdentity, parseJson, throwIfAborted } f
 import { type Disk, Turns } from "../store/index.ts";
 import { AheadNetworks } from "./ahead.ts";
 import { BridgeNetworks } from "./bridge-networks.ts";
-import type { NetworkSettings } from "./config.ts";
+import type { ExpectedNetwork, NetworkSettings } from "./config.ts";
 import { deniedGiven, makeGiven, planGiven, removeEndpoint, removeGiven, scanGiven } from "./given-networks.ts";
 import type { FoundNetwork } from "./given-scan.ts";
 import type { EndpointState, GivenNetworkState } from "./given-state.ts";
 import { type NetworkWatch, watchGiven } from "./given-watch.ts";
 import { networkPath } from "./guest.ts";
 import { hostAddresses, hostNameServer, lookUpName } from "./host-facts.ts";
-import { choosePorts } from "./host-ports.ts";
+import { choosePorts, likelyPorts } from "./host-ports.ts";
 import { MTU, randomMac, TAP, UPLINK, USER_ADDRESS } from "./layout.ts";
 import { linkedPeers } from "./links.ts";
 import {
@@ -30,7 +30,7 @@ import {
   runLines,
 } from "./namespace.ts";
 import { hasNames, resolvePolicy } from "./policy.ts";
-import { PreparedNetworks } from "./prepared-networks.ts";
+import { type PreparedNetwork, PreparedNetworks } from "./prepared-networks.ts";
 import { type Rates, shapingArguments } from "./rates.ts";
 import { readSets, renewedSets } from "./renewed-names.ts";
 import { addressSets, DENIED, namespaceRules, replacing, TABLE } from "./rules.ts";
@@ -51,6 +51,8 @@ interface Opened {
   readonly state: OwnNetworkState;
   /** Of its namespace. */
   readonly rules: string;
+  /** Those that its namespace has. */
+  readonly loaded: string | undefined;
 }
 
 export interface NetworksDeps {
@@ -64,11 +66,12 @@ export interface Networks {
   /** What a former owner has planned is taken too. */
   adopt(state: NetworkState): void;
   /**
-   * A place for the VM of a sandbox that is not there yet, from which nothing gets out; `plan` for this id takes it.
+   * A place for the VM of a sandbox that is not there yet, from which nothing gets out; `plan` for this id takes it. The sandbox may ask
+   * for another network of the same kind than was expected.
    * @param runDir of that sandbox
    * @throws BelljarError what `make` throws; nothing is left then
    */
-  prepare(id: string, mode: OwnNetworkState["mode"], runDir: string, signal: AbortSignal): Promise<OwnNetworkState>;
+  prepare(id: string, expected: ExpectedNetwork, runDir: string, signal: AbortSignal): Promise<OwnNetworkState>;
   /**
    * Begins to make the networks of sandboxes that are about to be, as far as their places were prepared; `plan` and `make` with the same
    * settings find it done, and tell what went wrong.
@@ -121,6 +124,19 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
 
   const ownOnes = (): readonly OwnNetworkState[] => [...planned.values()].filter(isOwn);
 
+  /** What is expected of a place, in its rules; without rules where that cannot be said before. */
+  const likely = async (place: OwnNetworkState, { ports, policy }: ExpectedNetwork): Promise<PreparedNetwork> => {
+    try {
+      const destinations = await resolvePolicy(policy, lookUpName, hostAddresses());
+      const nameServer = await hostNameServer();
+      const state = { ...place, nameServer, ports: await choosePorts(ports, []) };
+      return { state, rules: namespaceRules(state, destinations) };
+    } catch {
+      // Who asks for it is told.
+      return { state: place };
+    }
+  };
+
   const newPlace = async (mode: OwnNetworkState["mode"], namespace: string): Promise<OwnNetworkState> => ({
     mode,
     namespace,
@@ -131,15 +147,17 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   });
 
   const prepared = new PreparedNetworks({
-    make: (mode, namespace, onDecided) =>
+    make: (expected, namespace, onDecided) =>
       turns.take(async () => {
-        const place = await newPlace(mode, namespace);
-        onDecided(place);
-        const isBridge = mode === "bridge";
+        const place = await newPlace(expected.mode, namespace);
+        const decided = expected.mode === "bridge" ? await likely(place, expected) : { state: place };
+        onDecided(decided);
+        const { state, rules } = decided;
+        const isBridge = expected.mode === "bridge";
         await runLines(
-          isBridge ? placeLines(place, undefined, await bridge.lines(idOf(namespace), place)) : emptyLines(place),
+          isBridge ? placeLines(state, rules, await bridge.lines(idOf(namespace), state)) : emptyLines(state),
         );
-        return place;
+        return decided;
       }),
     leaveBridge: ({ namespace }) => turns.take(() => bridge.remove(idOf(namespace), ownOnes())),
   });
@@ -147,9 +165,10 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   /** On a bridge, in places that were prepared. */
   const opened = new Together<Opened>(turns, async (all, again) => {
     const lines: string[] = [];
-    for (const { state, rules } of all) {
+    for (const { state, rules, loaded } of all) {
       lines.push(...(await bridge.linesAgain(idOf(state.namespace))));
-      lines.push(...ruleLines(state, again ? replacing(rules) : rules));
+      if (rules === loaded) continue;
+      lines.push(...ruleLines(state, again || loaded !== undefined ? replacing(rules) : rules));
     }
     const ids = all.map(({ state }) => idOf(state.namespace));
     await runLines([...lines, ...(await bridge.openLines(ids, ownOnes()))]);
@@ -183,10 +202,11 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     const nameServer = await hostNameServer();
     return await turns.take(async () => {
       const taken = ownOnes().flatMap(({ ports }) => ports);
+      const place = prepared.find(mode, namespace);
       const state: OwnNetworkState = {
-        ...(prepared.find(mode, namespace) ?? (await newPlace(mode, namespace))),
+        ...(place ?? (await newPlace(mode, namespace))),
         nameServer,
-        ports: await choosePorts(settings.ports, taken),
+        ports: await likelyPorts(settings.ports, place?.ports ?? [], taken),
         ...(mode === "bridge" ? { allowed: allow.flatMap(({ ranges }) => ranges) } : {}),
         ...(settings.rates === undefined ? {} : { rates: settings.rates }),
         ...(settings.links === undefined ? {} : { links: settings.links }),
@@ -203,19 +223,19 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
   ): Promise<void> => {
     const { mode, namespace } = state;
     const destinations = await resolvePolicy(settings.policy, lookUpName, hostAddresses());
-    const isThere = prepared.take(namespace);
+    const place = prepared.take(namespace);
     const rules = namespaceRules(state, destinations);
     if (mode === "user") {
-      await runLines(isThere ? openLines(state, rules) : placeLines(state, rules), signal);
+      await runLines(place === undefined ? placeLines(state, rules) : openLines(state, rules), signal);
       const onSpawn = (uplink: ProcessIdentity): Promise<void> => onUplink({ ...state, uplink });
       await openSlirp(state, runDir, onSpawn, signal);
-    } else if (isThere) {
-      await opened.add({ state, rules });
+    } else if (place !== undefined) {
+      await opened.add({ state, rules, loaded: place.rules });
     } else {
       await turns.take(async () => {
         const id = idOf(namespace);
-        const place = placeLines(state, rules, await bridge.lines(id, state));
-        await runLines([...place, ...(await bridge.openLines([id], ownOnes()))], signal);
+        const lines = placeLines(state, rules, await bridge.lines(id, state));
+        await runLines([...lines, ...(await bridge.openLines([id], ownOnes()))], signal);
         await bridge.admit(state, ownOnes());
       });
     }
@@ -225,8 +245,8 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
     plan: (namespace, settings) => planOwn(namespace, "bridge", settings),
     make: async (state, settings) => {
       const rules = namespaceRules(state, await resolvePolicy(settings.policy, lookUpName, hostAddresses()));
-      prepared.take(state.namespace);
-      await opened.add({ state, rules });
+      const place = prepared.take(state.namespace);
+      await opened.add({ state, rules, loaded: place?.rules });
     },
     remove: removeOwn,
   });
@@ -257,7 +277,7 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       await slowDown(state.namespace, state.rates, signal);
     },
 
-    prepare: (id, mode, runDir, signal) => prepared.prepare(mode, prefix + id, runDir, signal),
+    prepare: (id, expected, runDir, signal) => prepared.prepare(expected, prefix + id, runDir, signal),
 
     openAhead: (ids, settings) => {
       // A network of another kind has a program of its own behind it, or somebody else's namespace.

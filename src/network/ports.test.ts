@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choosePorts, tryHostPort } from "./host-ports.ts";
+import { choosePorts, likelyPorts, tryHostPort } from "./host-ports.ts";
 import { type PublishedPort, parsePort, settlePorts } from "./ports.ts";
 
 const port = (hostPort: number, change: Partial<PublishedPort> = {}): PublishedPort => ({
@@ -69,6 +69,26 @@ test("ports: free ones are chosen, others must be free", async () => {
     reason: "PORT_IN_USE",
     message: /another sandbox's/,
   });
+});
+
+test("ports: those that were expected are used for what they were expected for, while they are free", async () => {
+  let free = 4999;
+  const tryPort = async ({ hostPort }: PublishedPort): Promise<number> => {
+    if (hostPort === 81) throw Object.assign(new Error("in use"), { code: "EADDRINUSE" });
+    free += hostPort === 0 ? 1 : 0;
+    return hostPort === 0 ? free : hostPort;
+  };
+  const numbers = async (wanted: PublishedPort[], likely: PublishedPort[], taken: PublishedPort[] = []) =>
+    (await likelyPorts(wanted, likely, taken, tryPort)).map(({ hostPort }) => hostPort);
+  const udp = { protocol: "udp" } as const;
+  assert.deepEqual(await numbers([port(0), port(0, udp)], [port(7000), port(7001, udp)]), [7000, 7001]);
+  // For another port of the sandbox, or when one is asked for.
+  assert.deepEqual(await numbers([port(0, udp), port(90)], [port(7000), port(7001)]), [5000, 90]);
+  assert.deepEqual(await numbers([port(0)], []), [5001]);
+  // Taken meanwhile, by another sandbox or a program of the host.
+  assert.deepEqual(await numbers([port(0)], [port(7000)], [port(7000)]), [5002]);
+  assert.deepEqual(await numbers([port(0)], [port(81)]), [5003]);
+  await assert.rejects(numbers([port(81)], [port(7000)]), { reason: "PORT_IN_USE" });
 });
 
 test("ports: the host is asked for both protocols", async () => {

@@ -67,10 +67,10 @@ export async function forRestore(
   const { wake, guestImage } = snapshot.state;
   const spares = ofSpares(runtime, spare);
   if (spare === undefined || standbys === undefined || wake === undefined) return spares;
-  const { mode, memoryMib } = spare;
+  const { network, memoryMib } = spare;
   const kind: StandbyKind = {
     checkpointId: id,
-    mode,
+    network,
     memoryMib,
     open: async (signal) => {
       const [opened, image] = await Promise.all([store.open(id, signal), openGuestImage(guestImages, guestImage)]);

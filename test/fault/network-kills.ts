@@ -18,7 +18,8 @@ const NEXT = "00000000000c";
 export const killedModes = ["user", "bridge", "netns"] as const;
 export type KilledMode = (typeof killedModes)[number];
 
-const verbs = ["make", "make-prepared", "make-ahead", "give-up", "remove"] as const;
+const prepared = ["make-prepared", "make-otherwise", "make-ahead"] as const;
+const verbs = ["make", ...prepared, "give-up", "remove"] as const;
 
 export interface NetworkPlace {
   /** Runs a command on the host of the test's own. */
@@ -90,7 +91,7 @@ export class NetworkKills {
       ["remove", removed],
     ]);
     if (mode !== "netns") {
-      for (const verb of ["make-prepared", "make-ahead"] as const) {
+      for (const verb of prepared) {
         done.set(verb, await this.#succeed(verb, ID, settings));
         const now = await this.#lookInside();
         if (now !== inside) throw new Error(`${verb} makes another network of ${mode}:\n${difference(inside, now)}`);

@@ -1,9 +1,10 @@
 /**
  * Makes, removes and sweeps networks in the network namespace that it runs in, as the owner of a root would: what is planned is in files
- * of the root, by id. Arguments: `make ROOT ID SETTINGS`, `make-prepared ROOT ID SETTINGS`, which makes it in a place that was prepared
- * for it, `make-ahead ROOT ID SETTINGS`, which begins to before it is asked for, `give-up ROOT ID SETTINGS`, which prepares such a place for nobody, `remove ROOT ID`, `denied ROOT ID`, `sweep ROOT`,
- * `recover ROOT`, which removes what was half made or half removed; prints JSON. `KILL_AT` ends it at a step, as `PHASE STEP-NUMBER`, and
- * `SHOW_STEPS` lists the steps on standard error.
+ * of the root, by id. Prints JSON. Arguments:
+ * `make ROOT ID SETTINGS`; `make-prepared ROOT ID SETTINGS` in a place that was prepared for it; `make-otherwise ROOT ID SETTINGS` in one
+ * that was prepared for another; `make-ahead ROOT ID SETTINGS`, which begins to before it is asked for; `give-up ROOT ID SETTINGS`, which
+ * prepares a place for nobody; `remove ROOT ID`; `denied ROOT ID`; `sweep ROOT`; `recover ROOT`, which removes what was half made or half
+ * removed. `KILL_AT` ends it at a step, as `PHASE STEP-NUMBER`, and `SHOW_STEPS` lists the steps on standard error.
  */
 import { subscribe } from "node:diagnostics_channel";
 import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
@@ -12,6 +13,7 @@ import { BelljarError, decodeField, messageChain, STEP_CHANNEL, type Step } from
 import {
   decodeNetworkSettings,
   decodeNetworkState,
+  expectedNetwork,
   type NetworkSettings,
   type NetworkState,
   openNetworks,
@@ -53,9 +55,10 @@ function settingsOf(json: string): NetworkSettings {
   return decodeNetworkSettings(decodeField(JSON.parse(json), "settings", "INVALID_ARGUMENT"));
 }
 
-async function prepare({ mode }: NetworkSettings): Promise<void> {
-  if (mode === "netns") throw new Error("nothing can be prepared in a namespace of somebody else's");
-  await networks.prepare(id, mode, root, new AbortController().signal);
+async function prepare(settings: NetworkSettings): Promise<void> {
+  const expected = expectedNetwork(settings);
+  if (expected === undefined) throw new Error("nothing can be prepared in a namespace of somebody else's");
+  await networks.prepare(id, expected, root, new AbortController().signal);
 }
 
 try {
@@ -65,10 +68,13 @@ try {
       await networks.giveUp(id);
       break;
     case "make-ahead":
+    case "make-otherwise":
     case "make-prepared":
     case "make": {
       const settings = settingsOf(text);
-      if (verb !== "make") await prepare(settings);
+      const { policy } = settings;
+      if (verb === "make-otherwise") await prepare({ ...settings, policy: { ...policy, default: "open" }, ports: [] });
+      else if (verb !== "make") await prepare(settings);
       if (verb === "make-ahead") networks.openAhead([id], settings);
       const state = await networks.plan(id, settings);
       await write(id, state);

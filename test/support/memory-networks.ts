@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import {
   type EndpointState,
+  type ExpectedNetwork,
   type FoundInterface,
   type FoundNetwork,
   type GivenNetworkState,
@@ -52,7 +53,7 @@ export class MemoryNetworks implements Networks {
   /** By id, until it is planned. */
   readonly prepared = new Map<string, OwnNetworkState>();
 
-  async prepare(id: string, mode: OwnNetworkState["mode"]): Promise<OwnNetworkState> {
+  async prepare(id: string, { mode }: ExpectedNetwork): Promise<OwnNetworkState> {
     const place = { mode, namespace: `belljar-00000000-${id}`, ...this.guest, mtu: 1500, ports: [] };
     this.prepared.set(id, place);
     return place;
