@@ -77,6 +77,8 @@ export interface Networks {
    * settings find it done, and tell what went wrong.
    */
   openAhead(ids: readonly string[], settings: NetworkSettings): void;
+  /** What `plan` with these settings would find done; undefined where nothing was begun. @throws BelljarError what `plan` throws */
+  plannedAhead(id: string, settings: NetworkSettings): Promise<OwnNetworkState | undefined>;
   /** The sandbox did not come to be: its place is removed, unless it was made a network for it. */
   giveUp(id: string): Promise<void>;
   /** On an error the caller removes what there is. @throws BelljarError `NETWORK_UNAVAILABLE`, `NETWORK_FAILED`, `PORT_IN_USE` */
@@ -285,6 +287,8 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
       for (const id of ids) if (prepared.find("bridge", prefix + id) !== undefined) ahead.begin(prefix + id, settings);
     },
 
+    plannedAhead: (id, settings) => ahead.planned(prefix + id, settings),
+
     giveUp: async (id) => {
       await ahead.giveUp(prefix + id);
       await prepared.remove(prefix + id);
@@ -397,6 +401,7 @@ export const noNetworks: Networks = {
     throw new BelljarError("NETWORK_UNAVAILABLE", "this runtime has no networks");
   },
   openAhead: () => {},
+  plannedAhead: async () => undefined,
   giveUp: async () => {},
   make: async () => {},
   isAt: async () => false,

@@ -68,9 +68,14 @@ export async function makeCopy(
   const layers = await findLayers(snapshot, join(runtime.rootDir, "images/layers"), disksDir);
   const paths = new Map([...planDisks(snapshot.disks, disksDir), ...layers.paths]);
   const { first, running } = copyState(snapshot.state, identity, paths);
-  // Written down with the rest: it need not be said once more when it is made.
+  // Written down with the rest: they need not be said once more when they are made.
   const cgroups = await deps.cgroups.plan(id);
-  const sandbox = await Sandbox.create(deps, { ...first, cgroups: cgroups.length === 0 ? undefined : cgroups });
+  const planned = first.settings.network && (await deps.networks.plannedAhead(id, first.settings.network));
+  const sandbox = await Sandbox.create(deps, {
+    ...first,
+    cgroups: cgroups.length === 0 ? undefined : cgroups,
+    network: planned,
+  });
   const managed = new ManagedSandbox(managedDeps(), sandbox);
   onMade(managed);
   const { isIntroduced, asked } = await sandbox.exclusive("create", async () => {

@@ -1,4 +1,5 @@
 /** A sandbox's network from its start to its end: planned, written down, made; plugged into the VM; told to the guest. */
+import { isDeepStrictEqual } from "node:util";
 import type { AgentMethod, AgentRequest, AgentResponse, CallOptions } from "../agent-client/index.ts";
 import { BelljarError, type Log, messageChain, networkLimits } from "../base/index.ts";
 import { guestPortPath } from "../hypervisor/index.ts";
@@ -40,7 +41,7 @@ export async function makeNetwork(
   const hasFreePort = settings.ports.some(({ hostPort }) => hostPort === 0);
   for (let tries = 1; ; tries += 1) {
     const network = await networks.plan(sandbox.id, settings);
-    await sandbox.update((state) => ({ ...state, network }));
+    await sandbox.update((state) => (isDeepStrictEqual(state.network, network) ? state : { ...state, network }));
     const onUplink = (made: NetworkState): Promise<void> => sandbox.update((state) => ({ ...state, network: made }));
     try {
       await networks.make(network, settings, { runDir, onUplink, signal });

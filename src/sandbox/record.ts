@@ -2,8 +2,8 @@
  * A sandbox's directory: `sandboxes/<id>/` with `sandbox.json`, `lock`, `disks/` and `logs/`. It appears with its state already
  * in it, under its final name, by one rename; what is found under another name was never finished and belongs to nobody.
  *
- * `state` is what this process goes by. It is the file's content, except after a forced write that failed: then the world has
- * moved on, and the next write brings the file up to date.
+ * `state` is what this process goes by. It is the file's content, except after a forced write that failed, when the world has moved on,
+ * and after a change that waits for the next one: the next write brings the file up to date.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -25,6 +25,8 @@ export interface RecordDeps<C extends SandboxedContainer> {
 export interface WriteOptions {
   /** What the state says has happened already: a disk that fails does not undo it. */
   readonly force?: boolean | undefined;
+  /** It is written with the change that comes next: of a sandbox of which a next owner keeps nothing until then, whatever it says. */
+  readonly withNext?: boolean | undefined;
 }
 
 export class SandboxRecord<C extends SandboxedContainer> {
@@ -79,6 +81,10 @@ export class SandboxRecord<C extends SandboxedContainer> {
       const before = this.#state;
       const next = change(before);
       if (next === before) return [before, before] as const;
+      if (options.withNext === true) {
+        this.#state = next;
+        return [before, next] as const;
+      }
       try {
         this.#state = await this.#file.write(next);
       } catch (thrown) {

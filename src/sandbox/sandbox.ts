@@ -394,14 +394,11 @@ export class Sandbox<C extends SandboxedContainer> {
       ...this.#names,
     });
     for (const nic of later) await this.#machine.whileAlive(vm.plugDevice(nic));
-    await this.update((state) => ({
-      ...state,
-      vm: vm.save(),
-      runDir,
-      guestImage: image.digest,
-      agentInstance: source.agentInstance,
-      returning: source.returning,
-    }));
+    const loaded = { vm: vm.save(), runDir, guestImage: image.digest };
+    const { agentInstance, returning } = source;
+    // Whoever finds a copy that is not whole ends its VM by what runs, and removes it.
+    const withNext = this.state.pending?.operation === "create";
+    await this.update((state) => ({ ...state, ...loaded, agentInstance, returning }), { withNext });
     await grouped;
   }
 

@@ -6,6 +6,7 @@ import {
   type FoundInterface,
   type FoundNetwork,
   type GivenNetworkState,
+  type NetworkSettings,
   type NetworkState,
   type Networks,
   networkPath,
@@ -64,6 +65,12 @@ export class MemoryNetworks implements Networks {
 
   openAhead(ids: readonly string[]): void {
     this.ahead.push(...ids);
+  }
+
+  async plannedAhead(id: string, settings: NetworkSettings): Promise<OwnNetworkState | undefined> {
+    if (!this.ahead.includes(id)) return undefined;
+    const planned = await this.plan(id, settings);
+    return planned.mode === "netns" ? undefined : planned;
   }
 
   async giveUp(id: string): Promise<void> {
