@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { BelljarError } from "../src/base/errors.ts";
 import { sandboxLimits } from "../src/base/limits.ts";
+import { lastKernelLines } from "./kernel-log.ts";
 import { readNow } from "./read-now.ts";
 import type { ContainerRuntime, Exit, Launch, Launched } from "./runtime.ts";
 import { GUEST_PATH } from "./tools.ts";
@@ -18,6 +19,8 @@ const LOOK_AGAIN_MS = 100;
 /** The program's own file and its line. */
 const PASSED_FDS = 2;
 const LINE_FD = 4;
+/** Of a kernel's log, when nobody else says what went wrong. */
+const KERNEL_LINES = 3;
 
 export class Crun implements ContainerRuntime {
   readonly #stateDir: string;
@@ -163,8 +166,15 @@ function launchError(log: string, exit: Exit): BelljarError {
     .split("\n")
     .map((line) => /"msg":"((?:[^"\\]|\\.)*)"/.exec(line)?.[1])
     .filter((message) => message !== undefined);
-  const message = messages.at(-1) ?? `crun ended with status ${exit.exitCode} and said nothing`;
+  const message = messages.at(-1) ?? silence(exit);
   return new BelljarError(launchReason(message), message);
+}
+
+/** The process of crun's that becomes the command was ended from outside before: by the kernel, which may say why. */
+function silence({ exitCode }: Exit): string {
+  const lines = lastKernelLines(KERNEL_LINES).map((line) => JSON.stringify(line));
+  const said = lines.length === 0 ? "" : `; the last that the guest's kernel has said: ${lines.join(", ")}`;
+  return `crun ended with status ${exitCode} and said nothing${said}`;
 }
 
 /** By the words of crun 1.8 and its successors for a command that cannot be executed. */
