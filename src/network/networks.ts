@@ -126,8 +126,9 @@ export function openNetworks({ rootDir, disk }: NetworksDeps): Networks {
 
   const ownOnes = (): readonly OwnNetworkState[] => [...planned.values()].filter(isOwn);
 
-  /** What is expected of a place, in its rules; without rules where that cannot be said before. */
+  /** What is expected of a place, in its rules; without rules where that cannot be said before, as what names will stand for. */
   const likely = async (place: OwnNetworkState, { ports, policy }: ExpectedNetwork): Promise<PreparedNetwork> => {
+    if (hasNames(policy)) return { state: place };
     try {
       const destinations = await resolvePolicy(policy, lookUpName, hostAddresses());
       const nameServer = await hostNameServer();
