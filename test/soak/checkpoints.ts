@@ -47,8 +47,17 @@ const used = workloads.filter(({ name }) => values.only === undefined || values.
 const rounds: Round[] = [];
 const say = (line: string): void => void process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
 
+/** At all of them, also when some are wrong: how many says whether it is one program or the guest. */
 async function lookAt(sandbox: SandboxHandle, chosen: readonly Workload[] = used): Promise<number[]> {
-  return await Promise.all(chosen.map(async ({ name, look }) => await look(await sandbox.containers.get(name))));
+  const counts: number[] = [];
+  const problems: string[] = [];
+  const looks = chosen.map(async ({ name, look }) => await look(await sandbox.containers.get(name)));
+  for (const [index, looked] of (await Promise.allSettled(looks)).entries()) {
+    if (looked.status === "fulfilled") counts.push(looked.value);
+    else problems.push(`${chosen[index]?.name}: ${looked.reason}`);
+  }
+  if (problems.length > 0) throw new Error(`${problems.length} of ${chosen.length}: ${problems.join("; ")}`);
+  return counts;
 }
 
 /** Everything is right, is not behind what was promised before, and goes on. */
